@@ -1,0 +1,77 @@
+"""Checkpoints: what a run needs to go on, and what an evaluation needs to read it."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import zipfile
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hgrl.errors import InputError
+from hgrl.store import write_bytes
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run after `step` of `total_steps` steps."""
+
+    identity: dict[str, Any]  # `pretrain.run_identity`: what a continued run must share
+    step: int
+    total_steps: int
+    method: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    random_states: dict[str, Tensor]
+    losses: Tensor  # (step,) float32
+
+    @property
+    def complete(self) -> bool:
+        return self.step >= self.total_steps
+
+    def differing(self, identity: dict[str, Any]) -> list[str]:
+        """The settings in which this checkpoint's run and another differ; empty when one may continue the other."""
+        ours, theirs = _flat(identity), _flat(self.identity)
+        return sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+
+    def require(self, identity: dict[str, Any], path: Path) -> None:
+        """Raise InputError, naming the settings that differ, unless this is a checkpoint of just such a run."""
+        ours, theirs = _flat(identity), _flat(self.identity)
+        if differing := self.differing(identity):
+            names = ", ".join(f"{key} ({theirs.get(key)} there, {ours.get(key)} now)" for key in differing[:4])
+            raise InputError(f"{path}: made with other settings: {names}; delete it to train anew, or set them back")
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write atomically: a kill or a full disk leaves the former checkpoint in place."""
+    buffer = io.BytesIO()  # torch.save into a file turns the error of a full disk into one that does not say so
+    torch.save({field.name: getattr(checkpoint, field.name) for field in fields(Checkpoint)}, buffer)
+    write_bytes(path, buffer.getvalue())
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read to the CPU without unpickling foreign code; InputError for a missing, cut-off or foreign file."""
+    try:
+        return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such checkpoint; run `dvc repro` to train it") from None
+    except (RuntimeError, EOFError, pickle.UnpicklingError, zipfile.BadZipFile, TypeError, ValueError, KeyError, OSError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{path}: cut off, or not a checkpoint of this project ({reason}); delete it and train again") from None
+
+
+def _flat(identity: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+
+    def walk(value: Any, prefix: str) -> None:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                walk(item, f"{prefix}.{key}" if prefix else key)
+        else:
+            flat[prefix] = value
+
+    walk(identity, "")
+    return {key.removeprefix("settings."): value for key, value in flat.items()}

@@ -1,0 +1,298 @@
+"""Profiles and runs: YAML files in, typed, validated, frozen settings out.
+
+A profile (`profiles/<name>.yaml`) lists only what differs from the paper: every default below is the paper's own number,
+or says why it is not. A run (`params.yaml`, section `runs`) is a named method and what it overrides.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from hgrl import paths
+from hgrl.errors import InputError
+
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+AtLeastOne = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+def _ascending(pair: tuple[float, float]) -> tuple[float, float]:
+    if pair[0] > pair[1]:
+        raise ValueError("the smaller number comes first")
+    return pair
+
+
+class Section(BaseModel):
+    """A frozen settings section: an unknown key is an error that names it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ScenesSettings(Section):
+    """How much of the embedded data set to draw (`hgrl.data.scenes`)."""
+
+    size: int = Field(64, ge=32, le=512)  # image side in pixels; objects are 8 to 17 px in radius at 64
+    unlabelled: int = Field(3000, ge=0)  # no masks: for pretraining
+    train: int = Field(800, ge=0)
+    tune: int = Field(200, ge=0)  # for choosing settings; never reported
+    val: int = Field(300, ge=0)  # reported
+    videos: int = Field(20, ge=0)  # in the reported split; a quarter as many go to the tune split
+    frames: int = Field(12, ge=1)
+    contours: int = Field(40, ge=0)  # images with BSDS-style ground truth in each of train, val and test
+    seed: int = Field(2020, ge=0)
+
+
+class Source(Section):
+    """One split of one data set: which loader, which folder under the data root, which split."""
+
+    kind: Literal["voc", "coco", "bsds", "camvid", "davis"]
+    folder: str
+    split: str
+
+
+class DataSettings(Section):
+    scenes: ScenesSettings | None = None  # None: the data root holds real data sets
+    pretrain: tuple[Source, ...] = (
+        Source(kind="voc", folder="VOC2012", split="train_aug"),
+        Source(kind="coco", folder="coco", split="train2014"),
+    )  # section 4.1
+    fraction: float = Field(1.0, gt=0, le=1)  # share of the pretraining images; table 1's "COCO x 0.5"
+    short_side: int | None = None  # pretraining images are resized to it once, when read
+    keep_in_memory: bool = False  # decode every pretraining image once; for sets that fit
+    probe_train: Source = Source(kind="voc", folder="VOC2012", split="train_aug")  # section 4.1
+    probe_val: Source = Source(kind="voc", folder="VOC2012", split="val")
+    videos: Source = Source(kind="davis", folder="DAVIS", split="val")
+    contours: Source = Source(kind="bsds", folder="BSDS500", split="test")
+
+
+class GroupingSettings(Section):
+    scales: tuple[Positive, ...] = Field((1.0,), min_length=1)  # the detector is averaged over these image scales
+    spectral: bool = True  # section 4.1: structured edges and a spectral signal, combined
+    spectral_mix: Literal["mcg", "minmax", "arcs"] = "arcs"  # three public readings; METHOD.md measured the third
+    spectral_weight: float = 1.0
+    max_regions: int = Field(40, ge=2, le=255)  # section 4.1
+    min_area: Count = 400  # px at 481x321; smaller regions are merged before the cut, or slivers fill the 40
+    image_scale: Positive = 1.0  # images are enlarged by this before detection (patches are 16 px wide)
+    self_target: float = Field(0.85, gt=0, lt=1)  # the median P(self) that `height_unit: auto` aims at
+    keep_edge_maps: bool = True
+
+
+class NetworkSettings(Section):
+    backbone: Literal["resnet18", "resnet34", "resnet50"] = "resnet50"  # section 4.2
+    width: AtLeastOne = 64  # channels of the stem; 64 is torchvision's
+    hypercolumn_stages: tuple[Annotated[int, Field(ge=1, le=4)], ...] = Field((2, 3), min_length=1)  # Res3 and Res4: torchvision's layer2 and layer3; the backbone ends there
+    hypercolumn_channels: AtLeastOne = 256
+    embedding_dim: AtLeastOne = 32
+
+
+class AugmentSettings(Section):
+    crop_size: int = Field(224, ge=4, multiple_of=4)  # section 4.2; the embedding has a cell for every 4x4 pixels
+    crop_area: Annotated[tuple[Share, Share], AfterValidator(_ascending)] = (0.2, 1.0)  # the paper gives none; MoCo's range
+    flip: Share = 0.5
+    brightness: float = Field(0.4, ge=0)  # strengths: MoCo's
+    contrast: float = Field(0.4, ge=0)
+    saturation: float = Field(0.4, ge=0)
+    hue: float = Field(0.1, ge=0, le=0.5)
+
+
+class SamplingSettings(Section):
+    anchors: AtLeastOne = 7  # regions an image, section 4.2
+    positives: AtLeastOne = 10  # a view and anchor
+    negatives: Count = 5  # a view and anchor
+    sigma_p: Positive = 0.8  # section 4.2
+    cns: tuple[Count, ...] = Field((5,), min_length=1)  # pixels from other images an anchor; (5, 20) is read by `cns_reading`
+    cns_reading: Literal["schedule", "terms"] = "schedule"  # (5, 20): first half 5, second half 20; or both, averaged
+    height_unit: Literal["raw", "rank", "auto"] | Positive = "auto"  # the unit of d_T, which the paper leaves open
+
+    @field_validator("cns", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        if isinstance(value, str):  # papermill passes "5,20"
+            value = [int(part) for part in value.split(",")]
+        return (value,) if isinstance(value, int) else value
+
+
+class ObjectiveSettings(Section):
+    form: Literal["ratio", "log"] = "ratio"  # equation 1 is a sum of ratios
+    temperature: Positive = 1.0  # equation 1 has none
+
+
+class PretrainSettings(Section):
+    epochs: AtLeastOne = 80  # section 4.2
+    epochs_factor: Positive = 1.0  # a run's epochs against the profile's: 140 / 80 for half the data
+    batch: int = Field(70, ge=2)
+    lr: Positive = 1e-2
+    schedule: Literal["step", "cosine"] = "step"
+    milestones: tuple[float, ...] = (25 / 80, 45 / 80, 60 / 80)  # of the run's length
+    decay: float = 0.1
+    warmup_steps: Count = 0
+    weight_decay: float = 0.0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    channels_last: bool = True
+    workers: Count = 8  # loader processes; 0 loads in the training process
+    checkpoint_minutes: float = 10.0  # also written at the end of the run
+
+    @property
+    def run_epochs(self) -> int:
+        return max(1, round(self.epochs * self.epochs_factor))
+
+
+class ProbeSettings(Section):
+    heads: Annotated[tuple[str, ...], Field(min_length=1)] = (
+        "aspp-backbone",
+        "linear-backbone",
+        "aspp-embedding",
+        "linear-embedding",
+    )
+    iterations: AtLeastOne = 20_000  # section 4.2
+    milestones: tuple[float, ...] = (0.5, 0.75)  # 10k and 15k of 20k
+    end_to_end_iterations: AtLeastOne = 20_000
+    batch: int = Field(20, ge=2)  # batch normalisation of the pooled branch needs two
+    lr: Positive = 0.03
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    crop_size: AtLeastOne = 384
+    crop_area: Annotated[tuple[Share, Share], AfterValidator(_ascending)] = (0.25, 1.0)  # "randomly crop and resize"; the paper gives no range
+    keep_in_memory: bool = False  # decode every image once; for sets that fit
+    atrous_rates: tuple[int, ...] = (12, 24, 36)  # torchvision's DeepLabV3
+    head_channels: int = 256
+    short_side: int | None = None  # images are resized to it when read; None: their own size. Masks are scored at theirs
+
+
+class RetrievalSettings(Section):
+    segments: AtLeastOne = 15  # table 2; figure 4 draws 10
+    layers: tuple[str, ...] = ("embedding", "backbone")
+    short_side: int | None = None
+    kmeans_iterations: int = 20
+
+
+class TrackingSettings(Section):
+    layer: str = "embedding"  # section 5.3: F
+    variant: Literal["paper", "field"] = "paper"
+    previous_frames: AtLeastOne = 2  # section 5.3
+    neighbours: AtLeastOne = 10
+    coordinate_weight: float = 0.5  # length of the appended (x, y) against the unit feature; the paper gives none
+    short_side: int = 480
+    radius: int = 12  # field's variant: cells a neighbour may be away (CRW)
+    temperature: float = 0.05  # field's variant
+    context_frames: int = 20  # field's variant, and the first frame always
+
+
+class AblationSettings(Section):
+    """How one cell of notebook 07 is trained and scored: shorter than a reported run, and on the tune split."""
+
+    seeds: tuple[int, ...] = (0, 1)
+    epochs: int = 20  # a quarter of the paper's
+    head: str = "linear-backbone"
+    iterations: int = 5_000
+    val: Source = Source(kind="voc", folder="VOC2012", split="val")  # real data sets have no split to spare; the scenes have `tune`
+
+
+class Settings(Section):
+    """Everything one profile and run needs."""
+
+    profile: str
+    seeds: tuple[Count, ...] = Field((0, 1, 2), min_length=1)
+    jobs: AtLeastOne = 1  # processes that train or evaluate side by side; 1 on a GPU
+    device: str = "auto"
+    data: DataSettings = DataSettings()
+    grouping: GroupingSettings = GroupingSettings()
+    network: NetworkSettings = NetworkSettings()
+    augment: AugmentSettings = AugmentSettings()
+    sampling: SamplingSettings = SamplingSettings()
+    objective: ObjectiveSettings = ObjectiveSettings()
+    pretrain: PretrainSettings = PretrainSettings()
+    probe: ProbeSettings = ProbeSettings()
+    retrieval: RetrievalSettings = RetrievalSettings()
+    tracking: TrackingSettings = TrackingSettings()
+    ablation: AblationSettings = AblationSettings()
+
+
+class Run(Section):
+    """A named method: a row of the tables."""
+
+    method: str  # a name in `hgrl.methods.REGISTRY`, or a feature baseline
+    end_to_end: bool = False  # the probe also trains the backbone
+    overrides: dict[str, Any] = {}  # dotted setting -> value, e.g. {"sampling.cns": [5, 20]}
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; InputError when it is missing or not a mapping."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
+        raise InputError(f"{path}: no such file; choose one of: {known}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a mapping of settings")
+    return content
+
+
+def load_runs() -> dict[str, Run]:
+    """All named runs of `params.yaml`."""
+    path = paths.PARAMS
+    runs = load_yaml(path).get("runs")
+    if not isinstance(runs, dict):
+        raise InputError(f"{path}: section 'runs' is missing or not a mapping of names to runs")
+    return {name: _validate(Run, value, str(path), f"runs.{name}.") for name, value in runs.items()}
+
+
+def load_run(name: str) -> Run:
+    runs = load_runs()
+    if name not in runs:
+        raise InputError(f"{paths.PARAMS}: no run named {name!r}; choose one of: {', '.join(runs)}")
+    return runs[name]
+
+
+def load_settings(profile: str, run: str | None = None, **overrides: Any) -> Settings:
+    """Settings of a profile, with a run's overrides, then the caller's (`sampling__cns=5` or dotted keys in a dict).
+
+    Raises InputError naming the file and the key for anything unknown, mistyped or out of range.
+    """
+    path = paths.profile_file(profile)
+    content = {"profile": profile, **load_yaml(path)}
+    settings = _validate(Settings, content, str(path))  # each layer by itself, so that the right file is blamed
+    if run is not None:
+        settings = _overridden(content, load_run(run).overrides, f"{paths.PARAMS}: runs.{run}")
+    if overrides:
+        settings = _overridden(content, {key.replace("__", "."): value for key, value in overrides.items()}, "overrides")
+    return settings
+
+
+def _overridden(content: dict[str, Any], overrides: dict[str, Any], origin: str) -> Settings:
+    """Puts the dotted `overrides` into `content`, in place, and validates the whole."""
+    for dotted, value in overrides.items():
+        *sections, key = dotted.split(".")
+        target = content
+        for section in sections:
+            target = target.setdefault(section, {})
+            if not isinstance(target, dict):
+                raise InputError(f"{origin}: {dotted!r} does not name a setting")
+        target[key] = value
+    return _validate(Settings, content, origin)
+
+
+def _validate(model: type[Section], content: Any, origin: str, prefix: str = "") -> Any:
+    try:
+        return model.model_validate(content)
+    except ValidationError as error:
+        errors = [(_key(found["loc"], prefix), found) for found in error.errors()]
+        key, first = errors[0]
+        if first["type"] == "extra_forbidden":
+            raise InputError(f"{origin}: unknown setting {key!r}; see hgrl/config.py for the known ones") from None
+        reasons = " or ".join(found["msg"].lower() for other, found in errors if other == key)  # several: a setting of several types
+        raise InputError(f"{origin}: setting {key!r}: {reasons} (got {first['input']!r})") from None
+
+
+def _key(location: tuple[int | str, ...], prefix: str) -> str:
+    """The dotted name of a setting, without the names pydantic gives to the types of a union."""
+    parts = [str(part) for part in location if not str(part).startswith(("literal[", "constrained-", "function-"))]
+    return (prefix + ".".join(parts)).rstrip(".")

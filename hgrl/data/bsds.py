@@ -1,0 +1,70 @@
+"""BSDS500: photographs with several human segmentations each.
+
+Layout: `data/images/<split>/*.jpg`, `data/groundTruth/<split>/*.mat`; a mat file holds `groundTruth`, a 1xN cell of structs with
+`Segmentation` (uint16, 1-based region ids) and `Boundaries` (uint8, 0 or 1), one an annotator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from scipy.io import loadmat
+
+from hgrl.data.images import image_size
+from hgrl.data.listing import find_folder, images_in
+from hgrl.data.samples import Samples, sample_name
+from hgrl.errors import InputError
+
+
+@dataclass(frozen=True)
+class ContourSamples(Samples):
+    """Images with human segmentations instead of class masks."""
+
+    ground_truths: tuple[Path, ...] = ()
+
+    def ground_truth(self, index: int) -> list[np.ndarray]:
+        """The annotators' segmentations, each (H, W) uint16 with region ids from 1. InputError for a missing or damaged file."""
+        return self._read(index, "Segmentation", np.uint16)
+
+    def boundaries(self, index: int) -> list[np.ndarray]:
+        """The annotators' boundary maps, each (H, W) bool."""
+        return self._read(index, "Boundaries", np.bool_)
+
+    @property
+    def _per_image(self) -> tuple[str, ...]:
+        return (*super()._per_image, "ground_truths")
+
+    def _read(self, index: int, field: str, dtype: type) -> list[np.ndarray]:
+        path = self.ground_truths[index]
+        maps = [np.ascontiguousarray(entry[field], dtype=dtype) for entry in _annotators(path)]
+        size = image_size(self.images[index])
+        for labels in maps:
+            if labels.shape != size:
+                raise InputError(
+                    f"{path}: {field} is {labels.shape[1]}x{labels.shape[0]} but its image {self.images[index]} is {size[1]}x{size[0]}; fetch both again"
+                )
+        return maps
+
+
+def open_bsds(root: Path, folder: str, split: str) -> ContourSamples:
+    """Images of `train`, `val` or `test` with their human segmentations. Raises InputError for a missing folder or split."""
+    home = find_folder(root, folder, f"{folder}/BSDS500", f"{folder}/BSR/BSDS500", needs="data/images") / "data"
+    images = images_in(home / "images" / split)
+    names = tuple(sample_name(Path(folder).name, path.stem) for path in images)
+    return ContourSamples(names, images, ground_truths=tuple(home / "groundTruth" / split / f"{path.stem}.mat" for path in images))
+
+
+def _annotators(path: Path) -> list[dict[str, np.ndarray]]:
+    try:
+        cell = loadmat(path)["groundTruth"]
+        structs = [entry[0, 0] for entry in cell.ravel()]
+        annotators = [{field: struct[field] for field in ("Segmentation", "Boundaries")} for struct in structs]
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; fetch BSDS500's groundTruth folder") from None
+    except Exception as error:  # scipy raises many kinds on a damaged file, and indexing what is not BSDS's raises more
+        raise InputError(f"{path}: not a BSDS500 ground truth ({' '.join(str(error).split())}); fetch it again") from error
+    if not annotators:
+        raise InputError(f"{path}: no segmentation in it; fetch it again")
+    return annotators

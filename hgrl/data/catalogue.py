@@ -1,0 +1,56 @@
+"""From a profile's `data` section to samples and videos: the one place that maps a data set's kind to its loader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from hgrl import paths
+from hgrl.config import Settings, Source
+from hgrl.data.bsds import open_bsds
+from hgrl.data.camvid import open_camvid
+from hgrl.data.coco import open_coco
+from hgrl.data.davis import open_davis
+from hgrl.data.samples import Samples, Video
+from hgrl.data.voc import open_voc
+from hgrl.errors import InputError
+
+LOADERS = {"voc": open_voc, "coco": open_coco, "bsds": open_bsds, "camvid": open_camvid}
+
+
+def open_samples(source: Source, root: Path) -> Samples:
+    """The images (and masks) of one split; for `bsds` a `ContourSamples`. Raises InputError for what is missing."""
+    if source.kind not in LOADERS:
+        raise InputError(f"setting data: {source.folder} ({source.kind}) holds videos; images come from one of: {', '.join(LOADERS)}")
+    return LOADERS[source.kind](Path(root), source.folder, source.split)
+
+
+def open_videos(source: Source, root: Path) -> tuple[Video, ...]:
+    """The videos of one split. Raises InputError for what is missing."""
+    if source.kind != "davis":
+        raise InputError(f"setting data.videos: {source.folder} ({source.kind}) holds no videos; use kind: davis")
+    return open_davis(Path(root), source.folder, source.split)
+
+
+def data_root(settings: Settings) -> Path:
+    """The folder that the profile's sources lie in."""
+    return paths.data_root(settings.profile, embedded=settings.data.scenes is not None)
+
+
+def pretraining_samples(settings: Settings) -> Samples:
+    """All images of `data.pretrain`, without masks; with `fraction` < 1, that share of them.
+
+    The share is the head of one fixed permutation, so that a smaller share is part of a larger one. An image that several splits
+    list is taken once; two images of one name are an InputError.
+    """
+    parts = [open_samples(source, data_root(settings)) for source in settings.data.pretrain]
+    named = {(name, image): None for part in parts for name, image in zip(part.names, part.images)}
+    names, images = zip(*named) if named else ((), ())
+    union = Samples(names, images)
+    return union.subset(_share(len(union), settings.data.fraction))
+
+
+def _share(count: int, fraction: float) -> np.ndarray:
+    kept = max(1, round(fraction * count)) if count else 0
+    return np.sort(np.random.default_rng(0).permutation(count)[:kept])

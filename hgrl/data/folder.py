@@ -1,0 +1,29 @@
+"""Any photographs: image files and folders of them, as given on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from hgrl.data.samples import Samples, sample_name
+from hgrl.errors import InputError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
+
+
+def open_folder(given: Iterable[Path]) -> Samples:
+    """Files as they are, and all images below folders, named by their place below the folder's parent.
+
+    Raises InputError for a path that does not exist, and when there is no image at all.
+    """
+    names, images = [], []
+    for path in given:
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder; give image files, or folders of them")
+        found = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        base = path if path.is_dir() else path.parent
+        images += found
+        names += [sample_name(base.resolve().name, "_".join(image.relative_to(base).with_suffix("").parts)) for image in found]
+    if not images:
+        raise InputError(f"{', '.join(map(str, given))}: no image found (looked for {', '.join(sorted(SUFFIXES))})")
+    return Samples(tuple(names), tuple(images))

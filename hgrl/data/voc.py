@@ -1,0 +1,68 @@
+"""PASCAL VOC 2012 segmentation, and any data set in its layout (the embedded scenes).
+
+Layout: `JPEGImages/*.jpg`, `SegmentationClass/*.png` (palette index = class, 255 = void), `ImageSets/Segmentation/<split>.txt`.
+`train_aug` is the field's 10,582 images: a list `train_aug.txt` (or `trainaug.txt`) and the folder `SegmentationClassAug`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hgrl.data.listing import find_folder, read_list, require_files
+from hgrl.data.samples import Samples, sample_name
+from hgrl.errors import InputError
+
+CLASSES = (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
+    "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
+)  # fmt: skip
+LISTS = "ImageSets/Segmentation"
+
+
+def open_voc(root: Path, folder: str, split: str) -> Samples:
+    """Images and class masks of a split; a split none of whose images has a mask (unlabelled, test) has `masks=None`.
+
+    `classes.txt` beside `JPEGImages`, one name a line, replaces VOC's 21 classes. Raises InputError for a missing folder, split or file.
+    """
+    home = find_folder(root, folder, f"{folder}/VOCdevkit/VOC2012", f"{folder}/VOC2012", needs="JPEGImages")
+    list_file = _list_file(home, split)
+    stems = _stems(list_file)
+    images = tuple(home / "JPEGImages" / f"{stem}.jpg" for stem in stems)
+    require_files(images, list_file)
+    names = tuple(sample_name(Path(folder).name, stem) for stem in stems)
+    return Samples(names, images, _masks(home, stems, split, list_file), _classes(home))
+
+
+def _list_file(home: Path, split: str) -> Path:
+    path = home / LISTS / f"{split}.txt"
+    other = path.with_name("trainaug.txt")
+    if split == "train_aug" and not path.exists():
+        if not other.exists():
+            raise InputError(f"{path}: no such split file; get the 10,582-image list with its SegmentationClassAug folder, or use split `train`")
+        return other
+    return path
+
+
+def _stems(list_file: Path) -> tuple[str, ...]:
+    """A line is a name, or, in lists of pairs, the paths of image and mask; repeated lines count once."""
+    return tuple(dict.fromkeys(Path(words[0]).stem if "/" in words[0] else words[0] for words in read_list(list_file)))
+
+
+def _masks(home: Path, stems: tuple[str, ...], split: str, list_file: Path) -> tuple[Path, ...] | None:
+    masks = tuple(_mask(home, stem, split) for stem in stems)
+    if not any(mask.is_file() for mask in masks):
+        return None
+    require_files(masks, list_file)
+    return masks
+
+
+def _mask(home: Path, stem: str, split: str) -> Path:
+    augmented = home / "SegmentationClassAug" / f"{stem}.png"
+    if split in ("train_aug", "trainaug") and augmented.is_file():
+        return augmented
+    return home / "SegmentationClass" / f"{stem}.png"
+
+
+def _classes(home: Path) -> tuple[str, ...]:
+    path = home / "classes.txt"
+    return tuple(" ".join(words) for words in read_list(path)) if path.exists() else CLASSES

@@ -1,0 +1,192 @@
+"""Probe, retrieval and tracking of every run and seed, by one code path; what is scored already is not scored again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hgrl import paths
+from hgrl.checkpoint import load_checkpoint
+from hgrl.config import Run, Settings, load_run, load_settings, load_yaml
+from hgrl.data.catalogue import data_root, open_samples, open_videos
+from hgrl.errors import InputError
+from hgrl.features import BASELINES, BaselineFeatures, Features, NetworkFeatures, single_layer
+from hgrl.methods import REGISTRY
+from hgrl.network import Network
+from hgrl.parallel import run_tasks
+from hgrl.pretrain import pick_device
+from hgrl.probe import evaluate_probe, predict, train_probe
+from hgrl.provenance import code_fingerprint, fingerprint
+from hgrl.retrieval import retrieve
+from hgrl.stages import manifest_path, write_results
+from hgrl.store import read_json, write_json, write_png
+from hgrl.tracking import evaluate_tracking, feature_tracker, identity, optical_flow
+from hgrl.views import mixed_seed
+
+PICTURES = 8  # images of the reported split whose predicted classes notebook 04 shows
+Tick = Callable[[int], None]
+UNTRAINED = "random"  # the method of networks that stay as they were initialised
+TRACKERS = {"identity": identity, "flow": optical_flow}  # rows of table 3 that read no features
+
+
+def load_network(settings: Settings, run: str, method: str, seed: int) -> Network:
+    """The network of a run and seed: from its checkpoint, or freshly initialised for the method `random`."""
+    if method == UNTRAINED:
+        torch.manual_seed(mixed_seed(seed))
+        return Network(settings.network)
+    if method not in REGISTRY:
+        raise InputError(f"params.yaml: run {run!r}: unknown method {method!r}; choose one of: {', '.join([*REGISTRY, UNTRAINED, *BASELINES, *TRACKERS])}")
+    path = paths.checkpoints(settings.profile, run) / f"seed{seed}.pt"
+    return network_of(path, settings)
+
+
+def network_of(path: Path, settings: Settings) -> Network:
+    """The evaluated network inside a checkpoint; InputError when it is of another shape than the settings say."""
+    weights = {key.removeprefix("network."): value for key, value in load_checkpoint(path).method.items() if key.startswith("network.")}
+    network = Network(settings.network)
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError:
+        raise InputError(f"{path}: holds another network than the profile's 'network' section describes; delete it and run `dvc repro`") from None
+    return network
+
+
+def load_features(settings: Settings, run: str, method: str, seed: int) -> Features:
+    if method in BASELINES:
+        return BaselineFeatures(method)
+    return NetworkFeatures(load_network(settings, run, method, seed), pick_device(settings.device))
+
+
+def feature_function(profile: str, run: str, seed: int, layer: str) -> Callable[[np.ndarray], torch.Tensor]:
+    """One layer of a run, for pictures: (B, H, W, 3) uint8 -> (B, C, h, w)."""
+    settings = load_settings(profile, run)
+    return single_layer(load_features(settings, run, load_run(run).method, seed), layer)
+
+
+def probe_task(settings: Settings, run: str, definition: Run, seed: int, tick: Tick) -> dict[str, Any]:
+    """Scores of each probe head: see `hgrl.probe`."""
+    root, device = data_root(settings), pick_device(settings.device)
+    train, val = (open_samples(source, root) for source in (settings.data.probe_train, settings.data.probe_val))
+    features = load_features(settings, run, definition.method, seed)
+    trained = features.network if definition.end_to_end else None
+    heads = train_probe(features, train, settings.probe, seed, trained, settings.pretrain.workers if device.type == "cuda" else 0)
+    scores = evaluate_probe(features, heads, val, settings.probe)
+    if seed == settings.seeds[0]:
+        for index in range(min(PICTURES, len(val))):
+            predicted = predict(features, heads, val.image(index, settings.probe.short_side), val.mask(index).shape, settings.probe)
+            write_png(prediction_file(settings.profile, run, index), predicted[settings.probe.heads[0]])
+    tick(1)
+    return scores
+
+
+def prediction_file(profile: str, run: str, index: int) -> Path:
+    """The class map that the first seed's first head predicts for an image of the reported split."""
+    return paths.artifacts(profile) / "predictions" / run / f"{index}.png"
+
+
+def retrieval_task(settings: Settings, run: str, definition: Run, seed: int, tick: Tick) -> dict[str, Any]:
+    """Scores of each layer: see `hgrl.retrieval`."""
+    root = data_root(settings)
+    train, val = (open_samples(source, root) for source in (settings.data.probe_train, settings.data.probe_val))
+    features = load_features(settings, run, definition.method, seed)
+    layers = settings.retrieval.layers if definition.method not in BASELINES else ("embedding",)
+    scores = {layer: retrieve(train, val, single_layer(features, layer), settings.retrieval, seed) for layer in layers}
+    tick(1)
+    return scores
+
+
+def tracking_task(settings: Settings, run: str, definition: Run, seed: int, tick: Tick) -> dict[str, Any]:
+    """J and F over all videos: see `hgrl.tracking`."""
+    videos = open_videos(settings.data.videos, data_root(settings))
+    if definition.method in TRACKERS:
+        scores = evaluate_tracking(videos, TRACKERS[definition.method], settings.tracking)
+    else:
+        function = single_layer(load_features(settings, run, definition.method, seed), settings.tracking.layer)
+        scores = evaluate_tracking(videos, feature_tracker(function), settings.tracking)
+    tick(1)
+    return scores
+
+
+TASKS = {"probe": probe_task, "retrieval": retrieval_task, "tracking": tracking_task}
+
+
+def evaluate(stage: str, profile: str, runs: Sequence[str] | str = "") -> dict[str, dict[int, Any]]:
+    """Score `runs` (default: all that `params.yaml` lists for the stage) with every seed; {run: {seed: scores}}.
+
+    Writes results/<profile>/<stage>/<run>.json and results/<profile>/metrics/<stage>.json. Each finished score is kept at once: an interrupted evaluation goes on where it was, and a score whose checkpoint, settings,
+    data and code are unchanged is read, not made again.
+    """
+    started = time.monotonic()
+    names = [name for name in runs.split(",") if name] if isinstance(runs, str) else list(runs)
+    names = names or load_yaml(paths.PARAMS)[stage]
+    waiting, jobs = [], load_settings(profile).jobs
+    for run in names:
+        settings, definition = load_settings(profile, run), load_run(run)
+        for seed in seeds_of(stage, settings, definition):
+            mark = _fingerprint(stage, settings, run, definition, seed)
+            if _kept(stage, profile, run, seed, mark) is None:
+                waiting.append((stage, settings, run, definition, seed, mark))
+    run_tasks(_score, waiting, jobs, f"{stage}: {len(names)} runs, seeds to score", len(waiting))
+    scores = {run: _gather(stage, profile, run, started) for run in names}
+    summary = {run: summarise(list(seeds.values())) for run, seeds in scores.items()}
+    kept = read_json(paths.metrics(profile, stage)) if runs and paths.metrics(profile, stage).exists() else {}
+    write_json(paths.metrics(profile, stage), {**kept, **summary})
+    return scores
+
+
+def summarise(scores: list[Any]) -> Any:
+    """Mean and deviation over the seeds of every number in equally built nested dicts: {"miou_mean", "miou_std", "seeds"}.
+
+    Deviations are the sample's (n - 1), and 0 for a single seed. Lists, texts and what is None in a seed are left out.
+    """
+    summary: dict[str, Any] = {}
+    for key, value in scores[0].items():
+        values = [seed[key] for seed in scores]
+        if isinstance(value, dict):
+            summary[key] = summarise(values)
+        elif all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
+            summary |= {f"{key}_mean": float(np.mean(values)), f"{key}_std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0}
+            summary["seeds"] = len(values)
+    return summary
+
+
+def seeds_of(stage: str, settings: Settings, definition: Run) -> tuple[int, ...]:
+    """All seeds; one where nothing is random (trackers without a network)."""
+    deterministic = stage == "tracking" and definition.method in (*TRACKERS, *BASELINES)
+    return settings.seeds[:1] if deterministic else settings.seeds
+
+
+def _score(stage: str, settings: Settings, run: str, definition: Run, seed: int, mark: str, tick: Tick) -> None:
+    scores = TASKS[stage](settings, run, definition, seed, tick)
+    write_json(_score_file(stage, settings.profile, run, seed), {"fingerprint": mark, "scores": scores})
+
+
+def _gather(stage: str, profile: str, run: str, started: float) -> dict[int, Any]:
+    settings, definition = load_settings(profile, run), load_run(run)
+    scores = {seed: read_json(_score_file(stage, profile, run, seed))["scores"] for seed in seeds_of(stage, settings, definition)}
+    content = {"method": definition.method, "seeds": scores}
+    write_results(profile, stage, run, content, settings.model_dump(mode="json", include={stage, "data", "network"}), started)
+    return scores
+
+
+def _fingerprint(stage: str, settings: Settings, run: str, definition: Run, seed: int) -> str:
+    checkpoint = paths.checkpoints(settings.profile, run) / f"seed{seed}.pt"
+    sections = settings.model_dump(mode="json", include={stage, "data", "network"})
+    return fingerprint(sections, definition.model_dump(mode="json"), seed, checkpoint, manifest_path(settings.profile), code_fingerprint(stage))
+
+
+def _kept(stage: str, profile: str, run: str, seed: int, mark: str) -> dict[str, Any] | None:
+    path = _score_file(stage, profile, run, seed)
+    if not path.exists():
+        return None
+    kept = read_json(path)
+    return kept if kept["fingerprint"] == mark else None
+
+
+def _score_file(stage: str, profile: str, run: str, seed: int) -> Path:
+    return paths.artifacts(profile) / "scores" / stage / f"{run}-seed{seed}.json"

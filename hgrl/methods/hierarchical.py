@@ -1,0 +1,41 @@
+"""The paper's method: per-pixel contrast, with positives and negatives drawn from the region hierarchy (section 3)."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from hgrl.config import SamplingSettings, Settings
+from hgrl.methods.base import Method
+from hgrl.network import normalise
+from hgrl.objective import contrastive_loss
+from hgrl.sampling import sample_pixels
+from hgrl.views import Batch
+
+
+class HierarchicalGrouping(Method):
+    """Equations 1 to 3 on the embedding of both views. No momentum encoder, no memory bank."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.sampling, self.objective = settings.sampling, settings.objective
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        views, images = batch.images.shape[:2]
+        embedding = self.network(normalise(batch.flat_images)).unflatten(0, (views, images))
+        terms = []
+        for cns in cns_now(self.sampling, batch.progress):
+            sample = sample_pixels(batch.labels, batch.distances, self.sampling, cns, batch.generator)
+            terms.append(contrastive_loss(embedding, sample, self.objective))
+        loss = sum(term for term, _ in terms) / len(terms)
+        return loss, terms[-1][1]
+
+
+def cns_now(settings: SamplingSettings, progress: float) -> tuple[int, ...]:
+    """Numbers of cross-image negatives of the loss terms at this point of the run.
+
+    Table 1's "cns = 5, 20" is not explained. `schedule`: equal stretches of the run, one number after the other.
+    `terms`: one loss term for each number, averaged.
+    """
+    if settings.cns_reading == "terms":
+        return settings.cns
+    return (settings.cns[min(int(progress * len(settings.cns)), len(settings.cns) - 1)],)

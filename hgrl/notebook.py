@@ -1,0 +1,39 @@
+"""Run a numbered notebook headlessly, with papermill, as one stage of the pipeline."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import papermill
+from papermill.exceptions import PapermillExecutionError
+
+from hgrl import paths, progress
+from hgrl.errors import InputError
+
+
+def run_notebook(name: str, parameters: dict[str, str]) -> Path:
+    """Execute `notebooks/<name>.ipynb` with `parameters`; the executed copy goes to the profile's artefacts.
+
+    Bars of the kernel and of its worker processes appear on this process's terminal or log. Raises InputError with the
+    notebook's own one-line error; the half-executed copy is kept beside the target as `<name>.failed.ipynb`.
+    """
+    source = paths.HOME / "notebooks" / f"{name}.ipynb"
+    if not source.exists():
+        known = ", ".join(sorted(path.stem for path in source.parent.glob("*.ipynb")))
+        raise InputError(f"{source}: no such notebook; choose one of: {known}")
+    target = paths.executed_notebook(parameters["profile"], "-".join([name, *filter(None, [parameters.get("run")])]))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if terminal := progress.terminal_name():
+        os.environ.setdefault(progress.STREAM, terminal)
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        executed = Path(folder) / target.name
+        try:
+            papermill.execute_notebook(source, executed, parameters, progress_bar=False, kernel_name="python3")
+        except PapermillExecutionError as error:
+            failed = target.with_suffix(".failed.ipynb")
+            executed.replace(failed)
+            raise InputError(f"{name}: {error.ename}: {error.evalue} (the notebook as far as it came: {failed})") from None
+        executed.replace(target)
+    return target

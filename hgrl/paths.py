@@ -1,0 +1,60 @@
+"""Where everything lies: the one place that knows the repository's folders."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+HOME = Path(os.environ.get("HGRL_HOME", Path(__file__).resolve().parents[1]))  # another root for results, for tests
+PARAMS = HOME / "params.yaml"
+
+
+def profile_file(profile: str) -> Path:
+    return HOME / "profiles" / f"{profile}.yaml"
+
+
+def artifacts(profile: str) -> Path:
+    """What is large or made from others' images: cached by DVC, never committed."""
+    return HOME / "artifacts" / profile
+
+
+def results(profile: str) -> Path:
+    """Scores, tables and figures that are committed."""
+    return HOME / "results" / profile
+
+
+def scenes(profile: str) -> Path:
+    return artifacts(profile) / "data"
+
+
+def trees(profile: str) -> Path:
+    return artifacts(profile) / "trees"
+
+
+def edge_maps(profile: str) -> Path:
+    return artifacts(profile) / "edges"
+
+
+def checkpoints(profile: str, run: str) -> Path:
+    return artifacts(profile) / "checkpoints" / run
+
+
+def data_root(profile: str, embedded: bool) -> Path:
+    """Folder of the data sets: the profile's own scenes, or `HGRL_DATA` (default: `data/` in the repository)."""
+    if embedded:
+        return scenes(profile)
+    return Path(os.environ.get("HGRL_DATA", HOME / "data"))
+
+
+def executed_notebook(profile: str, name: str) -> Path:
+    return artifacts(profile) / "notebooks" / f"{name}.ipynb"
+
+
+def figures(profile: str, embedded: bool) -> Path:
+    """Pictures of the embedded scenes are committed; pictures of other people's images stay with the artefacts."""
+    return (results(profile) if embedded else artifacts(profile)) / "figures"
+
+
+def metrics(profile: str, stage: str) -> Path:
+    """Means over the seeds of every run of a stage: what `dvc metrics show` prints and the tables are made from."""
+    return results(profile) / "metrics" / f"{stage}.json"

@@ -1,0 +1,183 @@
+"""The segmentation probe: new heads on frozen features, or on a network trained end to end (sections 4.2 and 5.1).
+
+All heads of one network learn side by side from the same batches: the frozen features are computed once for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision import tv_tensors
+from torchvision.models.segmentation.deeplabv3 import ASPP
+from torchvision.transforms import v2
+
+from hgrl.config import ProbeSettings
+from hgrl.data.samples import Samples
+from hgrl.errors import InputError
+from hgrl.features import Features
+from hgrl.metrics import confusion_matrix, segmentation_scores
+from hgrl.views import EpochOrder, mixed_seed
+
+VOID = 255
+
+
+class AsppHead(nn.Sequential):
+    """DeepLabV3's head (Chen et al. 2017): torchvision's ASPP, then 3x3 conv-BN-ReLU and a classifier."""
+
+    def __init__(self, channels: int, classes: int, settings: ProbeSettings) -> None:
+        width = settings.head_channels
+        super().__init__(
+            ASPP(channels, settings.atrous_rates, width),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            nn.Conv2d(width, classes, 1),
+        )
+
+
+class LinearHead(nn.Sequential):
+    """One affine classifier of each cell; the batch normalisation only brings layers of any scale to one learning rate."""
+
+    def __init__(self, channels: int, classes: int, settings: ProbeSettings) -> None:
+        super().__init__(nn.BatchNorm2d(channels, affine=False), nn.Conv2d(channels, classes, 1))
+
+
+HEADS = {"aspp": AsppHead, "linear": LinearHead}
+
+
+class LabelledCrops(Dataset):
+    """(epoch, index) -> a random resized crop, flipped half of the time, of an image and its mask, by seed."""
+
+    def __init__(self, samples: Samples, settings: ProbeSettings, seed: int) -> None:
+        self.samples, self.settings, self.seed = samples, settings, seed
+        self.transform = v2.Compose(
+            [v2.RandomResizedCrop(settings.crop_size, scale=settings.crop_area, antialias=True), v2.RandomHorizontalFlip()]
+        )
+        self.kept: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        epoch, index = key
+        image, mask = self._read(index)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))  # the CPU alone: see hgrl.augment
+            image, mask = self.transform(tv_tensors.Image(image), tv_tensors.Mask(mask))
+        return image.as_subclass(Tensor), mask.as_subclass(Tensor)
+
+    def _read(self, index: int) -> tuple[Tensor, Tensor]:
+        if index in self.kept:
+            return self.kept[index]
+        image = torch.from_numpy(self.samples.image(index, self.settings.short_side)).permute(2, 0, 1).contiguous()
+        mask = v2.functional.resize(tv_tensors.Mask(self.samples.mask(index)[None]), list(image.shape[-2:]))[0]
+        item = (image, mask.as_subclass(Tensor))
+        if self.settings.keep_in_memory:
+            self.kept[index] = item
+        return item
+
+
+def train_probe(
+    features: Features,
+    train: Samples,
+    settings: ProbeSettings,
+    seed: int,
+    trained: nn.Module | None = None,
+    workers: int = 0,
+    tick: Callable[[int], None] = lambda steps: None,
+) -> nn.ModuleDict:
+    """SGD with cross entropy on random crops; returns one trained head for each of `settings.heads`, by name.
+
+    features: frozen, unless `trained` is the module behind them: then it learns too (end to end), for `end_to_end_iterations`.
+    Deliberately not done: no auxiliary loss, no class weights, no multi-scale testing.
+    """
+    device = features.device
+    iterations = settings.iterations if trained is None else settings.end_to_end_iterations
+    torch.manual_seed(mixed_seed(seed, 2))
+    heads = build_heads(features.channels, len(train.classes), settings).to(device)
+    layers = layers_read(settings)
+    parameters = [*heads.parameters(), *(trained.parameters() if trained is not None else [])]
+    optimizer = torch.optim.SGD(parameters, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
+    milestones = [round(milestone * iterations) for milestone in settings.milestones]
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
+    if trained is not None:
+        trained.train()
+    for images, masks in _training_batches(train, settings, iterations, seed, workers, device):
+        with torch.set_grad_enabled(trained is not None):
+            maps = dict(zip(layers, features(images, layers), strict=True))
+        loss = sum(_cross_entropy(head(maps[name.partition("-")[2]]), masks) for name, head in heads.items())
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        scheduler.step()
+        tick(1)
+    if trained is not None:
+        trained.eval()
+    return heads.eval()
+
+
+@torch.no_grad()
+def evaluate_probe(features: Features, heads: nn.ModuleDict, val: Samples, settings: ProbeSettings) -> dict[str, dict[str, object]]:
+    """Scores of each head over all of `val`: every image by itself, logits brought bilinearly to the mask's own size.
+
+    Returns {head: `hgrl.metrics.segmentation_scores`}.
+    """
+    classes = len(val.classes)
+    confusions = {name: np.zeros((classes, classes), np.int64) for name in heads}
+    for index in range(len(val)):
+        mask = val.mask(index)
+        for name, predicted in predict(features, heads, val.image(index, settings.short_side), mask.shape, settings).items():
+            confusions[name] += confusion_matrix(mask, predicted, classes)
+    return {name: segmentation_scores(confusion, val.classes) for name, confusion in confusions.items()}
+
+
+@torch.no_grad()
+def predict(features: Features, heads: nn.ModuleDict, image: np.ndarray, size: tuple[int, int], settings: ProbeSettings) -> dict[str, np.ndarray]:
+    """Each head's class map, (H, W) uint8 of `size`, for one (h, w, 3) uint8 image."""
+    layers = layers_read(settings)
+    images = torch.from_numpy(image).permute(2, 0, 1)[None].to(features.device)
+    maps = dict(zip(layers, features(images, layers), strict=True))
+    logits = {name: head(maps[name.partition("-")[2]]) for name, head in heads.items()}
+    enlarged = {name: F.interpolate(logit, size=size, mode="bilinear", align_corners=False) for name, logit in logits.items()}
+    return {name: logit.argmax(1)[0].to(torch.uint8).cpu().numpy() for name, logit in enlarged.items()}
+
+
+def build_heads(channels: dict[str, int], classes: int, settings: ProbeSettings) -> nn.ModuleDict:
+    """A fresh head for each name "<kind>-<layer>" of `settings.heads`, e.g. "aspp-backbone"; InputError for any other name."""
+    heads = nn.ModuleDict()
+    for name in settings.heads:
+        kind, _, layer = name.partition("-")
+        if kind not in HEADS or layer not in ("backbone", "hypercolumn", "embedding"):
+            raise InputError(f"setting 'probe.heads': {name!r} is not <{'|'.join(HEADS)}>-<backbone|hypercolumn|embedding>")
+        heads[name] = HEADS[kind](channels[layer], classes, settings)
+    return heads
+
+
+def layers_read(settings: ProbeSettings) -> list[str]:
+    return sorted({name.partition("-")[2] for name in settings.heads})
+
+
+def _training_batches(
+    train: Samples, settings: ProbeSettings, iterations: int, seed: int, workers: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    batch = min(settings.batch, len(train))
+    epochs = -(-iterations // (len(train) // batch))
+    order = EpochOrder(len(train), batch, epochs, mixed_seed(seed, 3))
+    loader = DataLoader(
+        LabelledCrops(train, settings, mixed_seed(seed, 4)),
+        batch_sampler=order,
+        num_workers=workers,
+        generator=torch.Generator(),  # not the global state, which the heads' dropout draws from
+        pin_memory=device.type == "cuda",
+        multiprocessing_context="forkserver" if workers else None,
+    )
+    for _, (images, masks) in zip(range(iterations), loader):
+        yield images.to(device, non_blocking=True), masks.to(device, non_blocking=True)
+
+
+def _cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
+    logits = F.interpolate(logits.float(), size=masks.shape[-2:], mode="bilinear", align_corners=False)
+    scored = (masks != VOID).sum().clamp_min(1)  # a batch of void alone gives 0, not NaN
+    return F.cross_entropy(logits, masks.long(), ignore_index=VOID, reduction="sum") / scored

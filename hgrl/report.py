@@ -1,0 +1,21 @@
+"""Where the results lie, and the first table at a glance: what `make repro` ends with."""
+
+from __future__ import annotations
+
+from hgrl import paths
+from hgrl.config import load_settings, load_yaml
+
+
+def report() -> str:
+    """A few lines for the terminal about the current profile."""
+    profile = load_yaml(paths.PARAMS)["profile"]
+    embedded = load_settings(profile).data.scenes is not None
+    folders = {
+        "tables": paths.results(profile) / "tables",
+        "figures": paths.figures(profile, embedded),
+        "scores": paths.results(profile) / "metrics",
+        "executed notebooks": paths.executed_notebook(profile, "x").parent,
+    }
+    lines = [f"\nEverything of profile '{profile}' is made:"]
+    lines += [f"  {name + ':':<20}{folder.relative_to(paths.HOME)}/" for name, folder in folders.items()]
+    return "\n".join([*lines, "Next: `make lab` opens the notebooks; `dvc metrics show` and `dvc plots show` print and draw the scores."])

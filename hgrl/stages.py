@@ -1,0 +1,173 @@
+"""The stages of the pipeline, as the notebooks and `dvc.yaml` call them: settings by profile name in, files out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hgrl import paths
+from hgrl.checkpoint import Checkpoint, load_checkpoint
+from hgrl.config import Settings, load_run, load_settings
+from hgrl.data.catalogue import data_root, open_samples, open_videos, pretraining_samples
+from hgrl.data.samples import Samples
+from hgrl.data.scenes import make_scenes
+from hgrl.errors import InputError
+from hgrl.grouping.group import group_images, height_scale
+from hgrl.grouping.region_tree import RegionTree
+from hgrl.methods import REGISTRY
+from hgrl.parallel import run_tasks
+from hgrl.pretrain import pretrain as pretrain_one
+from hgrl.pretrain import run_identity
+from hgrl.provenance import code_fingerprint, fingerprint, machine
+from hgrl.store import read_json, write_json, write_text
+
+
+def prepare_data(profile: str) -> dict[str, Any]:
+    """Draw the embedded data set, or look through the real ones; writes a manifest that later stages depend on."""
+    settings = load_settings(profile)
+    if settings.data.scenes is not None:
+        make_scenes(data_root(settings), settings.data.scenes, settings.jobs)
+    val = open_samples(settings.data.probe_val, data_root(settings))
+    manifest = {"profile": profile, "sets": {name: _describe(samples) for name, samples in _all_sets(settings).items()}}
+    manifest["class_frequency"] = _class_frequency(val)
+    write_json(manifest_path(profile), manifest)
+    return manifest
+
+
+def manifest_path(profile: str) -> Path:
+    return paths.scenes(profile) / "manifest.json"
+
+
+def _all_sets(settings: Settings) -> dict[str, Any]:
+    root, data = data_root(settings), settings.data
+    return {
+        "pretrain": pretraining_samples(settings).images,
+        "probe_train": open_samples(data.probe_train, root).images,
+        "probe_val": open_samples(data.probe_val, root).images,
+        "videos": [frame for video in open_videos(data.videos, root) for frame in video.frames],
+    }
+
+
+def _describe(files: Any) -> dict[str, Any]:
+    sizes = [(path.name, path.stat().st_size) for path in files]
+    return {"files": len(sizes), "bytes": sum(size for _, size in sizes), "fingerprint": fingerprint(sizes)}
+
+
+def _class_frequency(samples: Samples) -> dict[str, float]:
+    """The share of the scored pixels that each class has (the first row of table 2)."""
+    counts = sum(np.bincount(samples.mask(index).ravel(), minlength=256)[:255] for index in range(len(samples)))
+    return {name: float(counts[index] / counts.sum()) for index, name in enumerate(samples.classes)}
+
+
+def group(profile: str) -> dict[str, Any]:
+    """Edge maps and region trees of all pretraining images, and the scale of `height_unit: auto`.
+
+    Trees that are there stay; images that cannot be read are listed in the summary, and the others go on.
+    """
+    settings = load_settings(profile)
+    samples, started = pretraining_samples(settings), time.monotonic()
+    edges = paths.edge_maps(profile) if settings.grouping.keep_edge_maps else None
+    failures = group_images(samples, paths.trees(profile), edges, settings.grouping, settings.jobs)
+    trees = [RegionTree.load(tree_path(profile, name)) for name in samples.names if name not in failures]
+    scale = height_scale(trees, settings.sampling.sigma_p, settings.grouping.self_target)
+    write_json(paths.trees(profile) / "height_scale.json", {"scale": scale, "sigma_p": settings.sampling.sigma_p, "target": settings.grouping.self_target})
+    regions = np.array([len(tree.heights) + 1 for tree in trees])
+    summary = {
+        "images": len(trees),
+        "failures": failures,
+        "regions": {"median": float(np.median(regions)), "min": int(regions.min()), "max": int(regions.max())},
+        "height_scale": scale,
+    }
+    write_results(profile, "grouping", "trees", summary, settings.grouping.model_dump(mode="json"), started)
+    return summary
+
+
+def tree_path(profile: str, name: str) -> Path:
+    return paths.trees(profile) / f"{name}.npz"
+
+
+def auto_height_scale(profile: str) -> float:
+    return read_json(paths.trees(profile) / "height_scale.json")["scale"]
+
+
+def training_samples(profile: str, settings: Settings) -> Samples:
+    """The pretraining images that have a tree: those that could not be read are left out."""
+    samples = pretraining_samples(settings)
+    return samples.subset([index for index, name in enumerate(samples.names) if tree_path(profile, name).exists()])
+
+
+def pretrain(profile: str, run: str) -> list[Checkpoint]:
+    """Train a run with every seed, side by side; seeds that are trained already stay as they are."""
+    settings, started = load_settings(profile, run), time.monotonic()
+    checkpoints = train_seeds(profile, load_run(run).method, settings, paths.checkpoints(profile, run), desc=f"pretrain {run}")
+    scores = {seed: {"loss": float(saved.losses[-50:].mean()), "steps": saved.step} for seed, saved in zip(settings.seeds, checkpoints, strict=True)}
+    write_results(profile, "pretraining", run, {"seeds": scores}, settings.model_dump(mode="json"), started)
+    write_text(paths.results(profile) / "pretraining" / f"{run}.csv", _loss_curves(settings.seeds, checkpoints))
+    return checkpoints
+
+
+def _loss_curves(seeds: tuple[int, ...], checkpoints: list[Checkpoint], points: int = 100) -> str:
+    """CSV of the loss over the steps, each point the mean of its stretch of the run: what `dvc plots` draws."""
+    rows = ["seed,step,loss"]
+    for seed, saved in zip(seeds, checkpoints, strict=True):
+        stretches = np.array_split(np.arange(saved.step), min(points, saved.step))
+        rows += [f"{seed},{stretch[-1] + 1},{saved.losses.numpy()[stretch].mean():.6f}" for stretch in stretches]
+    return "\n".join(rows) + "\n"
+
+
+def train_seeds(profile: str, method: str, settings: Settings, folder: Path, desc: str) -> list[Checkpoint]:
+    """One checkpoint `seed<k>.pt` in `folder` for each of `settings.seeds`."""
+    samples = training_samples(profile, settings)
+    if not len(samples):
+        raise InputError(f"{paths.trees(profile)}: no region trees; run `dvc repro grouping@{profile}` first")
+    origin = fingerprint(code_fingerprint("pretrain"), manifest_path(profile), paths.trees(profile) / "height_scale.json")
+    tasks = []
+    for seed in settings.seeds:
+        path = folder / f"seed{seed}.pt"
+        _discard_stale(path, run_identity(method, settings, len(samples), seed, origin))
+        tasks.append((method, settings, samples, paths.trees(profile), auto_height_scale(profile), path, seed, origin))
+    steps = settings.pretrain.run_epochs * (len(samples) // min(settings.pretrain.batch, len(samples)))
+    run_tasks(_train_task, tasks, settings.jobs, f"{desc}: {len(tasks)} seeds, steps", steps * len(tasks))
+    return [load_checkpoint(folder / f"seed{seed}.pt") for seed in settings.seeds]
+
+
+def _train_task(method: str, settings: Settings, samples: Samples, trees: Path, scale: float, path: Path, seed: int, origin: str, tick: Callable) -> None:
+    pretrain_one(method, settings, samples, trees, scale, path, seed, tick, origin=origin)
+
+
+def _discard_stale(path: Path, identity: dict[str, Any]) -> None:
+    """A checkpoint of other settings, data or code is of no use to this run: it goes, and the reader is told."""
+    if not path.exists():
+        return
+    try:
+        differing = load_checkpoint(path).differing(identity)
+    except InputError as error:
+        differing = [str(error)]
+    if differing:
+        print(f"{path.name}: training anew, because these changed: {', '.join(differing[:4])}")
+        path.unlink()
+
+
+def write_results(profile: str, stage: str, name: str, content: dict[str, Any], settings: dict[str, Any], started: float) -> None:
+    """Scores in `<name>.json`, equal whenever they are made again; settings, versions, time and machine in `<name>.origin.json`."""
+    folder = paths.results(profile) / stage
+    write_json(folder / f"{name}.json", {"profile": profile, "stage": stage, "name": name, **content})
+    write_json(folder / f"{name}.origin.json", {"settings": settings, **machine(started)})
+
+
+def prepare(profile: str, *runs: str) -> None:
+    """Make what a notebook reads where it is missing: data, trees, and the checkpoints of `runs`.
+
+    In the pipeline all is there; a reader who opens one notebook alone waits for the smoke-sized rest.
+    """
+    if not manifest_path(profile).exists():
+        prepare_data(profile)
+    if not (paths.trees(profile) / "height_scale.json").exists():
+        group(profile)
+    for run in runs:
+        if load_run(run).method in REGISTRY and not any(paths.checkpoints(profile, run).glob("*.pt")):
+            pretrain(profile, run)

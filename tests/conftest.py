@@ -1,0 +1,110 @@
+"""Tiny settings, eight tiny images with region trees drawn by hand, and a folder of profiles: what the training tests share."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hgrl import paths
+from hgrl.config import Settings
+from hgrl.data.samples import Samples
+from hgrl.grouping.region_tree import RegionTree
+
+torch.set_num_threads(1)
+
+TINY = {
+    "profile": "tiny",
+    "seeds": [0],
+    "device": "cpu",
+    "grouping": {"max_regions": 4},
+    "network": {"backbone": "resnet18", "width": 8, "hypercolumn_channels": 8, "embedding_dim": 8},
+    "augment": {"crop_size": 32, "crop_area": [0.5, 1.0]},
+    "sampling": {"height_unit": "raw", "cns": [2]},
+    "objective": {"form": "log", "temperature": 0.3},
+    "pretrain": {"epochs": 3, "batch": 4, "lr": 1e-3, "schedule": "cosine", "workers": 0},
+    "probe": {
+        "heads": ["linear-backbone", "aspp-embedding"],
+        "iterations": 4,
+        "end_to_end_iterations": 4,
+        "batch": 4,
+        "crop_size": 32,
+        "atrous_rates": [1, 2],
+        "head_channels": 8,
+    },
+}
+
+
+def merged(content: dict, changes: dict) -> dict:
+    """`content` with dotted `changes` ("pretrain.lr" -> value)."""
+    result = {key: dict(value) if isinstance(value, dict) else value for key, value in content.items()}
+    for dotted, value in changes.items():
+        *sections, key = dotted.split(".")
+        target = result
+        for section in sections:
+            target = target.setdefault(section, {})
+        target[key] = value
+    return result
+
+
+@pytest.fixture
+def tiny():
+    """A function of dotted changes that gives tiny settings."""
+    return lambda changes=None: Settings.model_validate(merged(TINY, changes or {}))
+
+
+@pytest.fixture
+def settings(tiny):
+    return tiny()
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty repository folder with one profile and one run."""
+    monkeypatch.setattr(paths, "HOME", tmp_path)
+    monkeypatch.setattr(paths, "PARAMS", tmp_path / "params.yaml")
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "tiny.yaml").write_text("seeds: [0, 1]\nsampling: {anchors: 3}\n")
+    (tmp_path / "params.yaml").write_text("runs:\n  ours: {method: hierarchical, overrides: {sampling.cns: [20]}}\n")
+    return tmp_path
+
+
+def three_regions(height: int = 40, width: int = 48) -> RegionTree:
+    """Left half 0; right half above 1, below 2. Regions 1 and 2 merge at 0.25, the whole at 0.75."""
+    labels = np.zeros((height, width), np.uint8)
+    labels[: height // 2, width // 2 :] = 1
+    labels[height // 2 :, width // 2 :] = 2
+    return RegionTree(labels, np.array([[1, 2], [0, 3]], np.uint8), np.array([0.25, 0.75], np.float32))
+
+
+def one_region(height: int = 40, width: int = 48) -> RegionTree:
+    return RegionTree(np.zeros((height, width), np.uint8), np.zeros((0, 2), np.uint8), np.zeros(0, np.float32))
+
+
+COLOURS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200]], np.uint8)
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """(Samples with masks, folder of trees): 8 images of three coloured regions, noise by seed; the mask is the region."""
+    random, names, images, masks = np.random.default_rng(0), [], [], []
+    for index in range(8):
+        tree = three_regions()
+        image = COLOURS[tree.labels].astype(int) + random.integers(-30, 30, (40, 48, 3))
+        name = f"toy/{index}"
+        for folder, array in (("images", image.clip(0, 255).astype(np.uint8)), ("masks", tree.labels)):
+            path = tmp_path / folder / f"{index}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(array).save(path)
+        (tmp_path / "trees" / "toy").mkdir(parents=True, exist_ok=True)
+        tree.save(tmp_path / "trees" / f"{name}.npz")
+        names.append(name)
+        images.append(tmp_path / "images" / f"{index}.png")
+        masks.append(tmp_path / "masks" / f"{index}.png")
+    samples = Samples(tuple(names), tuple(images), tuple(masks), classes=("left", "above", "below"))
+    return samples, tmp_path / "trees"
+
+
+def with_masks(samples: Samples, masks) -> Samples:
+    return dataclasses.replace(samples, masks=tuple(masks))

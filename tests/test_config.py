@@ -1,0 +1,180 @@
+"""Settings: the paper's numbers are the defaults, and every mistake is one line that names file and key."""
+
+import pytest
+from pydantic import ValidationError
+
+from hgrl import config
+from hgrl.config import Settings, load_run, load_runs, load_settings
+from hgrl.errors import InputError
+
+PAPER = {  # section 4 of the paper, and nothing else
+    "grouping.max_regions": 40,  # 4.1
+    "grouping.spectral": True,
+    "network.backbone": "resnet50",  # 4.2
+    "network.hypercolumn_stages": (2, 3),  # Res3, Res4
+    "network.hypercolumn_channels": 256,
+    "network.embedding_dim": 32,
+    "augment.crop_size": 224,
+    "sampling.anchors": 7,
+    "sampling.positives": 10,
+    "sampling.negatives": 5,
+    "sampling.sigma_p": 0.8,
+    "objective.form": "ratio",  # equation 1
+    "objective.temperature": 1.0,
+    "pretrain.epochs": 80,
+    "pretrain.batch": 70,
+    "pretrain.lr": 1e-2,
+    "pretrain.schedule": "step",
+    "pretrain.milestones": (25 / 80, 45 / 80, 60 / 80),
+    "pretrain.decay": 0.1,
+    "pretrain.warmup_steps": 0,
+    "probe.iterations": 20_000,
+    "probe.milestones": (10 / 20, 15 / 20),
+    "probe.batch": 20,
+    "probe.lr": 0.03,
+    "probe.momentum": 0.9,
+    "probe.weight_decay": 5e-4,
+    "probe.crop_size": 384,
+    "retrieval.segments": 15,  # table 2
+    "tracking.layer": "embedding",  # 5.3
+    "tracking.variant": "paper",
+    "tracking.previous_frames": 2,
+    "tracking.neighbours": 10,
+}
+
+
+def look_up(settings, dotted):
+    for part in dotted.split("."):
+        settings = getattr(settings, part)
+    return settings
+
+
+@pytest.mark.parametrize("dotted", PAPER)
+def test_defaults_are_the_papers_numbers(dotted):
+    assert look_up(Settings(profile="paper"), dotted) == PAPER[dotted]
+
+
+def test_the_papers_data_are_the_default():
+    data = Settings(profile="paper").data
+    assert [(source.kind, source.split) for source in data.pretrain] == [("voc", "train_aug"), ("coco", "train2014")]
+    assert (data.probe_train.split, data.probe_val.split, data.videos.kind, data.fraction) == ("train_aug", "val", "davis", 1.0)
+
+
+def test_a_profile_a_run_and_the_caller_override_in_that_order(home):
+    assert load_settings("tiny").sampling.anchors == 3
+    assert load_settings("tiny").sampling.cns == (5,)
+    assert load_settings("tiny", "ours").sampling.cns == (20,)
+    assert load_settings("tiny", "ours", sampling__cns=7).sampling.cns == (7,)
+    assert load_settings("tiny", **{"sampling.cns": 7, "network.width": 8}).network.width == 8
+    assert load_settings("tiny").profile == "tiny"
+
+
+@pytest.mark.parametrize("given, read", [("5,20", (5, 20)), ("5", (5,)), (0, (0,)), ([5, 20], (5, 20))])
+def test_cns_is_one_number_or_several(home, given, read):
+    assert load_settings("tiny", sampling__cns=given).sampling.cns == read
+
+
+@pytest.mark.parametrize("given, read", [("auto", "auto"), ("rank", "rank"), (10, 10.0), ("10", 10.0)])
+def test_the_height_unit_is_a_name_or_a_factor(home, given, read):
+    assert load_settings("tiny", sampling__height_unit=given).sampling.height_unit == read
+
+
+def test_settings_are_frozen(settings):
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.sampling.anchors = 9
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.profile = "other"
+
+
+def test_half_the_data_trains_for_140_epochs_when_the_run_says_so(home):
+    assert load_settings("tiny", pretrain__epochs_factor=1.75).pretrain.run_epochs == 140
+
+
+BAD_PROFILES = {
+    "sampling: {anchor: 3}": "unknown setting 'sampling.anchor'",
+    "samplings: {anchors: 3}": "unknown setting 'samplings'",
+    "sampling: {anchors: seven}": "setting 'sampling.anchors': .*got 'seven'",
+    "sampling: {anchors: 7.5}": "setting 'sampling.anchors'",
+    "sampling: {anchors: 0}": "setting 'sampling.anchors': .*greater than or equal to 1",
+    "sampling: {sigma_p: 0}": "setting 'sampling.sigma_p': .*greater than 0",
+    "sampling: {sigma_p: .nan}": "setting 'sampling.sigma_p'",
+    "sampling: {cns: [5, -1]}": r"setting 'sampling.cns.1'",
+    "sampling: {cns: []}": "setting 'sampling.cns'",
+    "sampling: {cns: '5,many'}": "setting 'sampling.cns'",
+    "sampling: {height_unit: metres}": "setting 'sampling.height_unit': .*'raw', 'rank' or 'auto'",
+    "sampling: {height_unit: -1}": "setting 'sampling.height_unit': .*greater than 0",
+    "augment: {crop_size: 30}": "setting 'augment.crop_size': .*multiple of 4",
+    "augment: {crop_area: [1.0, 0.2]}": "setting 'augment.crop_area': .*smaller number comes first",
+    "augment: {crop_area: [0.2]}": "setting 'augment.crop_area.1'",
+    "augment: {flip: 1.5}": "setting 'augment.flip'",
+    "network: {backbone: vgg}": "setting 'network.backbone': .*'resnet50'",
+    "network: {hypercolumn_stages: [0, 3]}": "setting 'network.hypercolumn_stages.0'",
+    "grouping: {max_regions: 300}": "setting 'grouping.max_regions': .*255",
+    "data: {fraction: 0}": "setting 'data.fraction'",
+    "data: {videos: {kind: youtube, folder: x, split: y}}": "setting 'data.videos.kind'",
+    "data: {videos: {kind: davis}}": "setting 'data.videos.folder'",
+    "pretrain: {lr: fast}": "setting 'pretrain.lr'",
+    "pretrain:": "setting 'pretrain'",
+    "seeds: []": "setting 'seeds'",
+    "- a list": "expected a mapping",
+    "": "expected a mapping",
+    "sampling: {anchors: 3": "not valid YAML",
+    "a: b: c": "not valid YAML",
+}
+
+
+@pytest.mark.parametrize("content", BAD_PROFILES)
+def test_a_mistake_in_a_profile_is_one_line_naming_file_and_key(home, content):
+    path = home / "profiles" / "bad.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match=BAD_PROFILES[content]) as caught:
+        load_settings("bad")
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_profile_lists_the_ones_there_are(home):
+    with pytest.raises(InputError, match=r"profiles/none\.yaml: no such file; choose one of: tiny$"):
+        load_settings("none")
+
+
+def test_an_unknown_run_lists_the_ones_there_are(home):
+    with pytest.raises(InputError, match=r"params\.yaml: no run named 'theirs'; choose one of: ours$"):
+        load_run("theirs")
+
+
+BAD_RUNS = {
+    "runs: {ours: {method: hierarchical, override: {}}}": "unknown setting 'runs.ours.override'",
+    "runs: {ours: {end_to_end: true}}": "setting 'runs.ours.method'",
+    "runs: {ours: }": "setting 'runs.ours':",
+    "runs: [ours]": "section 'runs'",
+    "profile: mini": "section 'runs'",
+}
+
+
+@pytest.mark.parametrize("content", BAD_RUNS)
+def test_a_mistake_in_the_runs_is_one_line_naming_file_and_key(home, content):
+    (home / "params.yaml").write_text(content)
+    with pytest.raises(InputError, match=rf"params\.yaml: {BAD_RUNS[content]}") as caught:
+        load_runs()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("override, reason", [("sampling.cnss: 3", "unknown setting 'sampling.cnss'"), ("seeds.first: 3", "does not name a setting")])
+def test_a_runs_wrong_override_blames_the_run_not_the_profile(home, override, reason):
+    (home / "params.yaml").write_text(f"runs: {{ours: {{method: hierarchical, overrides: {{{override}}}}}}}")
+    with pytest.raises(InputError, match=rf"params\.yaml: runs\.ours: .*{reason}"):
+        load_settings("tiny", "ours")
+
+
+def test_the_callers_wrong_override_is_named(home):
+    with pytest.raises(InputError, match="overrides: unknown setting 'sampling.cnss'"):
+        load_settings("tiny", sampling__cnss=3)
+
+
+def test_every_profile_and_run_of_this_repository_is_valid():
+    profiles = sorted(path.stem for path in (config.paths.HOME / "profiles").glob("*.yaml"))
+    assert {"smoke", "mini", "paper"} <= set(profiles)
+    for profile in profiles:
+        for run in load_runs():
+            assert load_settings(profile, run).profile == profile

@@ -1,0 +1,185 @@
+"""Retrieval: K-means segments, descriptors, exact neighbours, and a split whose right answer is known."""
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from hgrl import retrieval
+from hgrl.config import RetrievalSettings, Source
+from hgrl.feature_baselines import lab_angles
+
+SETTINGS = RetrievalSettings(segments=3)
+COLOURS = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200]], np.uint8)
+
+
+@dataclass
+class ToySamples:
+    """A split held in memory: what retrieval asks of `hgrl.data.samples.Samples`."""
+
+    images: list
+    masks: list
+    classes: tuple = ("red", "green", "blue")
+    asked: list = field(default_factory=list)
+
+    def __len__(self):
+        return len(self.images)
+
+    def image(self, index, short_side=None):
+        self.asked.append(short_side)
+        return self.images[index]
+
+    def mask(self, index):
+        return self.masks[index]
+
+
+def stripes(*classes, height=16, width=8):
+    """An image of horizontal stripes whose colour is their class, and its mask."""
+    mask = np.array(classes, np.uint8).repeat(height)[:, None].repeat(width, 1)
+    return COLOURS[mask], mask
+
+
+def samples_of(*images):
+    return ToySamples(*map(list, zip(*images)))
+
+
+# --- segments -------------------------------------------------------------------------------------------------------------
+
+
+def test_well_separated_features_become_their_own_segments():
+    centres = torch.eye(4)
+    truth = np.random.default_rng(0).integers(0, 4, (12, 12))
+    noise = torch.randn(4, 12, 12, generator=torch.Generator().manual_seed(0)) * 0.01
+    found = max((retrieval.segment_image(centres[truth].permute(2, 0, 1) + noise, 4, seed) for seed in range(5)), key=lambda m: m.max())
+    pairs = {(a, b) for a, b in zip(truth.ravel(), found.ravel())}
+    assert found.dtype == np.uint8 and len(pairs) == 4  # a renaming of the truth
+
+
+def test_segments_are_seeded_and_ignore_scale():
+    grid = torch.randn(8, 10, 14, generator=torch.Generator().manual_seed(0))
+    first = retrieval.segment_image(grid, 5, 0)
+    assert np.array_equal(first, retrieval.segment_image(grid, 5, 0))
+    assert np.array_equal(first, retrieval.segment_image(4 * grid, 5, 0))
+    assert not np.array_equal(first, retrieval.segment_image(grid, 5, 1))
+    assert np.array_equal(np.unique(first), np.arange(5))
+
+
+def test_every_cell_belongs_to_the_nearest_segment_mean():
+    """What Lloyd's iterations converge to, checked cell by cell."""
+    grid = torch.randn(6, 9, 9, generator=torch.Generator().manual_seed(1))
+    labels = retrieval.segment_image(grid, 4, 0, iterations=100).ravel()
+    cells = torch.nn.functional.normalize(grid, dim=0).flatten(1).T.numpy()
+    means = np.stack([cells[labels == s].mean(0) for s in range(4)])
+    for cell, label in zip(cells, labels):
+        assert np.argmin([((cell - mean) ** 2).sum() for mean in means]) == label
+
+
+@pytest.mark.parametrize(("distinct", "k"), [(1, 5), (2, 5), (3, 3)])
+def test_fewer_distinct_features_give_fewer_segments(distinct, k):
+    grid = torch.eye(4)[:distinct].repeat(24 // distinct, 1).T.reshape(4, 4, 6)
+    labels = retrieval.segment_image(grid, k, 0)
+    assert labels.max() < distinct
+
+
+def test_more_segments_than_cells():
+    assert retrieval.segment_image(torch.randn(3, 1, 2), 15, 0).shape == (1, 2)
+
+
+def test_descriptor_is_the_mean_of_unit_features_normalised():
+    grid = torch.randn(5, 4, 4, generator=torch.Generator().manual_seed(0))
+    labels = np.random.default_rng(0).integers(0, 3, (4, 4)).astype(np.uint8)
+    labels[0, :3] = [0, 1, 2]
+    fast = retrieval.describe(grid, labels)
+    for segment in range(3):
+        total = np.zeros(5)
+        for y, x in np.argwhere(labels == segment):
+            vector = grid[:, y, x].numpy()
+            total += vector / np.linalg.norm(vector)
+        np.testing.assert_allclose(fast[segment], total / np.linalg.norm(total), atol=1e-5)
+
+
+# --- retrieval ------------------------------------------------------------------------------------------------------------
+
+
+def test_colour_retrieves_colour_classes():
+    train = samples_of(stripes(0, 1, 2), stripes(2, 0, 1))
+    val = samples_of(stripes(1, 2, 0), stripes(2, 2, 1))
+    scores = retrieval.retrieve(train, val, lab_angles, SETTINGS, seed=0)
+    assert scores["miou"] == scores["pixel_accuracy"] == 1
+    assert scores["iou"] == {"red": 1.0, "green": 1.0, "blue": 1.0}
+
+
+def test_class_without_training_examples_scores_zero():
+    scores = retrieval.retrieve(samples_of(stripes(0, 0, 1)), samples_of(stripes(0, 1, 2)), lab_angles, SETTINGS, seed=0)
+    assert scores["iou"]["blue"] == 0 and scores["miou"] < 1
+
+
+def test_void_neither_votes_nor_scores():
+    image, mask = stripes(0, 1, 2)
+    masked = mask.copy()
+    masked[mask == 2] = 255  # the blue stripe's segment is all void: it must not be found
+    masked[:14][mask[:14] == 0] = 255  # red keeps two rows, which decide
+    scores = retrieval.retrieve(samples_of((image, masked)), samples_of((image, masked)), lab_angles, SETTINGS, seed=0)
+    assert scores["pixel_accuracy"] == 1 and scores["iou"]["blue"] is None
+
+
+def test_majority_at_the_masks_own_resolution():
+    """One segment over a 2 x 1 grid, a 4 x 3 mask: 7 pixels of class 1 against 5 of class 2."""
+    segments = retrieval.Segments((np.zeros((2, 1), np.uint8),), np.ones((1, 2), np.float32), np.zeros(1, int), np.zeros(1, int))
+    mask = np.array([[1, 1, 1], [1, 2, 2], [2, 2, 2], [1, 1, 1]], np.uint8)
+    assert retrieval.majority_classes(segments, ToySamples([None], [mask])).tolist() == [1]
+
+
+def test_scores_are_taken_at_the_masks_size():
+    """A grid of two cells against a mask whose edge cuts through one of them."""
+    segments = retrieval.Segments((np.array([[0], [1]], np.uint8),), np.eye(2, dtype=np.float32), np.zeros(2, int), np.arange(2))
+    mask = np.array([[0], [1], [1], [1]], np.uint8)
+    scores = retrieval.score_labels(segments, np.array([0, 1]), ToySamples([None], [mask], ("a", "b")))
+    assert scores["iou"] == pytest.approx({"a": 1 / 2, "b": 2 / 3})
+
+
+def test_nearest_segments_are_exact_and_say_where_they_lie():
+    rng = np.random.default_rng(0)
+    unit = lambda n: (lambda v: (v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float32))(rng.normal(size=(n, 6)))
+    grids = (np.arange(6, dtype=np.uint8).reshape(2, 3),) * 4
+    gallery = retrieval.Segments(grids, unit(24), np.repeat(np.arange(4), 6), np.tile(np.arange(6), 4))
+    queries = retrieval.Segments(grids[:1], unit(6), np.zeros(6, int), np.arange(6))
+    found, cosines = retrieval.nearest_segments(queries, gallery, np.array([4, 1]), 3)
+    for row, query in enumerate((4, 1)):
+        products = [float(queries.descriptors[query] @ other) for other in gallery.descriptors]
+        assert found[row].tolist() == np.argsort(products)[::-1][:3].tolist()
+        assert cosines[row].tolist() == pytest.approx(sorted(products)[::-1][:3], abs=1e-5)
+    mask = gallery.mask(8, (4, 6))  # image 1, segment 2: the upper right cell
+    assert np.array_equal(np.argwhere(mask), [[y, x] for y in (0, 1) for x in (4, 5)])
+
+
+def test_images_of_many_sizes_keep_their_order():
+    train = samples_of(stripes(0, 1), stripes(1, 0, 2), stripes(2, 1, width=12), stripes(0, 1))
+    sizes = []
+    segments = retrieval.find_segments(train, lambda images: sizes.append(images.shape) or lab_angles(images), SETTINGS, seed=0)
+    assert [grid.shape for grid in segments.maps] == [(8, 2), (12, 2), (8, 3), (8, 2)]
+    assert len(segments.descriptors) == len(segments.image) == len(segments.segment) == sum(int(grid.max()) + 1 for grid in segments.maps)
+    assert len(sizes) == 4 and train.asked == [None] * 4
+
+
+def test_equal_sizes_are_embedded_together():
+    batches = []
+    retrieval.find_segments(samples_of(*[stripes(0, 1)] * 40), lambda images: batches.append(len(images)) or lab_angles(images), SETTINGS, seed=0)
+    assert batches == [retrieval.BATCH, 40 - retrieval.BATCH]
+
+
+def test_colour_on_real_camvid():
+    if "HGRL_DATA" not in os.environ:
+        pytest.skip("set HGRL_DATA to a folder with CamVid to run this")
+    root = Path(os.environ["HGRL_DATA"])
+    if not (root / "CamVid").is_dir():
+        pytest.skip(f"{root} holds no CamVid")
+    from hgrl.data.catalogue import open_samples
+
+    train, val = (open_samples(Source(kind="camvid", folder="CamVid", split=split), root) for split in ("train", "val"))
+    settings = RetrievalSettings(short_side=120)
+    scores = retrieval.retrieve(train.subset(range(0, 367, 12)), val.subset(range(0, 101, 12)), lab_angles, settings, seed=0)
+    assert scores["pixel_accuracy"] > 0.35 and len(scores["iou"]) == 11

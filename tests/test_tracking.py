@@ -1,0 +1,245 @@
+"""Tracking: the propagation against a dense loop, its invariances, and the trackers on videos whose motion is known."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from hgrl import tracking
+from hgrl.config import Source, TrackingSettings
+from hgrl.feature_baselines import lab_angles
+
+PAPER = TrackingSettings(neighbours=5, coordinate_weight=0.7)
+FIELD = TrackingSettings(variant="field", neighbours=5, radius=2, context_frames=2)
+
+
+@dataclass
+class ToyVideo:
+    """A video held in memory: what trackers ask of `hgrl.data.samples.Video`."""
+
+    images: list
+    masks: list
+    name: str = "toy"
+
+    def __len__(self):
+        return len(self.images)
+
+    def frame(self, t, short_side=None):
+        image = self.images[t]
+        scale = short_side / min(image.shape[:2]) if short_side else 1
+        return image if scale == 1 else cv2.resize(image, None, fx=scale, fy=scale)
+
+    def mask(self, t):
+        return self.masks[t]
+
+
+def blocks_mask(h, w, cell, objects=2, seed=0):
+    """A random id map constant over the grid's cells."""
+    ids = np.random.default_rng(seed).integers(0, objects + 1, (h, w)).astype(np.uint8)
+    ids[0, 0] = objects
+    return ids.repeat(cell, 0).repeat(cell, 1)
+
+
+# --- the equation ---------------------------------------------------------------------------------------------------------
+
+
+def slow_similarity(query, key, i, j, weight, longer):
+    """cos(F_i, F_j) - (w |p_i - p_j|)^2 / 2, one pair at a time."""
+    cosine = float(query @ key) / (np.linalg.norm(query) * np.linalg.norm(key))
+    return cosine - weight**2 * ((i[0] - j[0]) ** 2 + (i[1] - j[1]) ** 2) / longer**2 / 2
+
+
+def slow_propagate(features, shares, settings):
+    """The paper's formula (or the field's) by loops over every pair of cells. features: list of (C, h, w); shares: (h, w, n)."""
+    _, h, w = features[0].shape
+    all_shares = [shares]
+    for t in range(1, len(features)):
+        if settings.variant == "paper":
+            earlier = range(max(0, t - settings.previous_frames), t)
+        else:
+            earlier = sorted({0, *range(max(0, t - settings.context_frames), t)})
+        new = np.zeros_like(shares)
+        for y in range(h):
+            for x in range(w):
+                pairs = []
+                for s in earlier:
+                    for v in range(h):
+                        for u in range(w):
+                            if settings.variant == "field" and s > 0 and (y - v) ** 2 + (x - u) ** 2 > settings.radius**2:
+                                continue
+                            weight = settings.coordinate_weight if settings.variant == "paper" else 0
+                            sim = slow_similarity(features[t][:, y, x], features[s][:, v, u], (y, x), (v, u), weight, max(h, w))
+                            pairs.append((sim, all_shares[s][v, u]))
+                pairs = sorted(pairs, key=lambda pair: -pair[0])[: settings.neighbours]
+                sims = np.array([sim for sim, _ in pairs])
+                weights = np.maximum(sims, 1e-6) if settings.variant == "paper" else np.exp(sims / settings.temperature)
+                new[y, x] = sum(wt * label for wt, (_, label) in zip(weights / weights.sum(), pairs))
+        all_shares.append(new)
+    return all_shares
+
+
+def fast_propagate(features, shares, settings, monkeypatch):
+    """The package's label shares of every frame, caught on their way to being enlarged."""
+    caught = []
+    monkeypatch.setattr(tracking, "_enlarge", lambda labels, size: caught.append(labels.numpy()) or np.zeros(size, np.uint8))
+    mask = torch.from_numpy(shares).permute(2, 0, 1).numpy()
+    tracking.propagate(features, mask, settings)
+    return [shares, *caught]
+
+
+@pytest.mark.parametrize("settings", [PAPER, FIELD, PAPER.model_copy(update={"previous_frames": 1, "neighbours": 500})], ids=["paper", "field", "all"])
+@pytest.mark.parametrize("chunk", [1, 10**9])
+def test_propagation_equals_the_dense_loop(settings, chunk, monkeypatch):
+    monkeypatch.setattr(tracking, "CHUNK", chunk)
+    rng = np.random.default_rng(3)
+    features = [rng.normal(size=(6, 5, 7)).astype(np.float32) for _ in range(5)]
+    shares = np.eye(3, dtype=np.float32)[rng.integers(0, 3, (5, 7))]
+    fast = fast_propagate([torch.from_numpy(grid) for grid in features], shares, settings, monkeypatch)
+    for mine, slow in zip(fast, slow_propagate(features, shares, settings), strict=True):
+        np.testing.assert_allclose(mine, slow, atol=1e-4)
+
+
+def test_lifted_product_is_the_similarity():
+    rng = np.random.default_rng(0)
+    grid = torch.from_numpy(rng.normal(size=(4, 3, 5)).astype(np.float32))
+    queries, keys = tracking.lift(grid, 0.7)
+    for (y, x), (v, u) in [((0, 0), (0, 0)), ((0, 0), (2, 4)), ((1, 3), (2, 0))]:
+        expected = slow_similarity(grid[:, y, x].numpy(), grid[:, v, u].numpy(), (y, x), (v, u), 0.7, 5)
+        assert float(queries[y, x] @ keys[v, u]) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(9, 12, 5), (40, 60, 7), (3, 7, 7), (2, 30, 1)])
+def test_top_k_equals_torch(shape):
+    rows, width, block = shape
+    similarity = torch.randn(rows, width // block * block, generator=torch.Generator().manual_seed(0))
+    k = min(10, similarity.shape[1])
+    values, index = tracking.top_k(similarity, 10, block)
+    assert torch.equal(values, similarity.topk(k).values)
+    assert torch.equal(similarity.gather(1, index), values)
+
+
+def test_weights_sum_to_one_even_when_nothing_is_similar():
+    sims = torch.tensor([[0.5, 0.25, -0.1], [-0.2, -0.4, -0.9]])
+    weights = tracking._weights(sims, PAPER)
+    assert weights.sum(1).tolist() == pytest.approx([1, 1])
+    assert weights[0].tolist() == pytest.approx([2 / 3, 1 / 3, 0], abs=1e-4)
+    assert weights[1].tolist() == pytest.approx([1 / 3] * 3)
+
+
+# --- what propagation must do ---------------------------------------------------------------------------------------------
+
+
+def test_first_mask_is_returned_unchanged():
+    mask = blocks_mask(4, 6, 4)
+    masks = tracking.propagate([torch.randn(8, 4, 6)], tracking.one_hot(mask), PAPER)
+    assert len(masks) == 1 and np.array_equal(masks[0], mask) and masks[0].dtype == np.uint8
+
+
+def test_unique_features_carry_the_mask_along():
+    """Every cell has a feature of its own and the whole picture moves a cell a frame: the mask moves with it."""
+    h, w, cell = 6, 8, 4
+    grid = torch.eye(h * w).view(h * w, h, w)
+    mask = blocks_mask(h, w, cell)
+    settings = TrackingSettings(neighbours=1, coordinate_weight=0.1)
+    masks = tracking.propagate([torch.roll(grid, t, 2) for t in range(4)], tracking.one_hot(mask), settings)
+    for t, found in enumerate(masks):
+        cells = found[cell // 2 :: cell, cell // 2 :: cell]  # at the cells' centres: between them the enlargement is smooth
+        assert np.array_equal(cells, np.roll(mask, t * cell, 1)[cell // 2 :: cell, cell // 2 :: cell])
+
+
+def test_position_decides_between_equal_features():
+    """Constant features tell nothing apart: with coordinates the mask stays where it is, without them it is lost."""
+    mask = np.zeros((16, 16), np.uint8)
+    mask[:, 8:] = 1
+    flat = [torch.ones(3, 8, 8)] * 3
+    near = tracking.propagate(flat, tracking.one_hot(mask), TrackingSettings(coordinate_weight=1.0, neighbours=4))
+    assert np.array_equal(near[-1], mask)
+    nowhere = tracking.propagate(flat, tracking.one_hot(mask), TrackingSettings(coordinate_weight=0.0, neighbours=64))
+    assert len(np.unique(nowhere[-1])) == 1
+
+
+def test_scale_of_features_and_order_of_channels_do_not_matter():
+    rng = torch.Generator().manual_seed(0)
+    features = [torch.randn(8, 6, 6, generator=rng) for _ in range(3)]
+    mask = tracking.one_hot(blocks_mask(6, 6, 2))
+    plain = tracking.propagate(features, mask, PAPER)
+    changed = tracking.propagate([7 * grid.flip(0) for grid in features], mask, PAPER)
+    assert all(np.array_equal(a, b) for a, b in zip(plain, changed))
+
+
+@pytest.mark.parametrize(("settings", "most"), [(PAPER, 2), (FIELD, 3)])
+def test_only_the_frames_that_vote_are_kept(settings, most, monkeypatch):
+    seen = []
+    vote = tracking.vote
+    monkeypatch.setattr(tracking, "vote", lambda queries, context, s: seen.append(len(context)) or vote(queries, context, s))
+    tracking.propagate((torch.randn(4, 4, 4) for _ in range(8)), tracking.one_hot(blocks_mask(4, 4, 2)), settings)
+    assert len(seen) == 7 and max(seen) == most
+
+
+def test_one_hot_counts_void_as_background():
+    layers = tracking.one_hot(np.array([[0, 2], [255, 2]], np.uint8))
+    assert layers.astype(int).tolist() == [[[1, 0], [1, 0]], [[0, 0], [0, 0]], [[0, 1], [0, 1]]]
+
+
+# --- trackers -------------------------------------------------------------------------------------------------------------
+
+
+def moving_square(frames=6, step=3):
+    """A textured square that slides over a textured background, 96 x 128."""
+    rng = np.random.default_rng(0)
+    texture = cv2.GaussianBlur(rng.integers(0, 256, (96, 128, 3)).astype(np.uint8), (0, 0), 2)
+    patch = cv2.GaussianBlur(rng.integers(0, 256, (40, 40, 3)).astype(np.uint8), (0, 0), 2) // 2 + 128
+    texture = (texture // 2).astype(np.uint8)
+    images, masks = [], []
+    for t in range(frames):
+        image, mask = texture.copy(), np.zeros((96, 128), np.uint8)
+        image[30:70, 20 + t * step : 60 + t * step], mask[30:70, 20 + t * step : 60 + t * step] = patch, 1
+        images.append(image)
+        masks.append(mask)
+    return ToyVideo(images, masks)
+
+
+def test_trackers_on_a_known_motion():
+    video, settings = moving_square(), TrackingSettings(short_side=96)
+    colour = tracking.evaluate_tracking([video], tracking.feature_tracker(lab_angles), settings)
+    flow = tracking.evaluate_tracking([video], tracking.optical_flow, settings)
+    copied = tracking.evaluate_tracking([video], tracking.identity, settings)
+    moves = np.array([3, 6, 9, 12])  # of a square of 40: the scored frames are 1 .. 4
+    assert copied["j_mean"] == pytest.approx(np.mean((40 - moves) / (40 + moves)))
+    assert colour["j_mean"] > 0.85 and flow["j_mean"] > 0.85
+    assert colour["j_decay"] < copied["j_decay"]
+
+
+def test_flow_at_a_coarser_grid_keeps_a_still_mask():
+    video = moving_square(step=0)
+    masks = tracking.optical_flow(video, TrackingSettings(short_side=48))
+    assert all(np.mean(found != video.mask(0)) < 0.01 for found in masks)
+
+
+def test_a_perfect_tracker_scores_one_and_sequences_are_named():
+    videos = [moving_square(), ToyVideo(moving_square().images, moving_square().masks, "other")]
+    scores = tracking.evaluate_tracking(videos, lambda video, settings: video.masks, TrackingSettings())
+    assert scores["j_mean"] == scores["f_mean"] == scores["jf_mean"] == 1 and scores["j_decay"] == 0
+    assert set(scores["per_sequence"]) == {"toy", "other"} and scores["per_sequence"]["toy"]["objects"] == 1
+
+
+# --- real video -----------------------------------------------------------------------------------------------------------
+
+
+def test_colour_on_real_davis():
+    """Colour neighbours beat a copied mask by far on a real sequence."""
+    if "HGRL_DATA" not in os.environ:
+        pytest.skip("set HGRL_DATA to a folder with DAVIS to run this")
+    root = Path(os.environ["HGRL_DATA"])
+    if not (root / "DAVIS").is_dir():
+        pytest.skip(f"{root} holds no DAVIS")
+    from hgrl.data.catalogue import open_videos
+
+    video = open_videos(Source(kind="davis", folder="DAVIS", split="val"), root)[:1]
+    settings = TrackingSettings(short_side=120)
+    colour = tracking.evaluate_tracking(video, tracking.feature_tracker(lab_angles), settings)
+    assert colour["j_mean"] > tracking.evaluate_tracking(video, tracking.identity, settings)["j_mean"] + 0.1
