@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("name", help="e.g. 03_pretraining")
     command.add_argument("profile")
     command.add_argument("--run", help="a run of params.yaml, where the notebook takes one")
+    command.add_argument("--runs", help="comma-separated runs, or all, where the notebook takes several")
     command = _command(commands, "sweep", sweep, "one cell of the grid over cns and sigma_p")
     command.add_argument("profile")
     command.add_argument("--cns", required=True)
@@ -75,7 +76,8 @@ def prepare_data(options: argparse.Namespace) -> None:
 def notebook(options: argparse.Namespace) -> None:
     from hgrl.notebook import run_notebook
 
-    parameters = {"profile": options.profile, **({"run": options.run} if options.run else {})}
+    given = {"profile": options.profile, "run": options.run, "runs": options.runs}
+    parameters = {name: value for name, value in given.items() if value}
     print(f"executed notebook: {run_notebook(options.name, parameters)}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,13 @@ def cell_settings(profile: str, overrides: dict[str, Any]) -> Settings:
         profile,
         None,
         seeds=cell.seeds,
-        **{"pretrain.epochs": cell.epochs, "probe.heads": [cell.head], "probe.iterations": cell.iterations, "data.probe_val": cell.val.model_dump()},
+        **{
+            "pretrain.epochs": cell.epochs,
+            "probe.heads": [cell.head],
+            "probe.iterations": cell.iterations,
+            "data.probe_train": cell.train.model_dump(),
+            "data.probe_val": cell.val.model_dump(),
+        },
         **overrides,
     )
 
@@ -50,7 +57,7 @@ def train_and_score(profile: str, stage: str, name: str, overrides: dict[str, An
     settings, started = cell_settings(profile, overrides), time.monotonic()
     folder = paths.checkpoints(profile, f"{stage}/{name}")
     train_seeds(profile, METHOD, settings, folder, desc=f"{stage} {name}")
-    tasks = [(settings, str(folder / f"seed{seed}.pt"), seed) for seed in settings.seeds]
+    tasks = [(settings, folder / f"seed{seed}.pt", seed) for seed in settings.seeds]
     scores = run_tasks(_score, tasks, settings.jobs, f"{stage} {name}: probes", len(tasks))
     result = {"overrides": overrides, "head": settings.ablation.head, "seeds": dict(zip(settings.seeds, scores, strict=True))}
     result |= {"miou_mean": float(np.mean(scores)), "miou_std": float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0}
@@ -64,7 +71,7 @@ def gathered(profile: str, stage: str) -> dict[str, dict[str, Any]]:
     return {path.stem: read_json(path) for path in files if not path.stem.endswith(".origin")}
 
 
-def _score(settings: Settings, checkpoint: str, seed: int, tick: Any) -> float:
+def _score(settings: Settings, checkpoint: Path, seed: int, tick: Any) -> float:
     root = data_root(settings)
     train, val = (open_samples(source, root) for source in (settings.data.probe_train, settings.data.probe_val))
     features = NetworkFeatures(network_of(checkpoint, settings), pick_device(settings.device))

@@ -54,6 +54,7 @@ class Source(Section):
     kind: Literal["voc", "coco", "bsds", "camvid", "davis"]
     folder: str
     split: str
+    part: tuple[float, float] = (0.0, 1.0)  # only this stretch of the split's images, in the split's order
 
 
 class DataSettings(Section):
@@ -76,6 +77,7 @@ class GroupingSettings(Section):
     spectral: bool = True  # section 4.1: structured edges and a spectral signal, combined
     spectral_mix: Literal["mcg", "minmax", "arcs"] = "arcs"  # three public readings; METHOD.md measured the third
     spectral_weight: float = 1.0
+    spectral_exact: bool = False  # eigenvectors of the whole image (20 s a photograph) instead of decimated ones
     max_regions: int = Field(40, ge=2, le=255)  # section 4.1
     min_area: Count = 400  # px at 481x321; smaller regions are merged before the cut, or slivers fill the 40
     image_scale: Positive = 1.0  # images are enlarged by this before detection (patches are 16 px wide)
@@ -86,7 +88,7 @@ class GroupingSettings(Section):
 class NetworkSettings(Section):
     backbone: Literal["resnet18", "resnet34", "resnet50"] = "resnet50"  # section 4.2
     width: AtLeastOne = 64  # channels of the stem; 64 is torchvision's
-    hypercolumn_stages: tuple[Annotated[int, Field(ge=1, le=4)], ...] = Field((2, 3), min_length=1)  # Res3 and Res4: torchvision's layer2 and layer3; the backbone ends there
+    hypercolumn_stages: tuple[Annotated[int, Field(ge=1, le=4)], ...] = Field((2, 3), min_length=1)  # Res3 and Res4: layer2 and layer3
     hypercolumn_channels: AtLeastOne = 256
     embedding_dim: AtLeastOne = 32
 
@@ -158,7 +160,7 @@ class ProbeSettings(Section):
     momentum: float = 0.9
     weight_decay: float = 5e-4
     crop_size: AtLeastOne = 384
-    crop_area: Annotated[tuple[Share, Share], AfterValidator(_ascending)] = (0.25, 1.0)  # "randomly crop and resize"; the paper gives no range
+    crop_area: Annotated[tuple[Share, Share], AfterValidator(_ascending)] = (0.25, 1.0)  # the paper gives no range
     keep_in_memory: bool = False  # decode every image once; for sets that fit
     atrous_rates: tuple[int, ...] = (12, 24, 36)  # torchvision's DeepLabV3
     head_channels: int = 256
@@ -166,10 +168,10 @@ class ProbeSettings(Section):
 
 
 class RetrievalSettings(Section):
-    segments: AtLeastOne = 15  # table 2; figure 4 draws 10
+    segments: int = Field(15, ge=1, le=255)  # table 2; figure 4 draws 10; ids are uint8
     layers: tuple[str, ...] = ("embedding", "backbone")
     short_side: int | None = None
-    kmeans_iterations: int = 20
+    kmeans_iterations: AtLeastOne = 20  # the paper gives none
 
 
 class TrackingSettings(Section):
@@ -177,11 +179,11 @@ class TrackingSettings(Section):
     variant: Literal["paper", "field"] = "paper"
     previous_frames: AtLeastOne = 2  # section 5.3
     neighbours: AtLeastOne = 10
-    coordinate_weight: float = 0.5  # length of the appended (x, y) against the unit feature; the paper gives none
-    short_side: int = 480
-    radius: int = 12  # field's variant: cells a neighbour may be away (CRW)
-    temperature: float = 0.05  # field's variant
-    context_frames: int = 20  # field's variant, and the first frame always
+    coordinate_weight: float = Field(0.5, ge=0)  # of (x, y) / longer side; the paper gives none; colour's best on the tune videos
+    short_side: AtLeastOne = 480  # frames are resized to it before the network
+    radius: int = Field(12, ge=0)  # field's variant: cells a neighbour may be away (CRW)
+    temperature: float = Field(0.05, gt=0)  # field's variant (CRW)
+    context_frames: AtLeastOne = 20  # field's variant (CRW), and the first frame always
 
 
 class AblationSettings(Section):
@@ -191,7 +193,8 @@ class AblationSettings(Section):
     epochs: int = 20  # a quarter of the paper's
     head: str = "linear-backbone"
     iterations: int = 5_000
-    val: Source = Source(kind="voc", folder="VOC2012", split="val")  # real data sets have no split to spare; the scenes have `tune`
+    train: Source = Source(kind="voc", folder="VOC2012", split="train_aug", part=(0.0, 0.9))
+    val: Source = Source(kind="voc", folder="VOC2012", split="train_aug", part=(0.9, 1.0))  # never the split that is reported
 
 
 class Settings(Section):

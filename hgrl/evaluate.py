@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -115,15 +115,14 @@ def tracking_task(settings: Settings, run: str, definition: Run, seed: int, tick
 TASKS = {"probe": probe_task, "retrieval": retrieval_task, "tracking": tracking_task}
 
 
-def evaluate(stage: str, profile: str, runs: Sequence[str] | str = "") -> dict[str, dict[int, Any]]:
-    """Score `runs` (default: all that `params.yaml` lists for the stage) with every seed; {run: {seed: scores}}.
+def evaluate(stage: str, profile: str, runs: str = "all") -> dict[str, dict[int, Any]]:
+    """Score `runs` (comma-separated names, or all that `params.yaml` lists for the stage) with every seed; {run: {seed: scores}}.
 
     Writes results/<profile>/<stage>/<run>.json and results/<profile>/metrics/<stage>.json. Each finished score is kept at once: an interrupted evaluation goes on where it was, and a score whose checkpoint, settings,
     data and code are unchanged is read, not made again.
     """
     started = time.monotonic()
-    names = [name for name in runs.split(",") if name] if isinstance(runs, str) else list(runs)
-    names = names or load_yaml(paths.PARAMS)[stage]
+    names = load_yaml(paths.PARAMS)[stage] if runs == "all" else runs.split(",")
     waiting, jobs = [], load_settings(profile).jobs
     for run in names:
         settings, definition = load_settings(profile, run), load_run(run)
@@ -134,7 +133,7 @@ def evaluate(stage: str, profile: str, runs: Sequence[str] | str = "") -> dict[s
     run_tasks(_score, waiting, jobs, f"{stage}: {len(names)} runs, seeds to score", len(waiting))
     scores = {run: _gather(stage, profile, run, started) for run in names}
     summary = {run: summarise(list(seeds.values())) for run, seeds in scores.items()}
-    kept = read_json(paths.metrics(profile, stage)) if runs and paths.metrics(profile, stage).exists() else {}
+    kept = read_json(paths.metrics(profile, stage)) if runs != "all" and paths.metrics(profile, stage).exists() else {}
     write_json(paths.metrics(profile, stage), {**kept, **summary})
     return scores
 

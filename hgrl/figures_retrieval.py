@@ -42,7 +42,9 @@ def query_rows(queries: Segments, samples: Samples, count: int) -> list[int]:
     return [objects[i] for i in np.linspace(0, len(objects) - 1, min(count, len(objects))).round().astype(int)]
 
 
-def retrieval_tiles(queries: Segments, val: Samples, gallery: Segments, train: Samples, rows: Sequence[int], neighbours: int) -> list[list[Tile]]:
+def retrieval_tiles(
+    queries: Segments, val: Samples, gallery: Segments, train: Samples, rows: Sequence[int], neighbours: int
+) -> list[list[Tile]]:
     """A list a query: the query's tile, then its nearest segments in `neighbours` different images, with class and cosine."""
     query_classes, gallery_classes = majority_classes(queries, val), majority_classes(gallery, train)
     found, cosines = nearest_segments(queries, gallery, np.asarray(rows), min(DEPTH, len(gallery.image)))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from hgrl.metrics import VOID
 from hgrl.video_metrics import boundary_map
@@ -43,7 +44,9 @@ def tracking_overlay(video: Video, tracks: Mapping[str, Sequence[np.ndarray]], f
     return figure
 
 
-def neighbour_picture(images: Sequence[np.ndarray], cell: tuple[int, int], neighbours: Sequence[tuple[int, int, int]], grid: tuple[int, int]) -> Figure:
+def neighbour_picture(
+    images: Sequence[np.ndarray], cell: tuple[int, int], neighbours: Sequence[tuple[int, int, int]], grid: tuple[int, int]
+) -> Figure:
     """Where a cell's neighbours lie: images of the context frames and, last, of the query's frame.
 
     cell: (y, x) on the feature grid of shape `grid`; neighbours: (frame index, y, x) of each.
@@ -55,7 +58,8 @@ def neighbour_picture(images: Sequence[np.ndarray], cell: tuple[int, int], neigh
         scale = np.array(image.shape[:2]) / grid
         places = np.array([(np.array(place) + 0.5) * scale - 0.5 for frame, *place in points if frame == s]).reshape(-1, 2)
         query = s == len(images) - 1
-        axis.plot(places[:, 1], places[:, 0], "+" if query else "o", color="red" if query else "gold", ms=12 if query else 5, mec=None if query else "black")
+        style = {"marker": "+", "color": "red", "ms": 12} if query else {"marker": "o", "color": "gold", "ms": 5, "mec": "black"}
+        axis.plot(places[:, 1], places[:, 0], linestyle="", **style)
         axis.set_title("the cell" if query else f"{len(places)} of its neighbours, {len(images) - 1 - s} back", fontsize=8)
         axis.axis("off")
     return figure
@@ -68,6 +72,7 @@ def scores_over_time(scores: Mapping[str, Sequence[float]], label: str = "J") ->
     for name, values in scores.items():
         axes.plot(range(1, len(values) + 1), values, marker=".", label=name)
     axes.set(xlabel="frame", ylabel=label, ylim=(0, 1.02))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, fontsize=8)
     return figure
 

@@ -14,8 +14,8 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> 
 
     truth, predicted: integer arrays of one shape. truth holds 0 .. classes-1, or 255 (void: left out).
     predicted holds 0 .. classes-1 wherever truth is not void.
-    Returns (classes, classes) int64; row = truth, column = prediction. Sum the matrices of a split before scoring it: the field's mIoU is of the
-    whole split, not a mean over images.
+    Returns (classes, classes) int64; row = truth, column = prediction. Sum the matrices of a split before scoring it:
+    the field's mIoU is of the whole split, not a mean over images.
     Raises InputError for shapes that differ and for an id outside the classes.
     """
     truth, predicted = np.asarray(truth), np.asarray(predicted)
@@ -25,7 +25,8 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> 
     truth, predicted = truth[scored].astype(np.int64), predicted[scored].astype(np.int64)
     for name, ids in (("truth", truth), ("prediction", predicted)):
         if ids.size and (ids.min() < 0 or ids.max() >= classes):
-            raise InputError(f"{name} holds class {ids.max() if ids.max() >= classes else ids.min()}, but there are {classes} classes (255 is void in the truth)")
+            wrong = ids.max() if ids.max() >= classes else ids.min()
+            raise InputError(f"{name} holds class {wrong}, but there are {classes} classes (255 is void in the truth)")
     return np.bincount(truth * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
@@ -69,4 +70,5 @@ def _nan_mean(values: np.ndarray) -> float:
 def segmentation_scores(confusion: np.ndarray, classes: tuple[str, ...]) -> dict[str, object]:
     """The scores of a split, ready for json: miou, pixel_accuracy, mean_accuracy, and iou by class name (None: absent class)."""
     by_class = {name: None if np.isnan(value) else float(value) for name, value in zip(classes, iou_per_class(confusion), strict=True)}
-    return {"miou": miou(confusion), "pixel_accuracy": pixel_accuracy(confusion), "mean_accuracy": mean_accuracy(confusion), "iou": by_class}
+    means = {"miou": miou(confusion), "pixel_accuracy": pixel_accuracy(confusion), "mean_accuracy": mean_accuracy(confusion)}
+    return {**means, "iou": by_class}

@@ -22,8 +22,9 @@ def contrastive_loss(embedding: Tensor, sample: PixelSample, settings: Objective
     """
     cells = embedding.permute(0, 1, 3, 4, 2).flatten(0, 3)  # (V * B * N, D)
     anchor = _unit(cells[sample.anchors]).unsqueeze(-1)  # (B, A, D, 1)
-    positive = (_unit(cells[sample.positives]) @ anchor).squeeze(-1)  # (B, A, P) cosine
-    negative = (_unit(cells[sample.negatives]) @ anchor).squeeze(-1)  # (B, A, M)
+    with torch.autocast(cells.device.type, enabled=False):  # under bf16 a product would be rounded to 3 digits, before the temperature
+        positive = (_unit(cells[sample.positives]) @ anchor).squeeze(-1)  # (B, A, P) cosine
+        negative = (_unit(cells[sample.negatives]) @ anchor).squeeze(-1)  # (B, A, M)
     logits = (negative / settings.temperature).masked_fill(~sample.negatives_valid, NO_NEGATIVE)
     margin = logits.logsumexp(-1, keepdim=True) - positive / settings.temperature  # log of negatives over positive
     terms = F.softplus(margin) if settings.form == "log" else -torch.sigmoid(-margin)

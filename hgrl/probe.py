@@ -55,9 +55,8 @@ class LabelledCrops(Dataset):
 
     def __init__(self, samples: Samples, settings: ProbeSettings, seed: int) -> None:
         self.samples, self.settings, self.seed = samples, settings, seed
-        self.transform = v2.Compose(
-            [v2.RandomResizedCrop(settings.crop_size, scale=settings.crop_area, antialias=True), v2.RandomHorizontalFlip()]
-        )
+        crop = v2.RandomResizedCrop(settings.crop_size, scale=settings.crop_area, antialias=True)
+        self.transform = v2.Compose([crop, v2.RandomHorizontalFlip()])
         self.kept: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -72,8 +71,8 @@ class LabelledCrops(Dataset):
         if index in self.kept:
             return self.kept[index]
         image = torch.from_numpy(self.samples.image(index, self.settings.short_side)).permute(2, 0, 1).contiguous()
-        mask = v2.functional.resize(tv_tensors.Mask(self.samples.mask(index)[None]), list(image.shape[-2:]))[0]
-        item = (image, mask.as_subclass(Tensor))
+        mask = torch.from_numpy(self.samples.mask(index))
+        item = (image, F.interpolate(mask[None, None], size=image.shape[-2:], mode="nearest-exact")[0, 0])
         if self.settings.keep_in_memory:
             self.kept[index] = item
         return item
@@ -162,9 +161,7 @@ def layers_read(settings: ProbeSettings) -> list[str]:
 def _training_batches(
     train: Samples, settings: ProbeSettings, iterations: int, seed: int, workers: int, device: torch.device
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    batch = min(settings.batch, len(train))
-    epochs = -(-iterations // (len(train) // batch))
-    order = EpochOrder(len(train), batch, epochs, mixed_seed(seed, 3))
+    order = EpochOrder(len(train), settings.batch, iterations, mixed_seed(seed, 3))  # as many epochs as that surely suffice
     loader = DataLoader(
         LabelledCrops(train, settings, mixed_seed(seed, 4)),
         batch_sampler=order,

@@ -41,13 +41,15 @@ class Segments:
 def segment_image(features: torch.Tensor, k: int, seed: int, iterations: int = 20) -> np.ndarray:
     """K-means of one image's cells by faiss: (C, h, w) float -> (h, w) uint8 ids 0 .. n-1, n <= k <= 255.
 
-    Cells are normalised to length 1 first; the centres are means, not renormalised. An image with fewer distinct features than k gets
-    fewer segments. Equal seeds give equal segments. Above 256 cells a cluster, faiss finds the centres on a sample that `seed` draws.
+    Cells are normalised to length 1 first; the centres start by k-means++ and are means, not renormalised. An image with
+    fewer distinct features than k gets fewer segments. Equal seeds give equal segments.
+    Above 256 cells a cluster, faiss finds the centres on a sample that `seed` draws.
     Not done: restarts; spatial coordinates (a segment need not be connected).
     """
     channels, h, w = features.shape
     cells = np.ascontiguousarray(_unit_cells(features).T.cpu().numpy())
-    kmeans = faiss.Kmeans(channels, min(k, h * w), niter=iterations, seed=seed, min_points_per_centroid=1)
+    options = {"niter": iterations, "seed": seed, "min_points_per_centroid": 1, "init_method": faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS}
+    kmeans = faiss.Kmeans(channels, min(k, h * w), **options)
     kmeans.train(cells)
     _, labels = kmeans.assign(cells)
     return np.unique(labels, return_inverse=True)[1].reshape(h, w).astype(np.uint8)
@@ -78,9 +80,8 @@ def find_segments(samples: Samples, feature_fn: FeatureFunction, settings: Retri
         maps.append(segment_image(grid, settings.segments, seed, settings.kmeans_iterations))
         descriptors.append(describe(grid, maps[-1]))
     counts = [len(rows) for rows in descriptors]
-    return Segments(
-        tuple(maps), np.concatenate(descriptors), np.repeat(np.arange(len(maps)), counts), np.concatenate([np.arange(count) for count in counts])
-    )
+    image, segment = np.repeat(np.arange(len(maps)), counts), np.concatenate([np.arange(count) for count in counts])
+    return Segments(tuple(maps), np.concatenate(descriptors), image, segment)
 
 
 def _batches(samples: Samples, short_side: int | None) -> Iterator[np.ndarray]:
@@ -121,7 +122,8 @@ def majority_classes(segments: Segments, samples: Samples) -> np.ndarray:
 def nearest_segments(queries: Segments, gallery: Segments, rows: np.ndarray, neighbours: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """The gallery's segments most similar to the queries' segments `rows`, by exact inner product (faiss).
 
-    Returns gallery rows (R, neighbours) int64 and their cosines (R, neighbours) float32, most similar first; -1 where the gallery is smaller.
+    Returns gallery rows (R, neighbours) int64 and their cosines (R, neighbours) float32, most similar first; -1 where
+    the gallery is smaller.
     `gallery.image[row]` and `gallery.mask(row, shape)` say where each of them lies.
     """
     index = faiss.IndexFlatIP(gallery.descriptors.shape[1])

@@ -15,9 +15,10 @@ from hgrl.errors import InputError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     """A binary file that becomes `path` only when the block ends well; what stood there is kept otherwise.
 
+    durable: also survive a power cut; False spares the wait for the disk where thousands of small files are cheap to make again.
     Raises InputError when the disk is full or the folder cannot be written.
     """
     path = Path(path)
@@ -27,8 +28,9 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         with os.fdopen(descriptor, "wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.chmod(temporary, 0o644)  # mkstemp makes it private
         os.replace(temporary, path)
     except OSError as error:
@@ -39,8 +41,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             os.unlink(temporary)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    with replacing(path) as file:
+def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:
+    with replacing(path, durable) as file:
         file.write(content)
 
 
@@ -74,11 +76,11 @@ def write_figure(path: Path, figure: Any) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def write_png(path: Path, image: Any) -> None:
+def write_png(path: Path, image: Any, durable: bool = True) -> None:
     """A (H, W) or (H, W, 3) uint8 or uint16 array, RGB, without loss."""
     import cv2
 
     written, content = cv2.imencode(".png", image[..., ::-1] if image.ndim == 3 else image)
     if not written:
         raise InputError(f"{path}: an array of shape {image.shape}, {image.dtype}, is no PNG")
-    write_bytes(path, content.tobytes())
+    write_bytes(path, content.tobytes(), durable)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from hgrl import progress
 from hgrl.config import TrackingSettings
+from hgrl.errors import InputError
 from hgrl.feature_baselines import FeatureFunction
 from hgrl.metrics import VOID
 from hgrl.video_metrics import mean_scores, object_scores, video_scores
@@ -59,6 +60,7 @@ def lift(features: Tensor, coordinate_weight: float) -> tuple[Tensor, Tensor]:
 def vote(queries: Tensor, context: list[Context], settings: TrackingSettings) -> Tensor:
     """Label shares (h, w, n) of a frame's cells: the weighted mean over each cell's nearest neighbours in all context frames together.
 
+    Of the context, the frames that vote from anywhere come first.
     Queries go by whole rows, at most `CHUNK` similarities at a time (one row at least); the neighbours are exact.
     """
     h, w, _ = queries.shape
@@ -68,25 +70,25 @@ def vote(queries: Tensor, context: list[Context], settings: TrackingSettings) ->
 
 def _vote_rows(queries: Tensor, context: list[Context], settings: TrackingSettings, top: int, bottom: int) -> Tensor:
     h, w, channels = queries.shape
-    spans = [(0, h) if frame.anywhere else (max(0, top - settings.radius), min(h, bottom + settings.radius)) for frame in context]
+    window = (max(0, top - settings.radius), min(h, bottom + settings.radius))  # rows that the windowed frames can vote from
+    spans = [(0, h) if frame.anywhere else window for frame in context]
     keys = torch.cat([frame.keys[a:b] for frame, (a, b) in zip(context, spans)])  # R, w, D
     labels = torch.cat([frame.labels[a:b] for frame, (a, b) in zip(context, spans)])  # R, w, n
     similarity = queries[top:bottom].reshape(-1, channels) @ keys.reshape(-1, channels).T  # Q, R w
-    if not all(frame.anywhere for frame in context):
-        similarity.masked_fill_(_outside(context, spans, top, bottom, w, settings.radius).to(similarity.device), -torch.inf)
+    whole = sum(frame.anywhere for frame in context) * h * w  # they come first
+    if whole < similarity.shape[1]:
+        far = _outside(range(top, bottom), range(*window), w, settings.radius).to(similarity.device)
+        similarity[:, whole:].view(len(far), -1, far.shape[1]).masked_fill_(far[:, None], -torch.inf)
     nearest, index = top_k(similarity, settings.neighbours, w)  # Q, k
     shares = (_weights(nearest, settings)[..., None] * labels.flatten(0, 1)[index]).sum(1)  # Q, n
     return shares.view(bottom - top, w, -1)
 
 
-def _outside(context: list[Context], spans: list[tuple[int, int]], top: int, bottom: int, w: int, radius: int) -> Tensor:
-    """(Q, R w) bool: True where a key is farther than `radius` cells from its query and its frame is windowed."""
-    rows = torch.cat([torch.arange(a, b) for a, b in spans])  # R
-    windowed = torch.cat([torch.full((b - a,), not frame.anywhere) for frame, (a, b) in zip(context, spans)])
-    dy = (torch.arange(top, bottom)[:, None] - rows).square()  # q, R
+def _outside(query_rows: range, key_rows: range, w: int, radius: int) -> Tensor:
+    """(Q, K) bool over the cells of rows of width w: True where query and key are more than `radius` cells apart."""
+    dy = (torch.tensor(query_rows)[:, None] - torch.tensor(key_rows)).square()  # q, r
     dx = (torch.arange(w)[:, None] - torch.arange(w)).square()  # w, w
-    far = dy[:, None, :, None] + dx[None, :, None, :] > radius**2  # q, w, R, w
-    return (far & windowed[:, None]).flatten(2).flatten(0, 1)
+    return (dy[:, None, :, None] + dx[None, :, None, :] > radius**2).flatten(2).flatten(0, 1)
 
 
 def _weights(similarity: Tensor, settings: TrackingSettings) -> Tensor:
@@ -126,8 +128,8 @@ def propagate(features: Iterable[Tensor], first_mask: np.ndarray, settings: Trac
     Returns a (H, W) uint8 id map a frame, the first being the given one. Labels live on the feature grid as shares (the first mask by
     area); a frame's map is their bilinear enlargement's largest. Only the frames that still vote are kept:
     paper: the last `previous_frames`, j among the 10 nearest of ALL their cells together (the paper's text could also mean 10 a frame);
-    field (CRW, Jabri et al., NeurIPS 2020): the first frame, whole, and the last `context_frames` within `radius` cells, softmax weights, no
-    coordinates. Not done: CRW's padding of the first frames with copies of the first.
+    field (CRW, Jabri et al., NeurIPS 2020): the first frame, whole, and the last `context_frames` within `radius` cells, softmax
+    weights, no coordinates. Not done: CRW's padding of the first frames with copies of the first.
     """
     masks = [first_mask.argmax(0).astype(np.uint8)]
     context: list[Context] = []
@@ -203,18 +205,22 @@ def evaluate_tracking(videos: Iterable[Video], tracker: Tracker, settings: Track
     """J and F of a tracker: {j_mean, j_recall, j_decay, f_mean, f_recall, f_decay, jf_mean, per_sequence: {name: the same, objects}}.
 
     As DAVIS 2017: over all objects of all videos, in [0, 1] (decay in [-1, 1]); first and last frame not scored.
+    Raises InputError naming the video that cannot be scored (see `object_scores`).
     """
     rows, per_sequence = [], {}
     for video in progress.bar(videos, desc="videos", leave=False, delay=5, disable=parent_process() is not None):
         truth = [video.mask(t) for t in range(len(video))]
-        objects = list(video_scores(object_scores(truth, tracker(video, settings))).values())
+        try:
+            objects = list(video_scores(object_scores(truth, tracker(video, settings))).values())
+        except InputError as error:
+            raise InputError(f"video {video.name}: {error}") from None
         per_sequence[video.name] = {**mean_scores(objects), "objects": len(objects)}
         rows.extend(objects)
     return {**mean_scores(rows), "per_sequence": per_sequence}
 
 
 def neighbours_of(grid: Tensor, context: list[Tensor], cell: tuple[int, int], settings: TrackingSettings) -> list[tuple[int, int, int]]:
-    """(context index, y, x) of the cells that vote on one cell (y, x) of a (C, h, w) grid in the paper's variant, most similar first: for pictures."""
+    """(context index, y, x) of the cells that vote on one cell (y, x) of a (C, h, w) grid (paper's variant), most similar first."""
     _, h, w = grid.shape
     query = lift(grid, settings.coordinate_weight)[0][cell]
     keys = torch.cat([lift(earlier, settings.coordinate_weight)[1] for earlier in context])  # k h, w, D
@@ -223,7 +229,7 @@ def neighbours_of(grid: Tensor, context: list[Tensor], cell: tuple[int, int], se
 
 
 def middle_of_object(mask: np.ndarray, grid: tuple[int, int]) -> tuple[int, int]:
-    """The cell (y, x) of a grid that holds the pixel of the largest object nearest to that object's mean; the middle cell if there is none."""
+    """The grid's cell (y, x) that holds the largest object's pixel nearest to its mean; the middle cell if there is no object."""
     sizes = np.bincount(mask[mask != VOID], minlength=2)[1:]
     pixels = np.argwhere(mask == 1 + sizes.argmax()) if sizes.any() else np.array([mask.shape]) // 2
     nearest = pixels[((pixels - pixels.mean(0)) ** 2).sum(1).argmin()]

@@ -76,8 +76,8 @@ def davis_statistics(values: Sequence[float]) -> dict[str, float]:
 def object_scores(truth: Sequence[np.ndarray], predicted: Sequence[np.ndarray]) -> dict[int, dict[str, list[float]]]:
     """J and F of every object on every scored frame of one video.
 
-    truth, predicted: one (H, W) uint8 id map a frame (0 background, 1..n objects, 255 void in the truth). The objects are 1 .. the largest id of the
-    FIRST true mask; the first frame (given to the tracker) and the last are not scored.
+    truth, predicted: one (H, W) uint8 id map a frame (0 background, 1..n objects, 255 void in the truth). The objects
+    are 1 .. the largest id of the FIRST true mask; the first frame (given to the tracker) and the last are not scored.
     Returns {object id: {"j": [...], "f": [...]}}.
     Raises InputError for a video under three frames, for lists or masks whose sizes differ, and for a first mask without an object.
     """
@@ -106,7 +106,10 @@ def _check_video(truth: Sequence[np.ndarray], predicted: Sequence[np.ndarray]) -
 
 def video_scores(objects: dict[int, dict[str, list[float]]]) -> dict[str, dict[str, float]]:
     """{object id: {"j_mean", "j_recall", "j_decay", "f_mean", "f_recall", "f_decay"}} from `object_scores`."""
-    return {k: {f"{metric}_{name}": value for metric in "jf" for name, value in davis_statistics(lists[metric]).items()} for k, lists in objects.items()}
+    return {
+        k: {f"{metric}_{name}": value for metric in "jf" for name, value in davis_statistics(lists[metric]).items()}
+        for k, lists in objects.items()
+    }
 
 
 def mean_scores(rows: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -1,6 +1,8 @@
 """Tiny settings, eight tiny images with region trees drawn by hand, and a folder of profiles: what the training tests share."""
 
 import dataclasses
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -108,3 +110,11 @@ def dataset(tmp_path):
 
 def with_masks(samples: Samples, masks) -> Samples:
     return dataclasses.replace(samples, masks=tuple(masks))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder of real data sets; tests of it are skipped without one."""
+    if "HGRL_DATA" not in os.environ:
+        pytest.skip("HGRL_DATA is not set: no real data sets to check against")
+    return Path(os.environ["HGRL_DATA"])

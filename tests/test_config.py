@@ -160,7 +160,10 @@ def test_a_mistake_in_the_runs_is_one_line_naming_file_and_key(home, content):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("override, reason", [("sampling.cnss: 3", "unknown setting 'sampling.cnss'"), ("seeds.first: 3", "does not name a setting")])
+BAD_OVERRIDES = [("sampling.cnss: 3", "unknown setting 'sampling.cnss'"), ("seeds.first: 3", "does not name a setting")]
+
+
+@pytest.mark.parametrize("override, reason", BAD_OVERRIDES)
 def test_a_runs_wrong_override_blames_the_run_not_the_profile(home, override, reason):
     (home / "params.yaml").write_text(f"runs: {{ours: {{method: hierarchical, overrides: {{{override}}}}}}}")
     with pytest.raises(InputError, match=rf"params\.yaml: runs\.ours: .*{reason}"):

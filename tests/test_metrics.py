@@ -62,7 +62,11 @@ def test_scores_survive_a_permutation_of_classes():
 
 @pytest.mark.parametrize(
     ("truth", "predicted", "words"),
-    [(np.zeros((2, 2)), np.zeros((2, 3)), "shape"), (np.array([7]), np.array([0]), "truth holds class 7"), (np.array([0]), np.array([3]), "prediction holds class 3")],
+    [
+        (np.zeros((2, 2)), np.zeros((2, 3)), "shape"),
+        (np.array([7]), np.array([0]), "truth holds class 7"),
+        (np.array([0]), np.array([3]), "prediction holds class 3"),
+    ],
 )
 def test_bad_masks_are_named(truth, predicted, words):
     with pytest.raises(InputError, match=words):
@@ -233,6 +237,7 @@ def test_identity_on_real_davis():
     from hgrl.tracking import evaluate_tracking, identity
 
     videos = open_videos(Source(kind="davis", folder="DAVIS", split="val"), root)
-    if {video.name for video in videos} != {"blackswan", "breakdance", "camel", "car-shadow", "dog", "drift-straight", "horsejump-high", "libby"}:
+    eight = {"blackswan", "breakdance", "camel", "car-shadow", "dog", "drift-straight", "horsejump-high", "libby"}
+    if {video.name for video in videos} != eight:
         pytest.skip("the number is of eight sequences; another selection is at hand")
     assert evaluate_tracking(videos, identity, TrackingSettings())["j_mean"] == pytest.approx(0.307, abs=0.001)

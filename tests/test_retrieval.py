@@ -167,7 +167,8 @@ def test_images_of_many_sizes_keep_their_order():
 
 def test_equal_sizes_are_embedded_together():
     batches = []
-    retrieval.find_segments(samples_of(*[stripes(0, 1)] * 40), lambda images: batches.append(len(images)) or lab_angles(images), SETTINGS, seed=0)
+    counted = lambda images: batches.append(len(images)) or lab_angles(images)
+    retrieval.find_segments(samples_of(*[stripes(0, 1)] * 40), counted, SETTINGS, seed=0)
     assert batches == [retrieval.BATCH, 40 - retrieval.BATCH]
 
 
@@ -183,3 +184,28 @@ def test_colour_on_real_camvid():
     settings = RetrievalSettings(short_side=120)
     scores = retrieval.retrieve(train.subset(range(0, 367, 12)), val.subset(range(0, 101, 12)), lab_angles, settings, seed=0)
     assert scores["pixel_accuracy"] > 0.35 and len(scores["iou"]) == 11
+
+
+# --- the picture ----------------------------------------------------------------------------------------------------------
+
+
+def test_distinct_images_keep_the_ranking():
+    gallery = retrieval.Segments((), np.zeros((6, 2), np.float32), np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 0, 1, 0, 1]))
+    assert retrieval.distinct_images(np.array([3, 2, 5, 0, 1, 4]), gallery, 2) == [3, 5]
+    assert retrieval.distinct_images(np.array([3, 2, 5, 0, 1, 4]), gallery, 9) == [3, 5, 0]
+
+
+def test_figure_4_shows_one_object_an_image_and_marks_wrong_neighbours():
+    from hgrl import figures_retrieval as figures
+
+    val = samples_of(stripes(0, 1, 1), stripes(0, 0), stripes(2, 0))
+    train = samples_of(stripes(1, 0), stripes(2, 1))
+    queries, gallery = (retrieval.find_segments(split, lab_angles, SETTINGS, seed=0) for split in (val, train))
+    rows = figures.query_rows(queries, val, count=5)
+    classes = retrieval.majority_classes(queries, val)
+    assert queries.image[rows].tolist() == [0, 2] and classes[rows].tolist() == [1, 2]  # image 1 holds class 0 alone
+    tiles = figures.retrieval_tiles(queries, val, gallery, train, rows, neighbours=2)
+    assert [[tile.title.split()[0] for tile in row] for row in tiles][1][:2] == ["query:", "blue"]
+    assert tiles[1][1].right and not tiles[1][2].right  # only one train image holds blue
+    assert len(figures.retrieval_grid(tiles).axes) == 6
+    assert figures.segment_map(val.image(0), queries.maps[0]).axes

@@ -11,10 +11,12 @@ import torch
 
 from hgrl import tracking
 from hgrl.config import Source, TrackingSettings
+from hgrl.errors import InputError
 from hgrl.feature_baselines import lab_angles
 
 PAPER = TrackingSettings(neighbours=5, coordinate_weight=0.7)
 FIELD = TrackingSettings(variant="field", neighbours=5, radius=2, context_frames=2)
+EVERYONE = PAPER.model_copy(update={"previous_frames": 1, "neighbours": 500})  # more neighbours than there are cells
 
 
 @dataclass
@@ -91,7 +93,7 @@ def fast_propagate(features, shares, settings, monkeypatch):
     return [shares, *caught]
 
 
-@pytest.mark.parametrize("settings", [PAPER, FIELD, PAPER.model_copy(update={"previous_frames": 1, "neighbours": 500})], ids=["paper", "field", "all"])
+@pytest.mark.parametrize("settings", [PAPER, FIELD, EVERYONE], ids=["paper", "field", "all"])
 @pytest.mark.parametrize("chunk", [1, 10**9])
 def test_propagation_equals_the_dense_loop(settings, chunk, monkeypatch):
     monkeypatch.setattr(tracking, "CHUNK", chunk)
@@ -225,6 +227,43 @@ def test_a_perfect_tracker_scores_one_and_sequences_are_named():
     scores = tracking.evaluate_tracking(videos, lambda video, settings: video.masks, TrackingSettings())
     assert scores["j_mean"] == scores["f_mean"] == scores["jf_mean"] == 1 and scores["j_decay"] == 0
     assert set(scores["per_sequence"]) == {"toy", "other"} and scores["per_sequence"]["toy"]["objects"] == 1
+
+
+def test_a_video_that_cannot_be_scored_is_named():
+    with pytest.raises(InputError, match="video toy: .*2 frames"):
+        tracking.evaluate_tracking([moving_square(frames=2)], tracking.identity, TrackingSettings())
+
+
+# --- pictures -------------------------------------------------------------------------------------------------------------
+
+
+def test_neighbours_of_a_cell_are_those_that_vote():
+    h, w = 4, 6
+    grid = torch.eye(h * w).view(h * w, h, w)
+    shifted = torch.roll(grid, 1, 2)  # the cell (1, 2) was at (1, 1)
+    found = tracking.neighbours_of(shifted, [torch.rand(h * w, h, w), grid], (1, 2), TrackingSettings(neighbours=3, coordinate_weight=0.1))
+    assert found[0] == (1, 1, 1) and len(found) == 3
+
+
+def test_middle_of_the_largest_object():
+    mask = np.zeros((8, 12), np.uint8)
+    mask[0, 0] = 1
+    mask[4:, 6:] = 2
+    mask[0, 1:6] = 255
+    assert tracking.middle_of_object(mask, (4, 6)) in [(2, 4), (3, 4)]
+    assert tracking.middle_of_object(np.zeros((8, 12), np.uint8), (4, 6)) == (2, 3)
+
+
+def test_figures_show_every_tracker_and_frame():
+    from hgrl import figures_tracking as figures
+
+    video = moving_square()
+    assert len(figures.tracking_overlay(video, {"truth": video.masks, "copied": video.masks}, [0, 2, 5]).axes) == 6
+    tinted = figures.overlay(video.images[0], video.masks[0])
+    assert np.array_equal(tinted[video.masks[0] == 0][0], video.images[0][video.masks[0] == 0][0])
+    assert (tinted[45, 40] != video.images[0][45, 40]).any()
+    assert len(figures.neighbour_picture(video.images[:3], (1, 2), [(0, 1, 1), (1, 1, 2)], (4, 6)).axes) == 3
+    assert figures.scores_over_time({"a": [1.0, 0.5]}).axes and figures.match_picture(video.masks[0] > 0, video.masks[1] > 0).axes
 
 
 # --- real video -----------------------------------------------------------------------------------------------------------

@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 from scipy.io import loadmat
 
-from hgrl.data.images import image_size
 from hgrl.data.listing import find_folder, images_in
-from hgrl.data.samples import Samples, sample_name
+from hgrl.data.samples import Samples, check_size, sample_name
 from hgrl.errors import InputError
 
 
@@ -39,12 +38,8 @@ class ContourSamples(Samples):
     def _read(self, index: int, field: str, dtype: type) -> list[np.ndarray]:
         path = self.ground_truths[index]
         maps = [np.ascontiguousarray(entry[field], dtype=dtype) for entry in _annotators(path)]
-        size = image_size(self.images[index])
         for labels in maps:
-            if labels.shape != size:
-                raise InputError(
-                    f"{path}: {field} is {labels.shape[1]}x{labels.shape[0]} but its image {self.images[index]} is {size[1]}x{size[0]}; fetch both again"
-                )
+            check_size(labels, path, field, self.images[index])
         return maps
 
 
@@ -57,12 +52,12 @@ def open_bsds(root: Path, folder: str, split: str) -> ContourSamples:
 
 
 def _annotators(path: Path) -> list[dict[str, np.ndarray]]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; fetch BSDS500's groundTruth folder")
     try:
         cell = loadmat(path)["groundTruth"]
         structs = [entry[0, 0] for entry in cell.ravel()]
         annotators = [{field: struct[field] for field in ("Segmentation", "Boundaries")} for struct in structs]
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; fetch BSDS500's groundTruth folder") from None
     except Exception as error:  # scipy raises many kinds on a damaged file, and indexing what is not BSDS's raises more
         raise InputError(f"{path}: not a BSDS500 ground truth ({' '.join(str(error).split())}); fetch it again") from error
     if not annotators:

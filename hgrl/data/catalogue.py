@@ -23,7 +23,9 @@ def open_samples(source: Source, root: Path) -> Samples:
     """The images (and masks) of one split; for `bsds` a `ContourSamples`. Raises InputError for what is missing."""
     if source.kind not in LOADERS:
         raise InputError(f"setting data: {source.folder} ({source.kind}) holds videos; images come from one of: {', '.join(LOADERS)}")
-    return LOADERS[source.kind](Path(root), source.folder, source.split)
+    samples = LOADERS[source.kind](Path(root), source.folder, source.split)
+    first, last = (round(share * len(samples)) for share in source.part)
+    return samples if last - first == len(samples) else samples.subset(range(first, last))
 
 
 def open_videos(source: Source, root: Path) -> tuple[Video, ...]:

@@ -31,7 +31,8 @@ def read_image(path: Path, short_side: int | None = None) -> np.ndarray:
 def read_mask(path: Path) -> np.ndarray:
     """A label mask as (H, W) uint8: palette indices or grey levels, never converted through colours.
 
-    1-bit masks give 0 and 1. Raises InputError for anything else than one channel of at most 8 bits' worth of ids: an RGB mask has lost its ids.
+    1-bit masks give 0 and 1. Raises InputError for more than one channel (an RGB mask has lost its ids) and for
+    ids beyond 255.
     """
     return _read(Path(path), lambda image: _indices(Path(path), image))
 
@@ -149,7 +150,7 @@ def _resized(image: Image.Image, short_side: int | None, path: Path) -> Image.Im
 def _indices(path: Path, image: Image.Image) -> np.ndarray:
     image.load()
     if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):
-        raise InputError(f"{path}: a mask of mode {image.mode} has colours, not ids; save it as a palette or grey PNG of class or object ids")
+        raise InputError(f"{path}: a mask of mode {image.mode} has colours, not ids; save it as a palette or grey PNG of ids")
     ids = np.array(image)
     if ids.max(initial=0) > 255 or ids.min(initial=0) < 0:
         raise InputError(f"{path}: ids {ids.min()}..{ids.max()} in a mask; 0..255 are allowed")

@@ -17,7 +17,8 @@ def find_folder(root: Path, *candidates: str, needs: str) -> Path:
         if (root / candidate / needs).exists():
             return root / candidate
     missing = f"no {needs} in it" if (root / candidates[0]).is_dir() else "no such folder"
-    raise InputError(f"{root / candidates[0]}: {missing}; set HGRL_DATA to the folder that holds {candidates[0]}, or correct the profile's `folder`")
+    remedy = f"set HGRL_DATA to the folder that holds {candidates[0]}, or correct the profile's `folder`"
+    raise InputError(f"{root / candidates[0]}: {missing}; {remedy}")
 
 
 def read_list(path: Path) -> list[list[str]]:

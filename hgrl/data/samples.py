@@ -105,12 +105,17 @@ class Video:
 
 def read_mask_of(mask_path: Path, image_path: Path) -> np.ndarray:
     """The (H, W) uint8 mask of an image; InputError when their sizes differ."""
-    mask, size = read_mask(mask_path), image_size(image_path)
-    if mask.shape != size:
-        raise InputError(
-            f"{mask_path}: mask is {mask.shape[1]}x{mask.shape[0]} but its image {image_path} is {size[1]}x{size[0]}; fetch the pair again or remove both"
-        )
+    mask = read_mask(mask_path)
+    check_size(mask, mask_path, "mask", image_path)
     return mask
+
+
+def check_size(labels: np.ndarray, path: Path, what: str, image_path: Path) -> None:
+    """InputError naming both files when labels (H, W) are not of their image's size."""
+    (height, width), (image_height, image_width) = labels.shape, image_size(image_path)
+    if (height, width) != (image_height, image_width):
+        sizes = f"{what} is {width}x{height} but its image {image_path} is {image_width}x{image_height}"
+        raise InputError(f"{path}: {sizes}; fetch the pair again or remove both")
 
 
 def sample_name(data_set: str, stem: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 from hgrl.data.images import read_image
 from hgrl.errors import InputError
 
-PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "ihc.png", "motorcycle_left.png", "rocket.jpg")
+PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "ihc.png", "rocket.jpg")
 GREY = ("brick.png", "camera.png", "grass.png", "gravel.png", "moon.png")  # tinted at random
 PARTS = ("train", "tune", "val")
 

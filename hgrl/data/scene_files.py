@@ -120,5 +120,5 @@ def _boundaries(segmentation: np.ndarray) -> np.ndarray:
 
 def _write(root: Path, contents: dict[str, bytes]) -> Files:
     for path, content in contents.items():
-        store.write_bytes(root / path, content)
+        store.write_bytes(root / path, content, durable=False)
     return {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}

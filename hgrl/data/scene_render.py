@@ -107,7 +107,7 @@ def draw_thing(rng: np.random.Generator, backdrop: np.ndarray) -> Thing:
         deformation=Deformation.draw(rng),
         radius=float(np.exp(rng.uniform(np.log(0.12), np.log(0.27)))),
         centre=rng.uniform(0.12, 0.88, size=2),
-        velocity=rng.uniform(0.012, 0.035) * np.array([np.cos(heading), np.sin(heading)]),
+        velocity=rng.uniform(0.018, 0.045) * np.array([np.cos(heading), np.sin(heading)]),
         sway=rng.normal(0, 0.02, size=2),
         angle=rng.uniform(0, 2 * np.pi),
         spin=rng.normal(0, 0.07),

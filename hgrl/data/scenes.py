@@ -23,7 +23,7 @@ from hgrl.errors import InputError
 from hgrl.parallel import run_tasks
 
 CLASSES = ("background", *SHAPE_NAMES)
-GENERATOR = 1  # raise it when the pictures change: sets made by another generator are made again
+GENERATOR = 3  # raise it when the pictures change: sets made by another generator are made again
 MARKER, UNFINISHED = "scenes.json", "scenes.unfinished"
 CHUNK = 50  # pictures or videos a task
 PART = {"unlabelled": "train", "test": "val"}  # whose part of the photographs a split uses, where it is not its own

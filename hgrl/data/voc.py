@@ -38,7 +38,8 @@ def _list_file(home: Path, split: str) -> Path:
     other = path.with_name("trainaug.txt")
     if split == "train_aug" and not path.exists():
         if not other.exists():
-            raise InputError(f"{path}: no such split file; get the 10,582-image list with its SegmentationClassAug folder, or use split `train`")
+            remedy = "get the 10,582-image list with its SegmentationClassAug folder, or use split `train`"
+            raise InputError(f"{path}: no such split file; {remedy}")
         return other
     return path
 

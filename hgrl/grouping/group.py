@@ -1,0 +1,154 @@
+"""Images to region trees: one image, or a data set with several processes; and the scale of the trees' heights."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from hgrl import store
+from hgrl.config import GroupingSettings
+from hgrl.data.samples import Samples
+from hgrl.errors import InputError
+from hgrl.grouping.edges import detect_edges
+from hgrl.grouping.hierarchy import build_tree, collect_arcs, lattice_weights, watershed
+from hgrl.grouping.region_tree import RegionTree
+from hgrl.grouping.spectral_mix import add_spectral
+from hgrl.progress import bar
+
+EDGE_LEVELS = 65535  # edge maps are kept as 16-bit PNG
+IN_FLIGHT = 4  # images waiting for each process
+
+
+def region_tree(image: np.ndarray, settings: GroupingSettings) -> tuple[np.ndarray, RegionTree]:
+    """Edge map (H, W) float32 in [0, 1] and region tree of an image (H, W, 3) uint8 RGB. Paper, section 4.1.
+
+    Structured edges, a watershed, the spectral signal added to its arcs, average linkage, at most `max_regions` leaves.
+    """
+    edge_map = detect_edges(image, settings)
+    labels = watershed(edge_map)
+    arcs = collect_arcs(labels, *lattice_weights(edge_map))
+    if settings.spectral and arcs.regions > 1:
+        arcs = add_spectral(arcs, settings)
+    return edge_map, build_tree(arcs, settings)
+
+
+def group_images(
+    samples: Samples, trees_dir: Path, edges_dir: Path | None, settings: GroupingSettings, workers: int = 1, short_side: int | None = None
+) -> dict[str, str]:
+    """Write `trees_dir/<name>.npz`, and `edges_dir/<name>.png` (16-bit) unless None, for every sample that has none yet.
+
+    `workers` processes of one thread each; with 1, all runs here. An image that cannot be grouped does not stop the others: the answer
+    maps its name to what is wrong. Writing is atomic, so an interrupted run goes on where it stopped. A full disk stops all (InputError).
+    """
+    trees_dir, edges_dir = Path(trees_dir), None if edges_dir is None else Path(edges_dir)
+    waiting = [k for k, name in enumerate(samples.names) if not _is_done(name, trees_dir, edges_dir)]
+    tasks = ((samples.subset([k]), trees_dir, edges_dir, settings, short_side) for k in waiting)
+    with bar(desc="grouping", total=len(samples), initial=len(samples) - len(waiting)) as progress:
+        results = map(_group_one, tasks) if workers <= 1 or len(waiting) <= 1 else _in_processes(tasks, min(workers, len(waiting)))
+        failures = {}
+        for name, problem in results:
+            progress.update()
+            if problem is not None:
+                failures[name] = problem
+    return {name: failures[name] for name in samples.names if name in failures}
+
+
+def tree_path(trees_dir: Path, name: str) -> Path:
+    return Path(trees_dir) / f"{name}.npz"
+
+
+def edge_map_path(edges_dir: Path, name: str) -> Path:
+    return Path(edges_dir) / f"{name}.png"
+
+
+def save_edge_map(path: Path, edge_map: np.ndarray) -> None:
+    """An edge map (H, W) in [0, 1] as a 16-bit grey PNG, atomically."""
+    levels = np.rint(edge_map * EDGE_LEVELS).astype(np.uint16)
+    store.write_bytes(path, cv2.imencode(".png", levels)[1].tobytes())
+
+
+def load_edge_map(path: Path) -> np.ndarray:
+    """What `save_edge_map` wrote: (H, W) float32 in [0, 1]. Raises InputError when it is missing or something else."""
+    levels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if Path(path).is_file() else None
+    if levels is None or levels.dtype != np.uint16 or levels.ndim != 2:
+        raise InputError(f"{path}: no edge map (16-bit grey PNG) there; delete it and run `python -m hgrl group` again")
+    return levels.astype(np.float32) / EDGE_LEVELS
+
+
+def height_scale(trees: Iterable[RegionTree], sigma_p: float, target: float) -> float:
+    """The one factor s on heights that brings the median P(self) over all regions of the trees to `target`.
+
+    P(self) = 1 / (1 + the sum over the image's other regions m of exp(-s d_T(a, m) / sigma_p)): equation 2 with d_T(a, a) = 0. The paper
+    leaves the unit of d_T open; this is measured on the training trees, not tuned on scores. Trees of one region have no say.
+    Where even an endless factor cannot reach the target (regions at distance 0 of each other), the largest tried, 1e6, is given.
+    """
+    distances = [tree.distances().astype(np.float64) for tree in trees if tree.regions > 1]
+    if not distances:
+        raise InputError("no image has more than one region: the height scale cannot be measured; lower grouping.min_area")
+    low, high = 1e-6, 1e6
+    while high / low > 1 + 1e-6:  # the median rises with the factor
+        middle = float(np.sqrt(low * high))
+        if _median_self(distances, middle / sigma_p) < target:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _median_self(distances: list[np.ndarray], factor: float) -> float:
+    return float(np.median(np.concatenate([1 / np.exp(-factor * matrix).sum(axis=1) for matrix in distances])))
+
+
+def _is_done(name: str, trees_dir: Path, edges_dir: Path | None) -> bool:
+    return tree_path(trees_dir, name).exists() and (edges_dir is None or edge_map_path(edges_dir, name).exists())
+
+
+def _group_one(task: tuple) -> tuple[str, str | None]:
+    """Group one image and write the results; (name, None) or (name, what is wrong)."""
+    sample, trees_dir, edges_dir, settings, short_side = task
+    name = sample.names[0]
+    try:
+        edge_map, tree = region_tree(sample.image(0, short_side), settings)
+    except InputError as error:
+        return name, str(error)
+    except Exception as error:  # one odd image must not cost the others hours
+        return name, f"{sample.images[0]}: cannot be grouped ({type(error).__name__}: {' '.join(str(error).split())}); remove it or report it"
+    if edges_dir is not None:
+        save_edge_map(edge_map_path(edges_dir, name), edge_map)
+    tree.save(tree_path(trees_dir, name))
+    return name, None
+
+
+def _in_processes(tasks: Iterator[tuple], workers: int) -> Iterator[tuple[str, str | None]]:
+    """`_group_one` of each task, in processes; results as they come."""
+    context = multiprocessing.get_context("forkserver")  # a fork of a process with threads may hang
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+        running: set[Future] = set()
+        try:
+            for task in tasks:
+                running.add(pool.submit(_group_one, task))
+                if len(running) >= IN_FLIGHT * workers:
+                    done, running = wait(running, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in done)
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _one_thread() -> None:
+    """Each worker is one thread: the processes already use every core."""
+    cv2.setNumThreads(1)
+    try:
+        from threadpoolctl import threadpool_limits
+
+        threadpool_limits(1)
+    except ImportError:  # it comes with scikit-learn
+        pass

@@ -1,0 +1,118 @@
+"""Two views: the labels go where the pixels go, and a seed fixes both."""
+
+import pytest
+import torch
+
+from hgrl.augment import TwoViews
+from hgrl.config import AugmentSettings
+
+GEOMETRY_ONLY = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0}
+
+
+def blocks(height=60, width=90):
+    """Labels of 1x3 stripes, and the image that paints each stripe in its own channel."""
+    labels = (torch.arange(width) * 3 // width).expand(height, width)
+    return 255 * torch.nn.functional.one_hot(labels, 3).permute(2, 0, 1).contiguous().to(torch.uint8), labels.to(torch.uint8)
+
+
+def checks(height, width):
+    """Labels of 2x3 blocks, and an "image" of six channels, one for each block: the strongest channel is the label, blended or not."""
+    labels = (torch.arange(height) * 2 // height)[:, None] * 3 + (torch.arange(width) * 3 // width)[None]
+    return 255 * torch.nn.functional.one_hot(labels, 6).permute(2, 0, 1).contiguous().to(torch.uint8), labels.to(torch.uint8)
+
+
+def inside(labels):
+    """Cells whose 3x3 neighbours are all of one region: there an antialiased image has one colour."""
+    padded = torch.nn.functional.pad(labels[None].float(), (1, 1, 1, 1), mode="replicate")[0]
+    windows = padded.unfold(0, 3, 1).unfold(1, 3, 1).flatten(2)
+    return (windows == windows[..., :1]).all(-1)
+
+
+@pytest.mark.parametrize("flip", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("size", [(60, 90), (33, 31), (200, 120)])  # the crop is larger, smaller, and of another shape
+def test_labels_follow_the_images_geometry(size, flip):
+    image, labels = checks(*size)
+    views = TwoViews(AugmentSettings(crop_size=64, crop_area=(0.1, 1.0), flip=flip, **GEOMETRY_ONLY), grid=1)
+    for seed in range(8):
+        images, crops = views(image, labels, seed)
+        for view, crop in zip(images, crops, strict=True):
+            clear = inside(crop)
+            assert clear.float().mean() > 0.4
+            assert (view.argmax(0) == crop)[clear].all()
+
+
+def test_a_certain_flip_mirrors_pixels_and_labels_alike():
+    image, labels = blocks()
+    for seed in range(5):
+        plain, mirrored = (
+            TwoViews(AugmentSettings(crop_size=64, flip=flip, **GEOMETRY_ONLY), grid=1)(image, labels, seed) for flip in (0.0, 1.0)
+        )
+        assert torch.equal(plain[0][0].flip(-1), mirrored[0][0])  # the first view: the second one's crop is drawn later
+        assert torch.equal(plain[1][0].flip(-1), mirrored[1][0])
+
+
+def test_labels_are_read_at_the_centre_of_each_cell():
+    image, labels = blocks()
+    for seed in range(3):
+        fine = TwoViews(AugmentSettings(crop_size=32), grid=1)(image, labels, seed)[1]
+        coarse = TwoViews(AugmentSettings(crop_size=32), grid=4)(image, labels, seed)[1]
+        assert coarse.shape == (2, 8, 8)
+        for row in range(8):
+            for column in range(8):
+                assert torch.equal(coarse[:, row, column], fine[:, 4 * row + 2, 4 * column + 2])
+
+
+def test_the_whole_image_uncropped_is_itself():
+    image, labels = blocks(64, 64)
+    views = TwoViews(AugmentSettings(crop_size=64, crop_area=(1.0, 1.0), flip=0.0, **GEOMETRY_ONLY), grid=1)
+    views.transform.transforms[0].ratio = (1.0, 1.0)
+    images, crops = views(image, labels, 0)
+    assert torch.equal(images, image.expand(2, -1, -1, -1)) and torch.equal(crops, labels.expand(2, -1, -1))
+
+
+def test_shapes_and_types():
+    images, crops = TwoViews(AugmentSettings(crop_size=32))(*blocks(), seed=0)
+    assert (images.shape, images.dtype, type(images)) == ((2, 3, 32, 32), torch.uint8, torch.Tensor)
+    assert (crops.shape, crops.dtype, type(crops)) == ((2, 8, 8), torch.uint8, torch.Tensor)
+
+
+def test_a_seed_fixes_both_views_and_the_two_differ():
+    image, labels = blocks()
+    image = torch.randint(256, image.shape, dtype=torch.uint8)
+    views = TwoViews(AugmentSettings(crop_size=32))
+    first, again, other = (views(image, labels, seed) for seed in (1, 1, 2))
+    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
+    assert not torch.equal(first[0], other[0])
+    assert not torch.equal(first[0][0], first[0][1])
+
+
+def test_the_global_random_state_is_neither_read_nor_changed():
+    views, (image, labels) = TwoViews(AugmentSettings(crop_size=32)), blocks()
+    torch.manual_seed(5)
+    state = torch.get_rng_state()
+    first = views(image, labels, 1)[0]
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(6)
+    assert torch.equal(views(image, labels, 1)[0], first)
+
+
+def test_colour_jitter_changes_pixels_and_never_labels():
+    image, labels = blocks()
+    jittered, plain = (TwoViews(AugmentSettings(crop_size=32, **strength))(image, labels, 3) for strength in ({}, GEOMETRY_ONLY))
+    assert torch.equal(jittered[1][0], plain[1][0])
+    assert not torch.equal(jittered[0][0], plain[0][0])
+
+
+def test_only_regions_that_the_crop_shows_are_in_its_labels():
+    image, labels = blocks()
+    views = TwoViews(AugmentSettings(crop_size=32, crop_area=(0.05, 0.1)))
+    seen = [set(crop.unique().tolist()) for seed in range(20) for crop in views(image, labels, seed)[1]]
+    assert all(regions <= set(range(3)) for regions in seen)
+    assert min(map(len, seen)) < 3  # small crops lose regions
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 50), (3, 2)])
+def test_images_smaller_than_the_crop_are_enlarged(size):
+    image = torch.full((3, *size), 100, dtype=torch.uint8)
+    images, crops = TwoViews(AugmentSettings(crop_size=32))(image, torch.zeros(size, dtype=torch.uint8), 0)
+    assert images.shape == (2, 3, 32, 32) and (crops == 0).all()

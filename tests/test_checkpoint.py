@@ -1,0 +1,168 @@
+"""Checkpoints: what comes back is what was saved, and a bad file is one line, never code that runs."""
+
+import errno
+import os
+import pickle
+import resource
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from hgrl.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from hgrl.errors import InputError
+
+IDENTITY = {"method": "ours", "seed": 0, "settings": {"network": {"width": 8}, "sampling": {"cns": [5, 20]}}}
+
+
+def made(step=3, **changes):
+    generator = torch.Generator().manual_seed(step)
+    weights = torch.randn(50, 4, generator=generator)
+    parts = {
+        "identity": IDENTITY,
+        "step": step,
+        "total_steps": 10,
+        "method": {"network.weight": weights, "network.count": torch.tensor(7)},
+        "optimizer": {
+            "state": {0: {"step": torch.tensor(3.0), "exp_avg": weights * 2}},
+            "param_groups": [{"lr": 0.1, "betas": (0.9, 0.999)}],
+        },
+        "random_states": {"torch": torch.get_rng_state()},
+        "losses": torch.arange(step, dtype=torch.float32),
+    }
+    return Checkpoint(**(parts | changes))
+
+
+def equal(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b) and a.dtype == b.dtype
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    return a == b
+
+
+def test_round_trip(tmp_path):
+    saved = made()
+    save_checkpoint(tmp_path / "new" / "seed0.pt", saved)
+    loaded = load_checkpoint(tmp_path / "new" / "seed0.pt")
+    for name in Checkpoint.__dataclass_fields__:
+        assert equal(getattr(saved, name), getattr(loaded, name)), name
+
+
+def test_complete_when_all_steps_are_done():
+    assert not made(9).complete and made(10).complete
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.7, 0.99])
+def test_a_file_cut_off_anywhere_is_named(tmp_path, share):
+    path = tmp_path / "seed0.pt"
+    save_checkpoint(path, made())
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(InputError, match=r"seed0\.pt: cut off, or not a checkpoint.*delete it and train again") as caught:
+        load_checkpoint(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"seed0\.pt: no such checkpoint; run"):
+        load_checkpoint(tmp_path / "seed0.pt")
+
+
+class Bomb:
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.target),)
+
+
+@pytest.mark.parametrize("write", ["torch", "pickle"])
+def test_a_file_that_would_run_code_is_refused_and_does_not_run(tmp_path, write):
+    path, target = tmp_path / "seed0.pt", tmp_path / "exploded"
+    if write == "torch":
+        torch.save({"identity": Bomb(target)}, path)
+    else:
+        path.write_bytes(pickle.dumps(Bomb(target)))
+    with pytest.raises(InputError, match=r"seed0\.pt"):
+        load_checkpoint(path)
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04", b"\x80\x02", bytes(range(256)) * 4, b"\x80\x02}q\x00."])
+def test_any_other_file_is_refused(tmp_path, content):
+    path = tmp_path / "seed0.pt"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"seed0\.pt"):
+        load_checkpoint(path)
+
+
+def test_random_bytes_are_refused(tmp_path):
+    path, generator = tmp_path / "seed0.pt", torch.Generator().manual_seed(0)
+    for _ in range(200):
+        body = torch.randint(256, (40,), generator=generator, dtype=torch.uint8).numpy().tobytes()
+        path.write_bytes(b"\x80\x02" + body)
+        with pytest.raises(InputError, match=r"seed0\.pt"):
+            load_checkpoint(path)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"weights": torch.zeros(2)}, torch.zeros(3)])
+def test_other_contents_are_refused(tmp_path, content):
+    torch.save(content, tmp_path / "seed0.pt")
+    with pytest.raises(InputError, match=r"seed0\.pt: cut off, or not a checkpoint"):
+        load_checkpoint(tmp_path / "seed0.pt")
+
+
+def test_a_checkpoint_of_other_settings_says_which(tmp_path):
+    other = {"method": "ours", "seed": 0, "settings": {"network": {"width": 16}, "sampling": {"cns": [5, 20]}}}
+    made().require(IDENTITY, tmp_path / "seed0.pt")
+    assert made().differing(IDENTITY) == []
+    assert made().differing(other) == ["network.width"]
+    with pytest.raises(InputError, match=r"seed0\.pt: made with other settings: network\.width \(8 there, 16 now\)"):
+        made().require(other, tmp_path / "seed0.pt")
+
+
+def test_a_setting_that_only_one_of_them_has_differs():
+    assert made().differing(IDENTITY | {"origin": "abc"}) == ["origin"]
+    assert made(identity=IDENTITY | {"origin": "abc"}).differing(IDENTITY) == ["origin"]
+
+
+def test_a_full_disk_keeps_the_former_checkpoint(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "seed0.pt"
+    save_checkpoint(path, made(3))
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match=r"seed0\.pt: cannot be written \(No space left on device\)"):
+        save_checkpoint(path, made(6))
+    assert load_checkpoint(path).step == 3
+    assert [file.name for file in tmp_path.iterdir()] == ["seed0.pt"]
+
+
+WRITE = """
+import signal, sys
+from pathlib import Path
+import torch
+from hgrl.checkpoint import Checkpoint, save_checkpoint
+from hgrl.errors import InputError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+try:
+    save_checkpoint(Path(sys.argv[1]), Checkpoint({}, 6, 10, {"weights": torch.randn(100_000)}, {}, {}, torch.zeros(6)))
+except InputError as error:
+    print(error)
+    sys.exit(3)
+"""
+
+
+def test_a_disk_that_refuses_in_the_middle_of_the_write_keeps_the_former_checkpoint(tmp_path):
+    """The system itself stops the write after 50 kB of 400."""
+    path = tmp_path / "seed0.pt"
+    save_checkpoint(path, made(3))
+    limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))}
+    done = subprocess.run([sys.executable, "-c", WRITE, str(path)], capture_output=True, text=True, **limit)
+    assert (done.returncode, done.stderr) == (3, "")
+    assert "seed0.pt: cannot be written (File too large)" in done.stdout
+    assert load_checkpoint(path).step == 3
+    assert [file.name for file in tmp_path.iterdir()] == ["seed0.pt"]

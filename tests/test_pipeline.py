@@ -1,0 +1,101 @@
+"""The pipeline's files agree with the code: one source for versions, code dependencies, runs and table rows."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hgrl import paths
+from hgrl.config import load_runs, load_settings, load_yaml
+from hgrl.evaluate import TRACKERS, UNTRAINED
+from hgrl.features import BASELINES
+from hgrl.methods import REGISTRY
+from hgrl.provenance import CODE
+from hgrl.tables import ROWS
+
+HOME = Path(paths.__file__).resolve().parents[1]
+STAGES = yaml.safe_load((HOME / "dvc.yaml").read_text())["stages"]
+PARAMS = load_yaml(HOME / "params.yaml")
+STAGE_OF_CODE = {"data": "data", "grouping": "grouping", "pretrain": "pretraining", "probe": "probe", "retrieval": "retrieval", "tracking": "tracking"}
+
+
+@pytest.mark.parametrize("stage", CODE)
+def test_dvc_depends_on_the_code_whose_fingerprint_guards_the_stage(stage):
+    code = {f"hgrl/{name}" for name in CODE[stage]}
+    declared = {dep for dep in STAGES[STAGE_OF_CODE[stage]]["deps"] if dep.startswith("hgrl/")}
+    assert code - {"hgrl/data"} == declared - {"hgrl/data"}
+    assert all((HOME / name).exists() for name in code)
+
+
+def test_every_stage_with_a_notebook_runs_it_and_depends_on_it():
+    ran = set()
+    for stage in STAGES.values():
+        if match := re.search(r"hgrl notebook (\S+)", stage["cmd"]):
+            assert f"notebooks/{match[1]}.ipynb" in stage["deps"]
+            ran.add(match[1])
+    assert ran == {path.stem for path in (HOME / "notebooks").glob("*.ipynb")}
+    assert len(ran) == 7
+
+
+@pytest.mark.parametrize("profile", ["smoke", "mini", "photos", "paper"])
+def test_every_profile_is_valid_for_every_run(profile):
+    for run in load_runs():
+        assert load_settings(profile, run).profile == profile
+
+
+def test_listed_runs_are_defined_and_their_methods_known():
+    runs = load_runs()
+    for stage in ("trained", "probe", "retrieval", "tracking"):
+        assert set(PARAMS[stage]) <= runs.keys()
+    assert {run.method for run in runs.values()} <= {*REGISTRY, *BASELINES, *TRACKERS, UNTRAINED}
+    assert {name for name, run in runs.items() if run.method in REGISTRY} == set(PARAMS["trained"])
+
+
+def test_table_rows_name_runs_that_exist():
+    for table in load_yaml(ROWS).values():
+        for row in (*table["paper"], *table["extra"]):
+            assert row["run"] is None or row["run"] in load_runs()
+
+
+def test_paper_tables_have_all_of_the_papers_rows():
+    tables = load_yaml(ROWS)
+    assert [len(tables[name]["paper"]) for name in ("table1", "table2", "table3")] == [17, 3, 10]
+    assert [row["paper_miou"] for row in tables["table1"]["paper"]] == [
+        12.99, 45.43, 70.54, 65.53, 51.02, 64.70, 38.11, 36.15, 42.07, 47.01, 46.51, 48.82, 32.04, 43.51, 44.92, 45.57, 39.63,
+    ]  # fmt: skip
+
+
+def test_conda_installs_the_lock_and_nothing_else():
+    environment = yaml.safe_load((HOME / "environment.yml").read_text())
+    conda = [item for item in environment["dependencies"] if isinstance(item, str)]
+    pip = next(item["pip"] for item in environment["dependencies"] if isinstance(item, dict))
+    assert pip == ["--require-hashes", "-r requirements.lock"]
+    assert {re.split("[=<>]", name)[0] for name in conda} == {"python", "pip"}
+
+
+def test_every_dependency_is_locked_once_with_hashes_and_named_in_the_readme():
+    project = tomllib.loads((HOME / "pyproject.toml").read_text())["project"]
+    names = {re.split("[=<>]", item)[0] for item in (*project["dependencies"], *project["optional-dependencies"]["test"])}
+    lock = (HOME / "requirements.lock").read_text()
+    readme = (HOME / "README.md").read_text()
+    for name in names:
+        assert len(re.findall(rf"^{re.escape(name)}==\S+ .*\\\n    --hash=sha256:", lock, re.MULTILINE)) >= 1, name
+        assert f"`{name}`" in readme, f"the README gives no reason for {name}"
+
+
+@pytest.mark.parametrize("path", sorted((HOME / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
+def test_notebooks_are_committed_without_outputs_and_teach(path):
+    notebook = json.loads(path.read_text())
+    assert notebook["metadata"]["kernelspec"]["name"] == "python3"
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    prose = [cell for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
+    assert len(prose) >= len(code)
+    assert sum("parameters" in cell["metadata"].get("tags", []) for cell in code) == 1
+    for cell in code:
+        source = "".join(cell["source"])
+        assert not cell["outputs"] and cell["execution_count"] is None
+        assert sum(bool(line.strip()) for line in source.splitlines()) <= 15
+    assert any("assert" in "".join(cell["source"]) for cell in code)

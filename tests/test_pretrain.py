@@ -1,0 +1,188 @@
+"""The training loop: resumable to the bit, on schedule, and it stops before it saves nonsense."""
+
+import math
+
+import pytest
+import torch
+
+from hgrl import methods
+from hgrl.checkpoint import load_checkpoint
+from hgrl.config import PretrainSettings
+from hgrl.errors import InputError
+from hgrl.methods.base import Method
+from hgrl.pretrain import learning_rate, pick_device, pretrain, run_identity
+
+
+def train(dataset, settings, path, seed=0, method="hierarchical", **options):
+    samples, trees = dataset
+    return pretrain(method, settings, samples, trees, 1.0, path, seed, **options)
+
+
+def assert_same(one, other):
+    assert (one.step, one.total_steps, one.identity) == (other.step, other.total_steps, other.identity)
+    for a, b in ((one.method, other.method), (one.random_states, other.random_states)):
+        assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+    assert torch.equal(one.losses, other.losses)
+    first, second = one.optimizer, other.optimizer
+    assert first["param_groups"] == second["param_groups"]
+    for key, state in first["state"].items():
+        assert all(torch.equal(value, second["state"][key][name]) for name, value in state.items())
+
+
+class Noisy(Method):
+    """A method that draws from torch's global random state, as dropout does."""
+
+    def loss(self, batch):
+        features = self.network(batch.flat_images.float() / 255)
+        return (features * torch.randn_like(features)).square().mean(), {}
+
+
+@pytest.fixture
+def noisy(monkeypatch):
+    monkeypatch.setitem(methods.REGISTRY, "noisy", Noisy)
+    return "noisy"
+
+
+@pytest.mark.parametrize("stops", [[1], [2], [3, 5], [1, 2, 3, 4, 5]])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(dataset, settings, tmp_path, stops):
+    train(dataset, settings, tmp_path / "whole.pt")
+    for stop in [*stops, None]:
+        torch.manual_seed(999)  # whatever the process did in between
+        train(dataset, settings, tmp_path / "parts.pt", stop_after=stop)
+    assert_same(load_checkpoint(tmp_path / "whole.pt"), load_checkpoint(tmp_path / "parts.pt"))
+
+
+def test_a_method_that_uses_the_global_random_state_resumes_bit_for_bit(dataset, settings, tmp_path, noisy):
+    train(dataset, settings, tmp_path / "whole.pt", method=noisy)
+    for stop in (2, 5, None):
+        torch.manual_seed(999)
+        train(dataset, settings, tmp_path / "parts.pt", method=noisy, stop_after=stop)
+    assert_same(load_checkpoint(tmp_path / "whole.pt"), load_checkpoint(tmp_path / "parts.pt"))
+
+
+def test_seeds_differ_and_repeat(dataset, settings, tmp_path):
+    first, again, other = (train(dataset, settings, tmp_path / f"{k}.pt", seed) for k, seed in enumerate((0, 0, 1)))
+    assert_same(first, again)
+    assert not torch.equal(first.losses, other.losses)
+
+
+def test_a_complete_checkpoint_is_returned_as_it_is(dataset, settings, tmp_path):
+    path, ticks = tmp_path / "seed0.pt", []
+    trained = train(dataset, settings, path, tick=ticks.append)
+    assert trained.complete and trained.step == 6 == sum(ticks) == len(trained.losses)  # 3 epochs of 8 images in fours
+    written, ticks[:] = path.stat().st_mtime_ns, []
+    assert_same(trained, train(dataset, settings, path, tick=ticks.append))
+    assert path.stat().st_mtime_ns == written and sum(ticks) == 6
+
+
+OTHERS = [({"network.width": 16}, r"network\.width \(8 there, 16 now\)"), ({"sampling.sigma_p": 0.4}, "sampling.sigma_p")]
+
+
+@pytest.mark.parametrize("change, named", OTHERS)
+def test_a_checkpoint_of_other_settings_is_refused_by_name(dataset, tiny, tmp_path, change, named):
+    path = tmp_path / "seed0.pt"
+    train(dataset, tiny(), path, stop_after=1)
+    with pytest.raises(InputError, match=rf"seed0\.pt: made with other settings: {named}"):
+        train(dataset, tiny(change), path)
+    assert load_checkpoint(path).step == 1
+
+
+def test_what_does_not_change_the_weights_does_not_hinder_resuming(tiny):
+    one = run_identity("ours", tiny(), 8, 0, "")
+    assert one == run_identity("ours", tiny({"pretrain.workers": 4, "device": "cuda", "probe.lr": 1.0}), 8, 0, "")
+    assert one != run_identity("ours", tiny(), 9, 0, "") and one != run_identity("ours", tiny(), 8, 1, "")
+
+
+def stub(bad_step, loss_value):
+    """A method whose loss is multiplied by `loss_value` at one step; by None: it is finite, and its gradient is not."""
+
+    class Stub(Method):
+        def __init__(self, settings):
+            super().__init__(settings)
+            self.register_buffer("steps", torch.tensor(0))
+
+        def loss(self, batch):
+            bad = self.steps.item() == bad_step
+            self.steps += 1
+            weight = self.network.embedding.bias.sum()
+            if bad and loss_value is None:
+                return weight + (weight - weight.detach()).square().sqrt(), {}  # the root's slope at 0 is infinite
+            return (loss_value * weight if bad else weight), {}
+
+    return Stub
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(dataset, settings, tmp_path, monkeypatch, value):
+    monkeypatch.setitem(methods.REGISTRY, "stub", stub(4, loss_value=value))
+    path = tmp_path / "seed0.pt"
+    good = train(dataset, settings, path, method="stub", stop_after=3)
+    with pytest.raises(InputError, match=r"at step 4 of 6; the last good checkpoint stays at .*seed0\.pt; lower pretrain\.lr") as caught:
+        train(dataset, settings, path, method="stub")
+    assert "\n" not in str(caught.value)
+    assert_same(good, load_checkpoint(path))
+
+
+def test_without_a_checkpoint_the_message_promises_none(dataset, settings, tmp_path, monkeypatch):
+    monkeypatch.setitem(methods.REGISTRY, "stub", stub(0, loss_value=math.nan))
+    with pytest.raises(InputError, match="^loss is nan at step 0 of 6; lower pretrain.lr"):
+        train(dataset, settings, tmp_path / "seed0.pt", method="stub")
+    assert not (tmp_path / "seed0.pt").exists()
+
+
+def test_a_gradient_that_breaks_the_weights_while_the_loss_is_finite_saves_nothing(dataset, settings, tmp_path, monkeypatch):
+    monkeypatch.setitem(methods.REGISTRY, "stub", stub(5, loss_value=None))
+    path = tmp_path / "seed0.pt"
+    good = train(dataset, settings, path, method="stub", stop_after=3)
+    with pytest.raises(InputError, match=r"not finite after step 5 of 6; the last good checkpoint stays"):
+        train(dataset, settings, path, method="stub")
+    assert_same(good, load_checkpoint(path))
+
+
+def test_the_papers_schedule():
+    """Section 4.2: 1e-2, times 0.1 at epochs 25, 45 and 60 of 80."""
+    settings = PretrainSettings()
+    for steps_per_epoch in (1, 7, 1323):
+        total = 80 * steps_per_epoch
+        for epoch in range(80):
+            power = (epoch >= 25) + (epoch >= 45) + (epoch >= 60)
+            for step in (epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch - 1):
+                assert learning_rate(settings, step, total) == pytest.approx(1e-2 * 0.1**power)
+
+
+def test_cosine_and_warm_up():
+    cosine = PretrainSettings(schedule="cosine", lr=0.2)
+    assert [learning_rate(cosine, step, 100) for step in (0, 50, 100)] == pytest.approx([0.2, 0.1, 0.0])
+    rates = [learning_rate(cosine, step, 100) for step in range(100)]
+    assert rates == sorted(rates, reverse=True)
+    warm = PretrainSettings(warmup_steps=4, lr=0.2)
+    assert [learning_rate(warm, step, 100) for step in range(5)] == pytest.approx([0.05, 0.1, 0.15, 0.2, 0.2])
+
+
+def test_the_schedule_reaches_the_optimizer(dataset, tiny, tmp_path):
+    settings = tiny({"pretrain.schedule": "step", "pretrain.lr": 1e-3, "pretrain.epochs": 2, "pretrain.milestones": [0.5]})
+    first = train(dataset, settings, tmp_path / "seed0.pt", stop_after=2)
+    assert first.optimizer["param_groups"][0]["lr"] == pytest.approx(1e-3)
+    assert train(dataset, settings, tmp_path / "seed0.pt").optimizer["param_groups"][0]["lr"] == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize("objective", [{"objective.form": "log"}, {"objective.form": "ratio", "objective.temperature": 1.0}])
+def test_training_lowers_the_loss(dataset, tiny, tmp_path, objective):
+    changes = {"pretrain.epochs": 20, "pretrain.lr": 3e-3, "sampling.height_unit": 10.0, **objective}
+    losses = train(dataset, tiny(changes), tmp_path / "seed0.pt").losses
+    assert len(losses) == 40
+    assert losses[-8:].mean() < losses[:8].mean() - 0.05
+
+
+def test_bf16_trains_with_float32_weights(dataset, tiny, tmp_path):
+    trained = train(dataset, tiny({"pretrain.precision": "bf16"}), tmp_path / "seed0.pt", stop_after=2)
+    assert torch.isfinite(trained.losses).all()
+    assert {value.dtype for name, value in trained.method.items() if "weight" in name} == {torch.float32}
+
+
+def test_a_device_by_name_or_the_first_that_is_there(monkeypatch):
+    assert pick_device("cpu") == torch.device("cpu") and pick_device("cuda:1") == torch.device("cuda:1")
+    for cuda, mps, expected in ((True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=cuda: there)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda there=mps: there)
+        assert pick_device("auto") == torch.device(expected)

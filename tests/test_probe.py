@@ -1,0 +1,155 @@
+"""The probe: a frozen network stays frozen, void is not scored, and what can be read off linearly is read off."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import with_masks
+from PIL import Image
+from torchvision.models.segmentation.deeplabv3 import DeepLabHead
+
+from hgrl.config import ProbeSettings
+from hgrl.errors import InputError
+from hgrl.features import BaselineFeatures, NetworkFeatures
+from hgrl.network import Network
+from hgrl.probe import AsppHead, LabelledCrops, _cross_entropy, build_heads, evaluate_probe, train_probe
+
+CPU = torch.device("cpu")
+
+
+def tiny_features(settings):
+    torch.manual_seed(0)
+    return NetworkFeatures(Network(settings.network), CPU)
+
+
+def copy_of(network):
+    return {key: value.clone() for key, value in network.state_dict().items()}
+
+
+def test_a_probe_leaves_a_frozen_network_as_it_was(dataset, settings):
+    features = tiny_features(settings)
+    before = copy_of(features.network)
+    train_probe(features, dataset[0], settings.probe, seed=0)
+    after = features.network.state_dict()  # weights and the statistics of batch normalisation
+    assert all(torch.equal(before[key], after[key]) for key in before)
+    assert not features.network.training
+    assert all(p.grad is None for p in features.network.parameters())
+
+
+def test_end_to_end_the_network_learns_too(dataset, settings):
+    features = tiny_features(settings)
+    before = copy_of(features.network)
+    train_probe(features, dataset[0], settings.probe, seed=0, trained=features.network)
+    after = features.network.state_dict()
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert {"backbone.conv1.weight", "backbone.bn1.running_mean", "embedding.weight"} <= changed
+    assert not features.network.training
+
+
+def test_end_to_end_has_its_own_number_of_iterations(dataset, tiny):
+    settings, counted = tiny({"probe.iterations": 3, "probe.end_to_end_iterations": 5}), []
+    features = tiny_features(settings)
+    train_probe(features, dataset[0], settings.probe, seed=0, tick=counted.append)
+    assert sum(counted) == 3
+    train_probe(features, dataset[0], settings.probe, seed=0, trained=features.network, tick=counted.append)
+    assert sum(counted) == 3 + 5
+
+
+def test_a_linear_head_reads_classes_that_are_colours(dataset, tiny):
+    settings = tiny({"probe.heads": ["linear-embedding"], "probe.iterations": 60, "probe.lr": 0.1}).probe
+    features, samples = BaselineFeatures("lab-position"), dataset[0]
+    heads = train_probe(features, samples.subset(range(6)), settings, seed=0)
+    scores = evaluate_probe(features, heads, samples.subset([6, 7]), settings)["linear-embedding"]
+    assert scores["pixel_accuracy"] > 0.97 and scores["miou"] > 0.95
+    assert list(scores["iou"]) == ["left", "above", "below"]
+
+
+def test_position_alone_cannot_tell_classes_that_move(dataset, tiny, tmp_path):
+    """The masks' classes exchanged at random: nothing can be learnt, and the score shows it."""
+    random, masks = np.random.default_rng(0), []
+    for index, path in enumerate(dataset[0].masks):
+        masks.append(tmp_path / f"mixed{index}.png")
+        Image.fromarray(random.permutation(3).astype(np.uint8)[np.asarray(Image.open(path))]).save(masks[-1])
+    settings, samples = tiny({"probe.heads": ["linear-embedding"], "probe.iterations": 30}).probe, with_masks(dataset[0], masks)
+    features = BaselineFeatures("position")
+    heads = train_probe(features, samples.subset(range(6)), settings, seed=0)
+    assert evaluate_probe(features, heads, samples.subset([6, 7]), settings)["linear-embedding"]["miou"] < 0.6
+
+
+def test_a_seed_fixes_the_heads(dataset, settings):
+    def trained(seed):
+        heads = train_probe(tiny_features(settings), dataset[0], settings.probe, seed)
+        return torch.cat([p.flatten() for p in heads.parameters()])
+
+    first, again, other = trained(0), trained(0), trained(1)
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_void_is_not_scored_and_a_batch_of_void_alone_gives_no_nan():
+    logits = torch.randn(2, 3, 4, 4, requires_grad=True)
+    void = torch.full((2, 8, 8), 255, dtype=torch.uint8)
+    loss = _cross_entropy(logits, void)
+    loss.backward()
+    assert loss == 0 and torch.equal(logits.grad, torch.zeros_like(logits))
+    half = void.clone()
+    half[0] = 1
+    expected = torch.nn.functional.cross_entropy(
+        torch.nn.functional.interpolate(logits[:1], size=(8, 8), mode="bilinear", align_corners=False), half[:1].long()
+    )
+    torch.testing.assert_close(_cross_entropy(logits, half), expected)
+
+
+def test_training_on_void_alone_leaves_finite_heads(dataset, settings, tmp_path):
+    path = tmp_path / "void.png"
+    Image.fromarray(np.full((40, 48), 255, np.uint8)).save(path)
+    samples = with_masks(dataset[0], [path] * 8)
+    features = tiny_features(settings)
+    heads = train_probe(features, samples, settings.probe, seed=0)
+    assert all(torch.isfinite(value).all() for value in heads.state_dict().values())
+    scores = evaluate_probe(features, heads, samples, settings.probe)
+    assert all(np.isnan(score["miou"]) for score in scores.values())
+
+
+@pytest.mark.parametrize("short_side", [20, 80])
+def test_images_may_be_read_at_another_size_than_their_masks(dataset, tiny, short_side):
+    settings = tiny({"probe.short_side": short_side, "probe.heads": ["linear-embedding"], "probe.iterations": 60, "probe.lr": 0.1}).probe
+    image, mask = LabelledCrops(dataset[0], settings, seed=0)._read(0)
+    assert image.shape[-2:] == mask.shape == (short_side, short_side * 48 // 40)
+    assert (mask[: short_side // 2, -1] == 1).all() and (mask[short_side // 2 :, -1] == 2).all() and (mask[:, 0] == 0).all()
+    features = BaselineFeatures("lab-position")
+    heads = train_probe(features, dataset[0], settings, seed=0)
+    assert evaluate_probe(features, heads, dataset[0], settings)["linear-embedding"]["pixel_accuracy"] > 0.9  # at the masks' own size
+
+
+def test_crops_carry_their_labels_and_their_seed(dataset, settings):
+    crops = LabelledCrops(dataset[0], settings.probe, seed=0)
+    image, mask = crops[0, 3]
+    assert (image.shape, image.dtype, mask.shape, mask.dtype) == ((3, 32, 32), torch.uint8, (32, 32), torch.uint8)
+    assert (image.argmax(0) == mask).float().mean() > 0.9  # region k is painted in channel k
+    assert torch.equal(image, crops[0, 3][0]) and not torch.equal(image, crops[1, 3][0])
+
+
+def test_all_heads_of_a_network_are_trained_by_their_names(dataset, tiny):
+    names = ["linear-backbone", "linear-hypercolumn", "linear-embedding", "aspp-backbone", "aspp-hypercolumn", "aspp-embedding"]
+    settings = tiny({"probe.heads": names, "probe.iterations": 1}).probe
+    features = tiny_features(tiny())
+    assert list(evaluate_probe(features, train_probe(features, dataset[0], settings, 0), dataset[0], settings)) == names
+
+
+@pytest.mark.parametrize("name", ["deep-backbone", "aspp", "aspp-logits", "aspp-backbone-2", ""])
+def test_an_unknown_head_is_named(name):
+    with pytest.raises(InputError, match=f"'probe.heads': '{name}' is not <aspp|linear>-<backbone|hypercolumn|embedding>"):
+        build_heads({"backbone": 4, "embedding": 4}, 3, ProbeSettings(heads=(name,)))
+
+
+def test_an_empty_split_is_one_line(dataset, settings):
+    with pytest.raises(InputError, match="no images"):
+        train_probe(tiny_features(settings), dataset[0].subset([]), settings.probe, seed=0)
+
+
+def test_the_aspp_head_is_deeplabv3s():
+    """Five branches of 256 (1x1, three atrous, pooled), projected to 256, one 3x3, the classifier."""
+    with torch.device("meta"):
+        head, theirs = AsppHead(1024, 21, ProbeSettings()), DeepLabHead(1024, 21)
+    ours, theirs = ({key: value.shape for key, value in module.state_dict().items()} for module in (head, theirs))
+    assert ours == theirs
+    assert [branch[0].dilation[0] for branch in list(head[0].convs)[1:4]] == [12, 24, 36]

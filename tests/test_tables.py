@@ -1,0 +1,75 @@
+"""Tables: every row of the paper, its figure beside ours, nothing invented where nothing was run."""
+
+import csv
+import io
+
+import pytest
+
+from hgrl import paths, tables
+from hgrl.config import load_yaml
+from hgrl.evaluate import summarise
+from hgrl.store import write_json
+from hgrl.tables import INAPPLICABLE, MISSING, NOT_RUN
+
+
+@pytest.fixture
+def scores(tmp_path, monkeypatch):
+    """Scores of two runs of table 1 and one of table 2 and 3, in another folder than the repository's."""
+    monkeypatch.setattr(paths, "results", lambda profile: tmp_path / "results" / profile)
+    monkeypatch.setattr(paths, "artifacts", lambda profile: tmp_path / "artifacts" / profile)
+    probe = {"aspp-backbone": {"miou_mean": 0.25, "miou_std": 0.01, "pixel_accuracy_mean": 0.8, "pixel_accuracy_std": 0.0, "seeds": 3, "iou": {"disc_mean": 0.5, "disc_std": 0.1, "seeds": 3}}}
+    write_json(paths.metrics("smoke", "probe"), {"random": probe, "ours-cns5": probe})
+    write_json(paths.metrics("smoke", "retrieval"), {"ours-cns5-20": {"embedding": {"miou_mean": 0.125, "miou_std": 0.0, "seeds": 3}}})
+    write_json(paths.metrics("smoke", "tracking"), {"identity": {"j_mean_mean": 0.22, "j_mean_std": 0.0, "f_mean_mean": 0.3, "f_mean_std": 0.0, "seeds": 1}})
+    write_json(paths.scenes("smoke") / "manifest.json", {"sets": {"pretrain": {"files": 48}}, "class_frequency": {"disc": 0.1}})
+
+
+def by_run(rows, run):
+    return next(row for row in rows if row["run"] == run)
+
+
+def test_one_row_for_each_of_the_papers_in_its_order(scores):
+    for name in tables.STAGES:
+        paper = load_yaml(tables.ROWS)[name]["paper"]
+        rows = tables.table("smoke", name)
+        assert [row["method"] for row in rows[: len(paper)]] == [row["method"] for row in paper]
+        assert len({tuple(row) for row in rows}) == 1  # the same columns in every row
+
+
+def test_scores_are_percent_with_deviation_and_seeds_beside_the_papers(scores):
+    row = by_run(tables.table("smoke", "table1"), "ours-cns5")
+    assert (row["miou_mean"], row["miou_std"], row["seeds"], row["iou_disc"]) == ("25.00", "1.00", 3, "50.00")
+    assert (row["paper_miou"], row["paper_epochs"], row["epochs"], row["cns"]) == (45.57, 80, 2, "Pixel (cns=5)")
+    assert row["pretraining_data"] == "scenes (48 images)"
+    assert row["linear_miou_mean"] == INAPPLICABLE  # this head was not read
+
+
+def test_what_has_no_run_says_so_in_every_score(scores):
+    rows = tables.table("smoke", "table1")
+    moco = next(row for row in rows if row["method"] == "MoCo")
+    assert moco["paper_miou"] == 65.53
+    assert {moco[key] for key in ("pretraining_data", "epochs", "miou_mean", "miou_std", "seeds")} == {MISSING}
+    assert by_run(rows, "ours-cns0")["miou_mean"] == NOT_RUN
+
+
+def test_class_frequency_row_comes_from_the_data(scores):
+    row = tables.table("smoke", "table2")[0]
+    assert (row["method"], row["iou_disc"], row["paper_person"]) == ("Class frequency", "10.00", 25.41)
+
+
+def test_files_hold_the_rows(scores):
+    files = tables.write_tables("smoke")
+    assert {path.name for path in files} == {f"table{n}.{kind}" for n in (1, 2, 3) for kind in ("csv", "md")}
+    text = next(path for path in files if path.name == "table3.csv").read_text()
+    assert list(csv.DictReader(io.StringIO(text)))[0]["j_mean_mean"] == "22.00"
+    assert "25.00 ± 1.00" in next(path for path in files if path.name == "table1.md").read_text()
+
+
+def test_summary_is_mean_and_sample_deviation_over_seeds():
+    seeds = [{"miou": 0.2, "iou": {"a": 0.1, "b": None}, "names": ["x"]}, {"miou": 0.4, "iou": {"a": 0.3, "b": 0.5}, "names": ["y"]}]
+    summary = summarise(seeds)
+    assert summary["miou_mean"] == pytest.approx(0.3)
+    assert summary["miou_std"] == pytest.approx(2**0.5 / 10)
+    assert summary["seeds"] == 2
+    assert summary["iou"].keys() == {"a_mean", "a_std", "seeds"}  # b is absent in one seed
+    assert summarise(seeds[:1])["miou_std"] == 0

@@ -1,0 +1,158 @@
+"""Batches: an order that a seed fixes from any step on, and labels that belong to their images."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import COLOURS, one_region, three_regions
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from hgrl.data.samples import Samples
+from hgrl.errors import InputError
+from hgrl.views import EpochOrder, TrainingViews, batches, mixed_seed
+
+CPU = torch.device("cpu")
+
+
+@hypothesis_settings(max_examples=60, deadline=None)
+@given(data=st.data(), images=st.integers(1, 23), batch=st.integers(1, 9), epochs=st.integers(1, 4), seed=st.integers(0, 99))
+def test_an_order_resumed_at_any_step_is_the_tail_of_the_whole(data, images, batch, epochs, seed):
+    whole = EpochOrder(images, batch, epochs, seed)
+    start = data.draw(st.integers(0, whole.total))
+    tail = EpochOrder(images, batch, epochs, seed, start)
+    assert list(tail) == list(whole)[start:]
+    assert len(tail) == whole.total - start == len(list(tail))
+
+
+@pytest.mark.parametrize("images, batch", [(8, 4), (11, 4), (3, 4), (1, 2)])
+def test_each_epoch_is_a_permutation_with_its_last_partial_batch_dropped(images, batch):
+    order = EpochOrder(images, batch, 3, seed=0)
+    assert order.total == 3 * order.steps_per_epoch
+    drawn = {epoch: [] for epoch in range(3)}
+    for step in order:
+        assert len(step) == min(batch, images)
+        for epoch, index in step:
+            drawn[epoch].append(index)
+    for indices in drawn.values():
+        assert len(set(indices)) == len(indices) == images - images % min(batch, images)
+        assert set(indices) <= set(range(images))
+    if images > 4:
+        assert drawn[0] != drawn[1] != drawn[2]
+
+
+def test_another_seed_is_another_order():
+    assert list(EpochOrder(20, 4, 1, 0)) == list(EpochOrder(20, 4, 1, 0)) != list(EpochOrder(20, 4, 1, 1))
+
+
+def test_an_empty_split_is_one_line():
+    with pytest.raises(InputError, match="no images to learn from"):
+        EpochOrder(0, 4, 1, 0)
+
+
+def test_mixed_seeds_do_not_collide_where_sums_would():
+    digits = range(10)
+    seeds = {mixed_seed(a, b, c) for a in digits for b in digits for c in digits} | {mixed_seed(a, b) for a in digits for b in digits}
+    assert len(seeds) == 1100
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert mixed_seed(1, 2) == mixed_seed(1, 2) != mixed_seed(2, 1)
+
+
+def collect(samples, trees, settings, workers=0, start=0):
+    views = TrainingViews(samples, trees, settings, seed=0, height_scale=2.0)
+    order = EpochOrder(len(samples), settings.pretrain.batch, 2, 0, start)
+    return list(batches(views, order, workers, CPU))
+
+
+def test_shapes_and_types_of_a_batch(dataset, settings):
+    samples, trees = dataset
+    images, labels, distances = collect(samples, trees, settings)[0]
+    assert (images.shape, images.dtype) == ((2, 4, 3, 32, 32), torch.uint8)
+    assert (labels.shape, labels.dtype) == ((2, 4, 8, 8), torch.uint8)
+    assert (distances.shape, distances.dtype) == ((4, 4, 4), torch.float32)
+
+
+def test_batches_do_not_depend_on_the_number_of_workers(dataset, settings):
+    samples, trees = dataset
+    alone, helped = collect(samples, trees, settings), collect(samples, trees, settings, workers=2)
+    assert len(alone) == len(helped) == 4
+    for one, other in zip(alone, helped, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_batches_from_a_later_step_are_the_tail(dataset, settings):
+    samples, trees = dataset
+    whole, tail = collect(samples, trees, settings), collect(samples, trees, settings, start=3)
+    assert len(tail) == 1
+    assert all(torch.equal(a, b) for a, b in zip(whole[3], tail[0], strict=True))
+
+
+def test_loading_neither_reads_nor_changes_the_global_random_state(dataset, settings):
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    collect(*dataset, settings)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_keeping_images_in_memory_changes_nothing(dataset, tiny):
+    kept, read = collect(*dataset, tiny({"data.keep_in_memory": True})), collect(*dataset, tiny())
+    for one, other in zip(kept, read, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_an_image_has_new_views_in_every_epoch(dataset, settings):
+    views = TrainingViews(*dataset, settings, seed=0, height_scale=1.0)
+    assert torch.equal(views[0, 0][0], views[0, 0][0])
+    assert not torch.equal(views[0, 0][0], views[1, 0][0])
+    assert not torch.equal(views[0, 0][0], TrainingViews(*dataset, settings, seed=1, height_scale=1.0)[0, 0][0])
+
+
+def test_labels_belong_to_their_image(dataset, tiny):
+    still = {f"augment.{name}": 0 for name in ("brightness", "contrast", "saturation", "hue")}
+    for images, labels, _ in collect(*dataset, tiny(still)):
+        pixels = images[..., 2::4, 2::4].movedim(2, -1).unsqueeze(-2).float()
+        seen = (pixels - torch.from_numpy(COLOURS).float()).square().sum(-1).argmin(-1)
+        assert (seen == labels).float().mean() > 0.9
+
+
+def test_distances_are_the_trees_in_the_height_unit_and_padded_with_zeros(dataset, tiny):
+    own = torch.tensor([[0, 0.75, 0.75], [0.75, 0, 0.25], [0.75, 0.25, 0]])
+    for unit, factor in (("raw", 1.0), ("auto", 2.0), (4.0, 4.0)):
+        distances = collect(*dataset, tiny({"sampling.height_unit": unit}))[0][2]
+        torch.testing.assert_close(distances[:, :3, :3], (own * factor).expand(4, 3, 3))
+        assert (distances[:, 3] == 0).all() and (distances[:, :, 3] == 0).all()
+
+
+def test_without_trees_labels_and_distances_are_zeros(dataset, settings):
+    _, labels, distances = collect(dataset[0], None, settings)[0]
+    assert not labels.any() and not distances.any()
+
+
+def test_a_tree_grown_at_another_size_is_brought_to_the_images(dataset, tiny):
+    """Pretraining images may be resized when read (`short_side`): the labels then follow."""
+    settings = tiny({"data.short_side": 80})
+    view = TrainingViews(*dataset, settings, seed=0, height_scale=1.0)
+    image, labels, _ = view._read(0)
+    assert image.shape == (3, 80, 96) and labels.shape == (80, 96)
+    assert torch.equal(labels, torch.from_numpy(three_regions(80, 96).labels))
+
+
+def test_images_of_different_sizes_and_numbers_of_regions_share_a_batch(tmp_path, settings):
+    for name, tree in (("a", three_regions(40, 48)), ("b", one_region(50, 33))):
+        Image.fromarray(np.full((*tree.labels.shape, 3), 90, np.uint8)).save(tmp_path / f"{name}.png")
+        tree.save(tmp_path / f"{name}.npz")
+    samples = Samples(("a", "b"), (tmp_path / "a.png", tmp_path / "b.png"))
+    images, _, distances = collect(samples, tmp_path, settings)[0]
+    assert images.shape == (2, 2, 3, 32, 32)
+    assert sorted(distances.amax((1, 2)).tolist()) == [0.0, 0.75]
+
+
+def test_a_tree_of_more_regions_than_the_settings_allow_is_named(dataset, tiny):
+    with pytest.raises(InputError, match=r"0\.npz: 3 regions, but grouping.max_regions is 2"):
+        TrainingViews(*dataset, tiny({"grouping.max_regions": 2}), seed=0, height_scale=1.0)[0, 0]
+
+
+def test_a_missing_tree_is_named(dataset, settings, tmp_path):
+    with pytest.raises(InputError, match=r"toy/0\.npz"):
+        TrainingViews(dataset[0], tmp_path / "elsewhere", settings, seed=0, height_scale=1.0)[0, 0]
