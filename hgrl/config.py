@@ -73,6 +73,7 @@ class DataSettings(Section):
 
 
 class GroupingSettings(Section):
+    detector: Literal["opencv", "numba"] = "opencv"  # what runs the forest; they agree, and numba needs no exported file
     scales: tuple[Positive, ...] = Field((1.0,), min_length=1)  # the detector is averaged over these image scales
     spectral: bool = True  # section 4.1: structured edges and a spectral signal, combined
     spectral_mix: Literal["mcg", "minmax", "arcs"] = "arcs"  # three public readings; METHOD.md measured the third

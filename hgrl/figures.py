@@ -59,6 +59,9 @@ def probability_maps(image: np.ndarray, labels: np.ndarray, anchor: int, maps: M
     return figure
 
 
+ENLARGED = 4  # thin lines need more pixels than the small profiles' images have
+
+
 def sampled_pixels(images: np.ndarray, labels: np.ndarray, sample: PixelSample, image: int, anchor: int, stride: int = 4) -> Figure:
     """Both views of an image (2, S, S, 3) with regions (2, h, w), one anchor, its positives (green) and negatives (red).
 
@@ -68,13 +71,14 @@ def sampled_pixels(images: np.ndarray, labels: np.ndarray, sample: PixelSample, 
     cells = labels[0].size
     batch = len(sample.anchors)
     for view, axis in enumerate(axes[0]):
-        axis.imshow(outlined(images[view], np.kron(labels[view], np.ones((stride, stride), np.uint8))))
+        pixels_wide, cells_wide = (np.ones((side, side), np.uint8) for side in (ENLARGED, ENLARGED * stride))
+        axis.imshow(outlined(np.kron(images[view], pixels_wide[..., None]), np.kron(labels[view], cells_wide)))
         axis.set_title(("first view", "augmented view")[view])
         first = (view * batch + image) * cells
         groups = ((sample.negatives, sample.negatives_valid, NEGATIVE, 45), (sample.positives, sample.positives_valid, POSITIVE, 45))
         for pixels, valid, colour, size in groups:
-            _dots(axis, pixels[image, anchor][valid[image, anchor]].numpy() - first, labels[view].shape, stride, colour, size)
-        _dots(axis, sample.anchors[image, anchor : anchor + 1].numpy() - first, labels[view].shape, stride, ANCHOR, 120)
+            _dots(axis, pixels[image, anchor][valid[image, anchor]].numpy() - first, labels[view].shape, ENLARGED * stride, colour, size)
+        _dots(axis, sample.anchors[image, anchor : anchor + 1].numpy() - first, labels[view].shape, ENLARGED * stride, ANCHOR, 120)
     return figure
 
 

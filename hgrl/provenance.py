@@ -19,7 +19,7 @@ CODE = {
     "pretrain": ("augment.py", "sampling.py", "objective.py", "network.py", "views.py", "pretrain.py", "methods"),
     "probe": ("network.py", "features.py", "feature_baselines.py", "metrics.py", "probe.py"),
     "retrieval": ("network.py", "features.py", "feature_baselines.py", "metrics.py", "retrieval.py"),
-    "tracking": ("network.py", "features.py", "feature_baselines.py", "video_metrics.py", "tracking.py"),
+    "tracking": ("network.py", "features.py", "feature_baselines.py", "metrics.py", "video_metrics.py", "tracking.py"),
 }
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-contrib-python", "higra", "faiss-cpu", "scikit-image")
 

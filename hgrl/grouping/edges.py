@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,7 +13,8 @@ import numpy as np
 from hgrl.config import GroupingSettings
 from hgrl.grouping.forest import Forest
 from hgrl.grouping.forest_detect import edge_strength
-from hgrl.grouping.forest_export import edge_bins
+from hgrl.grouping.forest_export import edge_bins, export_key, export_opencv
+from hgrl.grouping.forest_features import MARGIN
 from hgrl.grouping.forest_samples import PAD, pad_image
 
 MODEL = Path(__file__).parent / "models" / "bsds500.npz"
@@ -24,15 +27,15 @@ def detect_edges(image: np.ndarray, settings: GroupingSettings) -> np.ndarray:
     detector fades at the border, so the image is reflected by 16 px first; any size works, down to one pixel.
     """
     image = np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
-    maps = [_detect_at(image, scale * settings.image_scale) for scale in settings.scales]
+    maps = [_detect_at(image, scale * settings.image_scale, settings.detector) for scale in settings.scales]
     return np.clip(np.mean(maps, axis=0), 0, 1).astype(np.float32)
 
 
-def _detect_at(image: np.ndarray, scale: float) -> np.ndarray:
+def _detect_at(image: np.ndarray, scale: float, detector: str) -> np.ndarray:
     height, width = image.shape[:2]
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     resized = image if size == (width, height) else cv2.resize(image, size, interpolation=_interpolation(scale))
-    edges = _detect(resized)
+    edges = _detect(resized, detector)
     return edges if size == (width, height) else cv2.resize(edges, (width, height), interpolation=_interpolation(1 / scale))
 
 
@@ -40,17 +43,32 @@ def _interpolation(scale: float) -> int:
     return cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
 
 
-def _detect(image: np.ndarray) -> np.ndarray:
+def _detect(image: np.ndarray, detector: str) -> np.ndarray:
     height, width = image.shape[:2]
-    edges = edge_strength(*shipped_forest(), pad_image(image))
-    return edges[PAD : PAD + height, PAD : PAD + width]
+    if detector == "opencv":
+        edges = opencv_detector().detectEdges(pad_image(image).astype(np.float32) / np.float32(255))
+        return edges[PAD : PAD + height, PAD : PAD + width]
+    pad = PAD + MARGIN  # OpenCV's detector adds the margin itself
+    return edge_strength(*shipped_forest(), pad_image(image, pad))[pad : pad + height, pad : pad + width]
 
 
 @lru_cache(maxsize=1)
 def shipped_forest() -> tuple[Forest, tuple[np.ndarray, np.ndarray]]:
-    """The shipped forest and its leaves' boundaries, read once a process.
-
-    `cv2.ximgproc` reads the file that `export_opencv` writes, and agrees; for a forest of this size that takes it minutes a process.
-    """
+    """The shipped forest and its leaves' boundaries, read once a process."""
     forest = Forest.load(MODEL)
     return forest, edge_bins(forest)
+
+
+@lru_cache(maxsize=1)
+def opencv_detector() -> Any:
+    """OpenCV's detector with the shipped forest, made once a process (1 s)."""
+    return cv2.ximgproc.createStructuredEdgeDetection(str(opencv_model()))
+
+
+def opencv_model() -> Path:
+    """The shipped forest in OpenCV's format: written at first use to the user's cache folder (`HGRL_CACHE`, or ~/.cache/hgrl)."""
+    folder = Path(os.environ.get("HGRL_CACHE") or Path.home() / ".cache" / "hgrl")
+    path = folder / f"structured-forest-{export_key(MODEL.read_bytes())}.yml.gz"
+    if not path.exists():
+        export_opencv(Forest.load(MODEL), path)
+    return path

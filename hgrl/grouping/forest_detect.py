@@ -10,7 +10,7 @@ import numba
 import numpy as np
 
 from hgrl.grouping.forest import Forest
-from hgrl.grouping.forest_features import CHANNELS, LABEL, PATCH, SHRINK, feature_maps, feature_table, smooth
+from hgrl.grouping.forest_features import LABEL, PATCH, feature_maps, feature_table, smooth
 
 STRIDE = 2  # pixels between patches
 INNER = (PATCH - LABEL) // 2  # a patch's mask starts here

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 from pathlib import Path
 
@@ -14,11 +15,12 @@ from hgrl.grouping.forest import Forest, mask_edges
 
 EVALUATED = 4  # trees asked at a place
 STRIDE = 2  # pixels between places
+FORMAT = 2  # raise it when the exported text changes, so that an older file in a cache is not taken for it
 CHUNK, LINE = 4096, 64  # numbers in a sequence of the file, and in a line
 
 
 def export_opencv(forest: Forest, path: Path) -> None:
-    """Write the forest to `path` (.yml.gz) in OpenCV's format, atomically. 80 s and 100 MB of text for 8 trees of 1M patches."""
+    """Write the forest to `path` (.yml.gz) in OpenCV's format, atomically. 5 s and 18 MB for 8 trees of 1M patches, which OpenCV reads in 2 s."""
     nodes = int(np.diff(forest.first).max())
     starts, bins = edge_bins(forest)
     counts = np.where(forest.leaf >= 0, np.diff(starts)[forest.leaf], 0)
@@ -26,12 +28,17 @@ def export_opencv(forest: Forest, path: Path) -> None:
     with store.replacing(path) as file, gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1, mtime=0, filename="") as packed:
         text = io.TextIOWrapper(packed, encoding="ascii")
         text.write(_options(forest.trees))
-        _write(text, "childs", child, "%d")
+        _write(text, "childs", np.where(child > 0, child + 1, 0), "%d")  # the upper child: OpenCV finds the lower one before it
         _write(text, "featureIds", feature, "%d")
         _write(text, "thresholds", threshold, "%.9g")
         _write(text, "edgeBoundaries", np.concatenate([[0], np.cumsum(counts)]), "%d")
         _write(text, "edgeBins", bins, "%d")
         text.flush()
+
+
+def export_key(model: bytes) -> str:
+    """A name for what `export_opencv` makes of a compact file's bytes."""
+    return f"{FORMAT}-{hashlib.sha256(model).hexdigest()[:16]}"
 
 
 def edge_bins(forest: Forest) -> tuple[np.ndarray, np.ndarray]:
