@@ -17,7 +17,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return options.command(options) or 0
     except InputError as error:
-        print(f"hgrl: {error}", file=sys.stderr)
+        print(f"hgrl: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("hgrl: interrupted; the same command goes on where this one stopped", file=sys.stderr)
@@ -106,7 +106,9 @@ def switch_profile(options: argparse.Namespace) -> None:
     from hgrl.store import write_text
 
     load_settings(options.name)
-    text = re.sub(r"^profile: \w+", f"profile: {options.name}", paths.PARAMS.read_text(), count=1, flags=re.MULTILINE)
+    text, found = re.subn(r"^profile:\s*[^\s#]+", f"profile: {options.name}", paths.PARAMS.read_text(), count=1, flags=re.MULTILINE)
+    if not found:
+        raise InputError(f"{paths.PARAMS}: no line 'profile: ...' in it; add one")
     write_text(paths.PARAMS, text)
     print(f"params.yaml: profile is {options.name}; `dvc repro` makes it")
 
@@ -116,7 +118,7 @@ def group(options: argparse.Namespace) -> int:
     from hgrl.data.folder import open_folder
     from hgrl.grouping.group import group_images
 
-    samples = open_folder(options.images)
+    samples = open_folder(options.images, leave_out=options.out)
     failures = group_images(samples, options.out, options.out, GroupingSettings(), options.workers)
     print(f"{len(samples) - len(failures)} of {len(samples)} images have a region tree in {options.out}")
     for name, message in failures.items():

@@ -25,19 +25,15 @@ METHOD = "hierarchical"
 def cell_settings(profile: str, overrides: dict[str, Any]) -> Settings:
     """The profile's settings at the ablation's length, with `overrides`."""
     cell = load_settings(profile).ablation
-    return load_settings(
-        profile,
-        None,
-        seeds=cell.seeds,
-        **{
-            "pretrain.epochs": cell.epochs,
-            "probe.heads": [cell.head],
-            "probe.iterations": cell.iterations,
-            "data.probe_train": cell.train.model_dump(),
-            "data.probe_val": cell.val.model_dump(),
-        },
-        **overrides,
-    )
+    length = {
+        "seeds": cell.seeds,
+        "pretrain.epochs": cell.epochs,
+        "probe.heads": [cell.head],
+        "probe.iterations": cell.iterations,
+        "data.probe_train": cell.train.model_dump(),
+        "data.probe_val": cell.val.model_dump(),
+    }
+    return load_settings(profile, None, **(length | overrides))  # an override may change the length too
 
 
 def sweep(profile: str, cns: str | int, sigma_p: float) -> dict[str, Any]:
@@ -48,7 +44,7 @@ def sweep(profile: str, cns: str | int, sigma_p: float) -> dict[str, Any]:
 
 def ablate(profile: str) -> dict[str, dict[str, Any]]:
     """The unchanged settings and every change that `params.yaml` lists, one at a time; {name: result}."""
-    changes = {"base": {}, **load_yaml(paths.PARAMS)["ablations"]}
+    changes = {"base": {}, **(load_yaml(paths.PARAMS).get("ablations") or {})}
     return {name: train_and_score(profile, "ablations", name, overrides) for name, overrides in changes.items()}
 
 

@@ -39,6 +39,8 @@ def load_network(settings: Settings, run: str, method: str, seed: int) -> Networ
     if method == UNTRAINED:
         torch.manual_seed(mixed_seed(seed))
         return Network(settings.network)
+    if method in TRACKERS:
+        raise InputError(f"params.yaml: run {run!r}: method {method!r} tracks masks and has no features; list it under 'tracking' only")
     if method not in REGISTRY:
         raise InputError(f"params.yaml: run {run!r}: unknown method {method!r}; choose one of: {', '.join([*REGISTRY, UNTRAINED, *BASELINES, *TRACKERS])}")
     path = paths.checkpoints(settings.profile, run) / f"seed{seed}.pt"
@@ -73,6 +75,8 @@ def probe_task(settings: Settings, run: str, definition: Run, seed: int, tick: T
     root, device = data_root(settings), pick_device(settings.device)
     train, val = (open_samples(source, root) for source in (settings.data.probe_train, settings.data.probe_val))
     features = load_features(settings, run, definition.method, seed)
+    if definition.end_to_end and not isinstance(features, NetworkFeatures):
+        raise InputError(f"params.yaml: run {run!r}: method {definition.method!r} has nothing to train end to end; take end_to_end off")
     trained = features.network if definition.end_to_end else None
     heads = train_probe(features, train, settings.probe, seed, trained, settings.pretrain.workers if device.type == "cuda" else 0)
     scores = evaluate_probe(features, heads, val, settings.probe)
@@ -118,11 +122,12 @@ TASKS = {"probe": probe_task, "retrieval": retrieval_task, "tracking": tracking_
 def evaluate(stage: str, profile: str, runs: str = "all") -> dict[str, dict[int, Any]]:
     """Score `runs` (comma-separated names, or all that `params.yaml` lists for the stage) with every seed; {run: {seed: scores}}.
 
-    Writes results/<profile>/<stage>/<run>.json and results/<profile>/metrics/<stage>.json. Each finished score is kept at once: an interrupted evaluation goes on where it was, and a score whose checkpoint, settings,
-    data and code are unchanged is read, not made again.
+    Writes results/<profile>/<stage>/<run>.json and results/<profile>/metrics/<stage>.json. Each finished score is kept at once: an
+    interrupted evaluation goes on where it was, and a score whose checkpoint, settings, data and code are unchanged is read, not made
+    again. Raises InputError for an unknown run, and for one whose checkpoint is missing, half trained or of another network.
     """
     started = time.monotonic()
-    names = load_yaml(paths.PARAMS)[stage] if runs == "all" else runs.split(",")
+    names = _listed(stage) if runs == "all" else [name.strip() for name in runs.split(",")]
     waiting, jobs = [], load_settings(profile).jobs
     for run in names:
         settings, definition = load_settings(profile, run), load_run(run)
@@ -136,6 +141,13 @@ def evaluate(stage: str, profile: str, runs: str = "all") -> dict[str, dict[int,
     kept = read_json(paths.metrics(profile, stage)) if runs != "all" and paths.metrics(profile, stage).exists() else {}
     write_json(paths.metrics(profile, stage), {**kept, **summary})
     return scores
+
+
+def _listed(stage: str) -> list[str]:
+    names = load_yaml(paths.PARAMS).get(stage)
+    if not isinstance(names, list) or not names:
+        raise InputError(f"{paths.PARAMS}: section {stage!r} is missing or not a list of runs")
+    return names
 
 
 def summarise(scores: list[Any]) -> Any:
@@ -161,8 +173,16 @@ def seeds_of(stage: str, settings: Settings, definition: Run) -> tuple[int, ...]
 
 
 def _score(stage: str, settings: Settings, run: str, definition: Run, seed: int, mark: str, tick: Tick) -> None:
+    if definition.method in REGISTRY:
+        _require_trained(paths.checkpoints(settings.profile, run) / f"seed{seed}.pt")
     scores = TASKS[stage](settings, run, definition, seed, tick)
     write_json(_score_file(stage, settings.profile, run, seed), {"fingerprint": mark, "scores": scores})
+
+
+def _require_trained(path: Path) -> None:
+    saved = load_checkpoint(path)
+    if not saved.complete:
+        raise InputError(f"{path}: trained to step {saved.step} of {saved.total_steps} only; run `dvc repro` to finish it")
 
 
 def _gather(stage: str, profile: str, run: str, started: float) -> dict[int, Any]:
@@ -180,11 +200,13 @@ def _fingerprint(stage: str, settings: Settings, run: str, definition: Run, seed
 
 
 def _kept(stage: str, profile: str, run: str, seed: int, mark: str) -> dict[str, Any] | None:
+    """A score that was made by just this; None where there is none, or the file is damaged: then it is made again."""
     path = _score_file(stage, profile, run, seed)
-    if not path.exists():
+    try:
+        kept = read_json(path)
+    except InputError:
         return None
-    kept = read_json(path)
-    return kept if kept["fingerprint"] == mark else None
+    return kept if isinstance(kept, dict) and kept.get("fingerprint") == mark and "scores" in kept else None
 
 
 def _score_file(stage: str, profile: str, run: str, seed: int) -> Path:

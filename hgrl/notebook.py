@@ -7,9 +7,12 @@ import tempfile
 from pathlib import Path
 
 import papermill
+from jupyter_client.kernelspec import NoSuchKernel
+from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from hgrl import paths, progress
+from hgrl.config import load_settings
 from hgrl.errors import InputError
 
 
@@ -17,12 +20,14 @@ def run_notebook(name: str, parameters: dict[str, str]) -> Path:
     """Execute `notebooks/<name>.ipynb` with `parameters`; the executed copy goes to the profile's artefacts.
 
     Bars of the kernel and of its worker processes appear on this process's terminal or log. Raises InputError with the
-    notebook's own one-line error; the half-executed copy is kept beside the target as `<name>.failed.ipynb`.
+    notebook's own one-line error; the half-executed copy is kept beside the target as `<name>.failed.ipynb`. A wrong profile or run is
+    refused before a kernel starts.
     """
     source = paths.HOME / "notebooks" / f"{name}.ipynb"
     if not source.exists():
         known = ", ".join(sorted(path.stem for path in source.parent.glob("*.ipynb")))
         raise InputError(f"{source}: no such notebook; choose one of: {known}")
+    load_settings(parameters["profile"], parameters.get("run"))
     target = paths.executed_notebook(parameters["profile"], "-".join([name, *filter(None, [parameters.get("run")])]))
     target.parent.mkdir(parents=True, exist_ok=True)
     if terminal := progress.terminal_name():
@@ -35,5 +40,9 @@ def run_notebook(name: str, parameters: dict[str, str]) -> Path:
             failed = target.with_suffix(".failed.ipynb")
             executed.replace(failed)
             raise InputError(f"{name}: {error.ename}: {error.evalue} (the notebook as far as it came: {failed})") from None
+        except DeadKernelError:
+            raise InputError(f"{name}: its kernel was killed, most likely for want of memory; lower `jobs` and run again") from None
+        except NoSuchKernel:
+            raise InputError(f"{name}: Jupyter finds no kernel 'python3'; run `make setup`, or install ipykernel here") from None
         executed.replace(target)
     return target

@@ -5,12 +5,28 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
-from typing import Any
+from contextlib import suppress
+from typing import Any, TextIO
 
 from tqdm.auto import tqdm as notebook_or_terminal
 from tqdm.std import tqdm as terminal
 
 STREAM = "HGRL_PROGRESS"  # a terminal or log to write bars to; set by `python -m hgrl notebook` for the kernel it starts
+
+
+class _Forgiving:
+    """A text stream that may vanish while it is written to: the work matters more than its bar."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file, self.encoding, self.fileno, self.isatty = file, file.encoding, file.fileno, file.isatty
+
+    def write(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            self.file.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError, ValueError):
+            self.file.flush()
 
 
 def terminal_name() -> str | None:
@@ -28,7 +44,7 @@ def bar(iterable: Iterable | None = None, desc: str = "", total: int | None = No
     if stream is None:
         return notebook_or_terminal(iterable, **options)
     try:
-        file = open(stream, "a")
-    except OSError:  # the terminal has gone: the work matters more than its bar
+        file = _Forgiving(open(stream, "a"))
+    except OSError:  # the terminal has gone
         return notebook_or_terminal(iterable, **options)
     return terminal(iterable, file=file, mininterval=0.5 if file.isatty() else 20, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from hgrl.checkpoint import Checkpoint, load_checkpoint
 from hgrl.config import Settings, load_run, load_settings
 from hgrl.data.catalogue import data_root, open_samples, open_videos, pretraining_samples
 from hgrl.data.samples import Samples
-from hgrl.data.scenes import make_scenes
+from hgrl.data.scenes import is_complete, make_scenes
 from hgrl.errors import InputError
 from hgrl.grouping.group import group_images, height_scale
 from hgrl.grouping.region_tree import RegionTree
@@ -32,7 +33,7 @@ def prepare_data(profile: str) -> dict[str, Any]:
     if settings.data.scenes is not None:
         make_scenes(data_root(settings), settings.data.scenes, settings.jobs)
     val = open_samples(settings.data.probe_val, data_root(settings))
-    manifest = {"profile": profile, "sets": {name: _describe(samples) for name, samples in _all_sets(settings).items()}}
+    manifest = {"profile": profile, "settings": settings.data.model_dump(mode="json"), "sets": {name: _describe(samples) for name, samples in _all_sets(settings).items()}}
     manifest["class_frequency"] = _class_frequency(val)
     write_json(manifest_path(profile), manifest)
     return manifest
@@ -66,12 +67,16 @@ def _class_frequency(samples: Samples) -> dict[str, float]:
 def group(profile: str) -> dict[str, Any]:
     """Edge maps and region trees of all pretraining images, and the scale of `height_unit: auto`.
 
-    Trees that are there stay; images that cannot be read are listed in the summary, and the others go on.
+    Trees that are there stay, unless settings, data or code have changed since; images that cannot be read are listed in the summary, and
+    the others go on.
     """
     settings = load_settings(profile)
     samples, started = pretraining_samples(settings), time.monotonic()
+    _discard_stale_trees(profile, _grouping_mark(profile, settings))
     edges = paths.edge_maps(profile) if settings.grouping.keep_edge_maps else None
     failures = group_images(samples, paths.trees(profile), edges, settings.grouping, settings.jobs)
+    if len(failures) == len(samples):
+        raise InputError(f"none of the {len(samples)} pretraining images could be grouped; the first: {next(iter(failures.values()), 'there is none')}")
     trees = [RegionTree.load(tree_path(profile, name)) for name in samples.names if name not in failures]
     scale = height_scale(trees, settings.sampling.sigma_p, settings.grouping.self_target)
     write_json(paths.trees(profile) / "height_scale.json", {"scale": scale, "sigma_p": settings.sampling.sigma_p, "target": settings.grouping.self_target})
@@ -84,6 +89,31 @@ def group(profile: str) -> dict[str, Any]:
     }
     write_results(profile, "grouping", "trees", summary, settings.grouping.model_dump(mode="json"), started)
     return summary
+
+
+def _grouping_mark(profile: str, settings: Settings) -> dict[str, str]:
+    """What decides the trees, by name."""
+    return {
+        "settings": fingerprint(settings.grouping.model_dump(mode="json", exclude={"self_target"})),
+        "data": fingerprint(manifest_path(profile)),
+        "code": code_fingerprint("grouping"),
+    }
+
+
+def _trees_mark(profile: str) -> Path:
+    return paths.trees(profile) / "made_by.json"
+
+
+def _discard_stale_trees(profile: str, mark: dict[str, str]) -> None:
+    """Trees of other settings, data or code go before any new one is made: a folder never holds two kinds."""
+    path = _trees_mark(profile)
+    kept = read_json(path) if path.exists() else {}
+    if kept != mark and paths.trees(profile).exists():
+        changed = ", ".join(name for name in mark if kept.get(name) != mark[name])
+        print(f"{paths.trees(profile)}: made anew, because these changed: {changed}")
+        shutil.rmtree(paths.trees(profile))
+        shutil.rmtree(paths.edge_maps(profile), ignore_errors=True)
+    write_json(path, mark)
 
 
 def tree_path(profile: str, name: str) -> Path:
@@ -124,7 +154,7 @@ def train_seeds(profile: str, method: str, settings: Settings, folder: Path, des
     samples = training_samples(profile, settings)
     if not len(samples):
         raise InputError(f"{paths.trees(profile)}: no region trees; run `dvc repro grouping@{profile}` first")
-    origin = fingerprint(code_fingerprint("pretrain"), manifest_path(profile), paths.trees(profile) / "height_scale.json")
+    origin = fingerprint(code_fingerprint("pretrain"), _trees_mark(profile), paths.trees(profile) / "height_scale.json")
     tasks = []
     for seed in settings.seeds:
         path = folder / f"seed{seed}.pt"
@@ -164,10 +194,19 @@ def prepare(profile: str, *runs: str) -> None:
 
     In the pipeline all is there; a reader who opens one notebook alone waits for the smoke-sized rest.
     """
-    if not manifest_path(profile).exists():
+    settings = load_settings(profile)
+    if not _is_prepared(profile, settings):
         prepare_data(profile)
-    if not (paths.trees(profile) / "height_scale.json").exists():
+    mark, scale = _trees_mark(profile), paths.trees(profile) / "height_scale.json"
+    if not scale.exists() or not mark.exists() or read_json(mark) != _grouping_mark(profile, settings):
         group(profile)
     for run in runs:
-        if load_run(run).method in REGISTRY and not any(paths.checkpoints(profile, run).glob("*.pt")):
+        if load_run(run).method in REGISTRY:
             pretrain(profile, run)
+
+
+def _is_prepared(profile: str, settings: Settings) -> bool:
+    path = manifest_path(profile)
+    if not path.exists() or read_json(path).get("settings") != settings.data.model_dump(mode="json"):
+        return False
+    return settings.data.scenes is None or is_complete(data_root(settings), settings.data.scenes)

@@ -2,11 +2,13 @@
 
 import dataclasses
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from hgrl import paths
@@ -82,6 +84,77 @@ def three_regions(height: int = 40, width: int = 48) -> RegionTree:
 
 def one_region(height: int = 40, width: int = 48) -> RegionTree:
     return RegionTree(np.zeros((height, width), np.uint8), np.zeros((0, 2), np.uint8), np.zeros(0, np.float32))
+
+
+SMALL = {
+    "seeds": [0, 1],
+    "device": "cpu",
+    "data": {
+        "scenes": {"size": 48, "unlabelled": 6, "train": 4, "tune": 3, "val": 4, "videos": 1, "frames": 4, "contours": 0},
+        "pretrain": [{"kind": "voc", "folder": "VOC2012", "split": "unlabelled"}],
+        "probe_train": {"kind": "voc", "folder": "VOC2012", "split": "train"},
+        "probe_val": {"kind": "voc", "folder": "VOC2012", "split": "val"},
+        "videos": {"kind": "davis", "folder": "DAVIS", "split": "val"},
+    },
+    "grouping": {"image_scale": 2.0, "spectral": False, "min_area": 100},
+    "network": TINY["network"],
+    "augment": TINY["augment"],
+    "objective": TINY["objective"],
+    "pretrain": {"epochs": 3, "batch": 3, "lr": 1e-3, "schedule": "cosine", "workers": 0},
+    "probe": {**TINY["probe"], "heads": ["linear-backbone", "linear-embedding"], "iterations": 3, "end_to_end_iterations": 2},
+    "retrieval": {"segments": 3, "kmeans_iterations": 2},
+    "tracking": {"short_side": 48},
+    "ablation": {
+        "epochs": 1,
+        "iterations": 2,
+        "train": {"kind": "voc", "folder": "VOC2012", "split": "train"},
+        "val": {"kind": "voc", "folder": "VOC2012", "split": "tune"},
+    },
+}
+SMALL_PARAMS = {
+    "profile": "small",
+    "trained": ["ours"],
+    "probe": ["random", "ours"],
+    "retrieval": ["lab", "ours"],
+    "tracking": ["identity", "random"],
+    "runs": {
+        **{name: {"method": name} for name in ("random", "position", "lab", "lab-position", "identity", "flow")},
+        "random-e2e": {"method": "random", "end_to_end": True},
+        "ours": {"method": "hierarchical", "overrides": {"sampling.cns": [2]}},
+    },
+    "sweep": {"cns": [0], "sigma_p": [0.8]},
+    "ablations": {"ratio": {"objective.form": "ratio"}},
+}
+
+
+def write_profile(home: Path, changes: dict | None = None, name: str = "small") -> None:
+    """`profiles/<name>.yaml` of a home, with dotted changes."""
+    (home / "profiles" / f"{name}.yaml").write_text(yaml.safe_dump(merged(SMALL, changes or {})))
+
+
+@pytest.fixture(scope="session")
+def finished_home(tmp_path_factory):
+    """A repository folder whose profile `small` has its data, trees and the trained run `ours`; for `pipeline` to copy."""
+    from hgrl import stages
+
+    home = tmp_path_factory.mktemp("finished")
+    (home / "profiles").mkdir()
+    write_profile(home)
+    (home / "params.yaml").write_text(yaml.safe_dump(SMALL_PARAMS, sort_keys=False))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paths, "HOME", home)
+        patch.setattr(paths, "PARAMS", home / "params.yaml")
+        stages.prepare("small", "ours")
+    return home
+
+
+@pytest.fixture
+def pipeline(finished_home, tmp_path, monkeypatch):
+    """A repository folder of one's own, a copy of `finished_home`."""
+    home = shutil.copytree(finished_home, tmp_path / "home")
+    monkeypatch.setattr(paths, "HOME", home)
+    monkeypatch.setattr(paths, "PARAMS", home / "params.yaml")
+    return home
 
 
 COLOURS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200]], np.uint8)

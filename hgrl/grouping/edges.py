@@ -49,7 +49,8 @@ def _detect(image: np.ndarray, detector: str) -> np.ndarray:
         edges = opencv_detector().detectEdges(pad_image(image).astype(np.float32) / np.float32(255))
         return edges[PAD : PAD + height, PAD : PAD + width]
     pad = PAD + MARGIN  # OpenCV's detector adds the margin itself
-    return edge_strength(*shipped_forest(), pad_image(image, pad))[pad : pad + height, pad : pad + width]
+    edges = edge_strength(*shipped_forest(), pad_image(pad_image(image), MARGIN))
+    return edges[pad : pad + height, pad : pad + width]
 
 
 @lru_cache(maxsize=1)

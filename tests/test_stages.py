@@ -1,0 +1,227 @@
+"""Data, trees and checkpoints of a profile: made once, kept, continued, and made anew when what made them has changed."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import write_profile
+from hgrl import paths, stages
+from hgrl import pretrain as training
+from hgrl.checkpoint import load_checkpoint
+from hgrl.config import load_settings
+from hgrl.errors import InputError
+from hgrl.grouping import group as grouping
+from hgrl.pretrain import Training
+
+STEPS = 6  # of each of the two seeds: 6 images, batches of 3, 3 epochs
+
+
+def ages(folder):
+    return {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def first_image(home):
+    return sorted((home / "artifacts/small/data/VOC2012/JPEGImages").glob("unlabelled_*.jpg"))[0]
+
+
+def line(call, *args):
+    """The one line of the InputError that a call raises."""
+    with pytest.raises(InputError) as caught:
+        call(*args)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """The steps trained from here on, one entry each."""
+    done, real = [], Training._train_step
+    monkeypatch.setattr(Training, "_train_step", lambda self, batch: (done.append(self.seed), real(self, batch))[1])
+    return done
+
+
+@pytest.fixture
+def grouped(monkeypatch):
+    """The images grouped from here on, one entry each."""
+    done, real = [], grouping.region_tree
+    monkeypatch.setattr(grouping, "region_tree", lambda image, settings: (done.append(image.shape), real(image, settings))[1])
+    return done
+
+
+def test_data_made_again_is_not_drawn_again_and_its_manifest_is_equal(pipeline):
+    before, manifest = ages(pipeline / "artifacts/small/data/VOC2012"), stages.manifest_path("small").read_bytes()
+    answer = stages.prepare_data("small")
+    assert ages(pipeline / "artifacts/small/data/VOC2012") == before
+    assert stages.manifest_path("small").read_bytes() == manifest
+    assert {name: found["files"] for name, found in answer["sets"].items()} == {"pretrain": 6, "probe_train": 4, "probe_val": 4, "videos": 4}
+    assert sum(answer["class_frequency"].values()) == pytest.approx(1)
+
+
+def test_trees_are_made_once_and_their_summary_is_equal_when_made_again(pipeline, grouped):
+    trees, summary = ages(paths.trees("small") / "VOC2012"), paths.results("small") / "grouping/trees.json"
+    before = summary.read_bytes()
+    assert len(trees) == 6
+    answer = stages.group("small")
+    assert grouped == []
+    assert ages(paths.trees("small") / "VOC2012") == trees
+    assert summary.read_bytes() == before
+    assert answer["images"] == 6 and answer["failures"] == {} and answer["height_scale"] == stages.auto_height_scale("small")
+    origin = json.loads(summary.with_suffix(".origin.json").read_text())
+    assert origin["settings"]["image_scale"] == 2.0 and "versions" in origin and "seconds" in origin
+
+
+def test_a_lost_tree_is_made_again_alone(pipeline, grouped):
+    lost = sorted((paths.trees("small") / "VOC2012").glob("*.npz"))[3]
+    before = lost.read_bytes()
+    lost.unlink()
+    stages.group("small")
+    assert len(grouped) == 1
+    assert lost.read_bytes() == before
+
+
+def test_trees_of_other_settings_are_made_anew_and_the_reader_is_told(pipeline, grouped, capsys):
+    write_profile(pipeline, {"grouping.image_scale": 1.0})
+    stages.group("small")
+    assert len(grouped) == 6
+    assert "settings" in next(row for row in capsys.readouterr().out.splitlines() if "made anew" in row)
+
+
+def test_an_unreadable_image_is_listed_and_the_rest_is_grouped_and_trained(pipeline, steps):
+    image = first_image(pipeline)
+    image.write_bytes(image.read_bytes()[:300])
+    shutil.rmtree(paths.trees("small"))
+    shutil.rmtree(paths.checkpoints("small", "ours"))
+    summary = stages.group("small")
+    assert summary["images"] == 5
+    (name, message), = summary["failures"].items()
+    assert name == f"VOC2012/{image.stem}" and str(image) in message and "\n" not in message
+    assert json.loads((paths.results("small") / "grouping/trees.json").read_text())["failures"] == summary["failures"]
+    assert name not in stages.training_samples("small", load_settings("small")).names
+    first, _ = stages.pretrain("small", "ours")
+    assert first.identity["images"] == 5
+    assert len(steps) == 2 * first.total_steps
+
+
+def test_a_set_without_one_readable_image_is_one_line(pipeline):
+    for image in (pipeline / "artifacts/small/data/VOC2012/JPEGImages").glob("unlabelled_*.jpg"):
+        image.write_bytes(b"no image")
+    shutil.rmtree(paths.trees("small"))
+    assert f"none of the 6 pretraining images could be grouped; the first: {first_image(pipeline)}" in line(stages.group, "small")
+
+
+def test_a_trained_run_stays_and_its_results_are_equal_when_made_again(pipeline, steps):
+    checkpoints, results = ages(paths.checkpoints("small", "ours")), paths.results("small") / "pretraining"
+    before = {name: (results / name).read_bytes() for name in ("ours.json", "ours.csv")}
+    assert len(checkpoints) == 2
+    stages.pretrain("small", "ours")
+    assert steps == []
+    assert ages(paths.checkpoints("small", "ours")) == checkpoints
+    assert {name: (results / name).read_bytes() for name in before} == before
+    content = json.loads(before["ours.json"])
+    assert content["seeds"].keys() == {"0", "1"} and content["seeds"]["0"]["steps"] == STEPS
+    assert json.loads((results / "ours.origin.json").read_text())["settings"]["sampling"]["cns"] == [2]
+
+
+def test_the_loss_curve_has_a_row_for_each_seed_and_step(pipeline):
+    header, *rows = (paths.results("small") / "pretraining/ours.csv").read_text().splitlines()
+    assert header == "seed,step,loss"
+    assert [row.rsplit(",", 1)[0] for row in rows] == [f"{seed},{step}" for seed in (0, 1) for step in range(1, STEPS + 1)]
+    losses = [float(row.rsplit(",", 1)[1]) for row in rows[:STEPS]]
+    np.testing.assert_allclose(losses, load_checkpoint(paths.checkpoints("small", "ours") / "seed0.pt").losses, atol=1e-6)
+
+
+def test_an_interrupted_training_goes_on_where_it_stopped_and_ends_alike(pipeline, finished_home, monkeypatch, steps):
+    shutil.rmtree(paths.checkpoints("small", "ours"))
+    write_profile(pipeline, {"pretrain.checkpoint_minutes": 0.0})
+    monkeypatch.setattr(training, "LOG_EVERY", 1)
+    with monkeypatch.context() as patch:
+        counted = Training._train_step
+
+        def killed(self, batch):
+            if len(steps) == 4:
+                raise KeyboardInterrupt
+            return counted(self, batch)
+
+        patch.setattr(Training, "_train_step", killed)
+        with pytest.raises(KeyboardInterrupt):
+            stages.pretrain("small", "ours")
+    assert load_checkpoint(paths.checkpoints("small", "ours") / "seed0.pt").step == 4
+    steps.clear()
+    resumed = stages.pretrain("small", "ours")
+    assert steps == [0] * (STEPS - 4) + [1] * STEPS
+    for seed, saved in enumerate(resumed):
+        whole = load_checkpoint(finished_home / f"artifacts/small/checkpoints/ours/seed{seed}.pt")
+        assert torch.equal(saved.losses, whole.losses)
+        assert all(torch.equal(saved.method[key], value) for key, value in whole.method.items())
+
+
+@pytest.mark.parametrize("what", ["settings", "cut off", "trees"])
+def test_a_stale_checkpoint_is_trained_anew_and_the_reader_is_told_why(pipeline, steps, capsys, what):
+    path = paths.checkpoints("small", "ours") / "seed1.pt"
+    if what == "settings":
+        write_profile(pipeline, {"pretrain.lr": 2e-3})
+    elif what == "cut off":
+        path.write_bytes(path.read_bytes()[:1000])
+    else:
+        (paths.trees("small") / "height_scale.json").write_text('{"scale": 3.0}')
+    stages.pretrain("small", "ours")
+    told = [row for row in capsys.readouterr().out.splitlines() if "training anew" in row]
+    reason = {"settings": "pretrain.lr", "cut off": "cut off", "trees": "origin"}[what]
+    assert told and all(reason in row for row in told)
+    assert steps.count(1) == STEPS
+    assert steps.count(0) == (0 if what == "cut off" else STEPS)
+
+
+def test_training_without_trees_says_what_to_run(pipeline):
+    shutil.rmtree(paths.trees("small"))
+    assert "no region trees; run `dvc repro grouping@small` first" in line(stages.pretrain, "small", "ours")
+
+
+def test_a_missing_data_root_is_one_line_with_the_path_and_the_variable(pipeline, monkeypatch):
+    write_profile(pipeline, {"data.scenes": None})
+    monkeypatch.setenv("HGRL_DATA", str(pipeline / "nowhere"))
+    for stage in (stages.prepare_data, stages.group):
+        assert str(pipeline / "nowhere") in line(stage, "small")
+        assert "HGRL_DATA" in line(stage, "small")
+
+
+def test_a_data_root_without_the_data_set_is_one_line_with_the_path_and_the_variable(pipeline, monkeypatch):
+    write_profile(pipeline, {"data.scenes": None})
+    (pipeline / "empty").mkdir()
+    monkeypatch.setenv("HGRL_DATA", str(pipeline / "empty"))
+    assert str(pipeline / "empty" / "VOC2012") in line(stages.prepare_data, "small")
+    assert "HGRL_DATA" in line(stages.prepare_data, "small")
+
+
+def test_a_mask_of_another_size_than_its_image_is_named_when_the_data_are_looked_through(pipeline):
+    mask = sorted((pipeline / "artifacts/small/data/VOC2012/SegmentationClass").glob("val_*.png"))[0]
+    from PIL import Image
+
+    Image.fromarray(np.zeros((5, 7), np.uint8)).save(mask)
+    assert f"{mask}: mask is 7x5 but its image" in line(stages.prepare_data, "small")
+
+
+def test_prepare_makes_nothing_where_nothing_is_missing(pipeline, steps, grouped, monkeypatch):
+    for name in ("prepare_data", "group"):
+        monkeypatch.setattr(stages, name, lambda profile: pytest.fail("made again"))
+    stages.prepare("small", "ours", "random", "lab")
+    assert steps == [] and grouped == []
+
+
+def test_prepare_makes_what_is_missing_and_only_that(pipeline, steps, grouped):
+    (paths.checkpoints("small", "ours") / "seed1.pt").unlink()
+    stages.prepare("small", "random")
+    assert steps == []
+    stages.prepare("small", "ours")
+    assert steps == [1] * STEPS and grouped == []
+    steps.clear()
+    (paths.trees("small") / "height_scale.json").unlink()
+    stages.prepare("small", "ours")
+    assert steps == [] and grouped == [] and (paths.trees("small") / "height_scale.json").exists()
+    manifest = stages.manifest_path("small").read_bytes()
+    stages.manifest_path("small").unlink()
+    stages.prepare("small", "ours")
+    assert steps == [] and grouped == [] and stages.manifest_path("small").read_bytes() == manifest
