@@ -161,6 +161,7 @@ class ProbeSettings(Section):
     momentum: float = 0.9
     weight_decay: float = 5e-4
     crop_size: AtLeastOne = 384
+    crops: bool = True  # "randomly crop and resize"; False: whole images, whose frozen features are computed once
     crop_area: Annotated[tuple[Share, Share], AfterValidator(_ascending)] = (0.25, 1.0)  # the paper gives no range
     keep_in_memory: bool = False  # decode every image once; for sets that fit
     atrous_rates: tuple[int, ...] = (12, 24, 36)  # torchvision's DeepLabV3

@@ -111,6 +111,7 @@ def pca_colours(embedding: Tensor) -> np.ndarray:
     cells -= cells.mean(0)
     _, _, directions = np.linalg.svd(cells, full_matrices=False)
     components = cells @ directions[:3].T
+    components = np.pad(components, ((0, 0), (0, 3 - components.shape[1])))  # fewer than three where channels or cells are fewer
     low, high = np.percentile(components, (2, 98), axis=0)
     return np.clip((components - low) / np.maximum(high - low, 1e-12), 0, 1).reshape(batch, h, w, 3)
 

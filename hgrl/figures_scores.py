@@ -18,7 +18,7 @@ def score_bars(scores: Mapping[str, Mapping[str, Sequence[float]]], label: str) 
             if run not in values:
                 continue
             y, percent = r + (c - (len(scores) - 1) / 2) * height, 100 * np.array(values[run])
-            axes.barh(y, percent.mean(), height * 0.9, color=f"C{c}", alpha=0.6, label=column if r == 0 else None)
+            axes.barh(y, percent.mean(), height * 0.9, color=f"C{c}", alpha=0.6, label=column if run == next(iter(values)) else None)
             axes.plot(percent, np.full(len(percent), y), "k.", ms=3)
     axes.set(yticks=range(len(runs)), yticklabels=runs, xlabel=label, xlim=(0, None))
     axes.invert_yaxis()

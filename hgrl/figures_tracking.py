@@ -53,7 +53,7 @@ def neighbour_picture(
     """
     figure = Figure(figsize=(2.6 * len(images), 2.6), layout="constrained")
     points = [(len(images) - 1, *cell), *neighbours]
-    for s, (axis, image) in enumerate(zip(figure.subplots(1, len(images)), images)):
+    for s, (axis, image) in enumerate(zip(figure.subplots(1, len(images), squeeze=False)[0], images)):
         axis.imshow(image)
         scale = np.array(image.shape[:2]) / grid
         places = np.array([(np.array(place) + 0.5) * scale - 0.5 for frame, *place in points if frame == s]).reshape(-1, 2)

@@ -45,4 +45,5 @@ def run_notebook(name: str, parameters: dict[str, str]) -> Path:
         except NoSuchKernel:
             raise InputError(f"{name}: Jupyter finds no kernel 'python3'; run `make setup`, or install ipykernel here") from None
         executed.replace(target)
+    target.with_suffix(".failed.ipynb").unlink(missing_ok=True)  # of an earlier attempt
     return target

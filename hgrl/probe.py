@@ -5,23 +5,21 @@ All heads of one network learn side by side from the same batches: the frozen fe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
-from torchvision import tv_tensors
 from torchvision.models.segmentation.deeplabv3 import ASPP
-from torchvision.transforms import v2
 
 from hgrl.config import ProbeSettings
 from hgrl.data.samples import Samples
 from hgrl.errors import InputError
 from hgrl.features import Features
 from hgrl.metrics import confusion_matrix, segmentation_scores
-from hgrl.views import EpochOrder, mixed_seed
+from hgrl.probe_batches import crop_batches, whole_image_batches
+from hgrl.views import mixed_seed
 
 VOID = 255
 
@@ -50,34 +48,6 @@ class LinearHead(nn.Sequential):
 HEADS = {"aspp": AsppHead, "linear": LinearHead}
 
 
-class LabelledCrops(Dataset):
-    """(epoch, index) -> a random resized crop, flipped half of the time, of an image and its mask, by seed."""
-
-    def __init__(self, samples: Samples, settings: ProbeSettings, seed: int) -> None:
-        self.samples, self.settings, self.seed = samples, settings, seed
-        crop = v2.RandomResizedCrop(settings.crop_size, scale=settings.crop_area, antialias=True)
-        self.transform = v2.Compose([crop, v2.RandomHorizontalFlip()])
-        self.kept: dict[int, tuple[Tensor, Tensor]] = {}
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        epoch, index = key
-        image, mask = self._read(index)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))  # the CPU alone: see hgrl.augment
-            image, mask = self.transform(tv_tensors.Image(image), tv_tensors.Mask(mask))
-        return image.as_subclass(Tensor), mask.as_subclass(Tensor)
-
-    def _read(self, index: int) -> tuple[Tensor, Tensor]:
-        if index in self.kept:
-            return self.kept[index]
-        image = torch.from_numpy(self.samples.image(index, self.settings.short_side)).permute(2, 0, 1).contiguous()
-        mask = torch.from_numpy(self.samples.mask(index))
-        item = (image, F.interpolate(mask[None, None], size=image.shape[-2:], mode="nearest-exact")[0, 0])
-        if self.settings.keep_in_memory:
-            self.kept[index] = item
-        return item
-
-
 def train_probe(
     features: Features,
     train: Samples,
@@ -87,25 +57,27 @@ def train_probe(
     workers: int = 0,
     tick: Callable[[int], None] = lambda steps: None,
 ) -> nn.ModuleDict:
-    """SGD with cross entropy on random crops; returns one trained head for each of `settings.heads`, by name.
+    """SGD with cross entropy; returns trained heads by name: all of `settings.heads`, or the first alone when the network learns too.
 
-    features: frozen, unless `trained` is the module behind them: then it learns too (end to end), for `end_to_end_iterations`.
+    features: frozen, unless `trained` is the module behind them: then it learns with the head (end to end), for `end_to_end_iterations`.
     Deliberately not done: no auxiliary loss, no class weights, no multi-scale testing.
     """
-    device = features.device
     iterations = settings.iterations if trained is None else settings.end_to_end_iterations
     torch.manual_seed(mixed_seed(seed, 2))
-    heads = build_heads(features.channels, len(train.classes), settings).to(device)
-    layers = layers_read(settings)
+    names = settings.heads if trained is None else settings.heads[:1]
+    heads = build_heads(features.channels, len(train.classes), settings, names).to(features.device)
+    layers = layers_read(names)
     parameters = [*heads.parameters(), *(trained.parameters() if trained is not None else [])]
     optimizer = torch.optim.SGD(parameters, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
     milestones = [round(milestone * iterations) for milestone in settings.milestones]
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
     if trained is not None:
         trained.train()
-    for images, masks in _training_batches(train, settings, iterations, seed, workers, device):
-        with torch.set_grad_enabled(trained is not None):
-            maps = dict(zip(layers, features(images, layers), strict=True))
+    if trained is None and not settings.crops:
+        batches = whole_image_batches(features, layers, train, settings, seed)
+    else:
+        batches = crop_batches(features, layers, train, settings, seed, workers, frozen=trained is None)
+    for _, (maps, masks) in zip(range(iterations), batches):
         loss = sum(_cross_entropy(head(maps[name.partition("-")[2]]), masks) for name, head in heads.items())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -135,7 +107,7 @@ def evaluate_probe(features: Features, heads: nn.ModuleDict, val: Samples, setti
 @torch.no_grad()
 def predict(features: Features, heads: nn.ModuleDict, image: np.ndarray, size: tuple[int, int], settings: ProbeSettings) -> dict[str, np.ndarray]:
     """Each head's class map, (H, W) uint8 of `size`, for one (h, w, 3) uint8 image."""
-    layers = layers_read(settings)
+    layers = layers_read(heads)
     images = torch.from_numpy(image).permute(2, 0, 1)[None].to(features.device)
     maps = dict(zip(layers, features(images, layers), strict=True))
     logits = {name: head(maps[name.partition("-")[2]]) for name, head in heads.items()}
@@ -143,10 +115,10 @@ def predict(features: Features, heads: nn.ModuleDict, image: np.ndarray, size: t
     return {name: logit.argmax(1)[0].to(torch.uint8).cpu().numpy() for name, logit in enlarged.items()}
 
 
-def build_heads(channels: dict[str, int], classes: int, settings: ProbeSettings) -> nn.ModuleDict:
-    """A fresh head for each name "<kind>-<layer>" of `settings.heads`, e.g. "aspp-backbone"; InputError for any other name."""
+def build_heads(channels: dict[str, int], classes: int, settings: ProbeSettings, names: Sequence[str]) -> nn.ModuleDict:
+    """A fresh head for each name "<kind>-<layer>", e.g. "aspp-backbone"; InputError for any other name."""
     heads = nn.ModuleDict()
-    for name in settings.heads:
+    for name in names:
         kind, _, layer = name.partition("-")
         if kind not in HEADS or layer not in ("backbone", "hypercolumn", "embedding"):
             raise InputError(f"setting 'probe.heads': {name!r} is not <{'|'.join(HEADS)}>-<backbone|hypercolumn|embedding>")
@@ -154,24 +126,9 @@ def build_heads(channels: dict[str, int], classes: int, settings: ProbeSettings)
     return heads
 
 
-def layers_read(settings: ProbeSettings) -> list[str]:
-    return sorted({name.partition("-")[2] for name in settings.heads})
-
-
-def _training_batches(
-    train: Samples, settings: ProbeSettings, iterations: int, seed: int, workers: int, device: torch.device
-) -> Iterator[tuple[Tensor, Tensor]]:
-    order = EpochOrder(len(train), settings.batch, iterations, mixed_seed(seed, 3))  # as many epochs as that surely suffice
-    loader = DataLoader(
-        LabelledCrops(train, settings, mixed_seed(seed, 4)),
-        batch_sampler=order,
-        num_workers=workers,
-        generator=torch.Generator(),  # not the global state, which the heads' dropout draws from
-        pin_memory=device.type == "cuda",
-        multiprocessing_context="forkserver" if workers else None,
-    )
-    for _, (images, masks) in zip(range(iterations), loader):
-        yield images.to(device, non_blocking=True), masks.to(device, non_blocking=True)
+def layers_read(names: Iterable[str]) -> list[str]:
+    """The layers that heads of these names read."""
+    return sorted({name.partition("-")[2] for name in names})
 
 
 def _cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:

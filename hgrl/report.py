@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from hgrl import paths
 from hgrl.config import load_settings, load_yaml
+from hgrl.errors import InputError
 
 
 def report() -> str:
     """A few lines for the terminal about the current profile."""
-    profile = load_yaml(paths.PARAMS)["profile"]
+    profile = load_yaml(paths.PARAMS).get("profile")
+    if profile is None:
+        raise InputError(f"{paths.PARAMS}: no line 'profile: ...' in it; add one")
     embedded = load_settings(profile).data.scenes is not None
     folders = {
         "tables": paths.results(profile) / "tables",

@@ -76,7 +76,8 @@ def group(profile: str) -> dict[str, Any]:
     edges = paths.edge_maps(profile) if settings.grouping.keep_edge_maps else None
     failures = group_images(samples, paths.trees(profile), edges, settings.grouping, settings.jobs)
     if len(failures) == len(samples):
-        raise InputError(f"none of the {len(samples)} pretraining images could be grouped; the first: {next(iter(failures.values()), 'there is none')}")
+        first = next(iter(failures.values()), "there is none")
+        raise InputError(f"none of the {len(samples)} pretraining images could be grouped; the first: {first}")
     trees = [RegionTree.load(tree_path(profile, name)) for name in samples.names if name not in failures]
     scale = height_scale(trees, settings.sampling.sigma_p, settings.grouping.self_target)
     write_json(paths.trees(profile) / "height_scale.json", {"scale": scale, "sigma_p": settings.sampling.sigma_p, "target": settings.grouping.self_target})
@@ -154,7 +155,7 @@ def train_seeds(profile: str, method: str, settings: Settings, folder: Path, des
     samples = training_samples(profile, settings)
     if not len(samples):
         raise InputError(f"{paths.trees(profile)}: no region trees; run `dvc repro grouping@{profile}` first")
-    origin = fingerprint(code_fingerprint("pretrain"), _trees_mark(profile), paths.trees(profile) / "height_scale.json")
+    origin = fingerprint(code_fingerprint("pretrain"), manifest_path(profile), paths.trees(profile) / "height_scale.json")
     tasks = []
     for seed in settings.seeds:
         path = folder / f"seed{seed}.pt"

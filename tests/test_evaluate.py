@@ -230,7 +230,10 @@ def test_a_full_disk_is_one_line_and_loses_nothing(pipeline, scored, monkeypatch
 
 
 def test_summaries_go_down_into_dicts_and_leave_out_what_is_no_number():
-    seeds = [{"miou": 0.2, "iou": {"a": 0.0, "b": None}, "name": "x", "curve": [1]}, {"miou": 0.4, "iou": {"a": 1.0, "b": 0.5}, "name": "x", "curve": [2]}]
+    seeds = [
+        {"miou": 0.2, "iou": {"a": 0.0, "b": None}, "name": "x", "curve": [1]},
+        {"miou": 0.4, "iou": {"a": 1.0, "b": 0.5}, "name": "x", "curve": [2]},
+    ]
     summary = summarise(seeds)
     assert summary == {
         "miou_mean": pytest.approx(0.3),

@@ -30,7 +30,8 @@ def slow_arcs(labels, values):
 
 def naive_average_linkage(arcs):
     """Merge the pair with the weakest mean arc; the merged region's arcs are the union of both regions' lattice edges."""
-    lengths = {tuple(pair): (length, length * strength) for pair, length, strength in zip(arcs.ends.tolist(), arcs.length, arcs.strength, strict=True)}
+    each = zip(arcs.ends.tolist(), arcs.length, arcs.strength, strict=True)
+    lengths = {tuple(pair): (length, length * strength) for pair, length, strength in each}
     height, members, merges = dict.fromkeys(range(arcs.regions), 0.0), {k: {k} for k in range(arcs.regions)}, []
     for node in range(arcs.regions, 2 * arcs.regions - 1):
         first, second = min(lengths, key=lambda pair: lengths[pair][1] / lengths[pair][0])

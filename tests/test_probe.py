@@ -11,7 +11,8 @@ from hgrl.config import ProbeSettings
 from hgrl.errors import InputError
 from hgrl.features import BaselineFeatures, NetworkFeatures
 from hgrl.network import Network
-from hgrl.probe import AsppHead, LabelledCrops, _cross_entropy, build_heads, evaluate_probe, train_probe
+from hgrl.probe import AsppHead, _cross_entropy, build_heads, evaluate_probe, train_probe
+from hgrl.probe_batches import LabelledCrops, whole_image_batches
 
 CPU = torch.device("cpu")
 
@@ -41,8 +42,28 @@ def test_end_to_end_the_network_learns_too(dataset, settings):
     train_probe(features, dataset[0], settings.probe, seed=0, trained=features.network)
     after = features.network.state_dict()
     changed = {key for key in before if not torch.equal(before[key], after[key])}
-    assert {"backbone.conv1.weight", "backbone.bn1.running_mean", "embedding.weight"} <= changed
+    assert {"backbone.conv1.weight", "backbone.bn1.running_mean"} <= changed
     assert not features.network.training
+
+
+def test_whole_images_are_embedded_as_they_would_be_one_by_one(dataset, tiny):
+    settings = tiny({"probe.crops": False, "probe.batch": 2}).probe
+    features, samples = tiny_features(tiny({})), dataset[0]
+    maps, masks = next(whole_image_batches(features, ["backbone"], samples, settings, seed=0))
+    images = torch.stack([torch.from_numpy(samples.image(index)).permute(2, 0, 1) for index in range(len(samples))])
+    truths = torch.stack([torch.from_numpy(samples.mask(index)) for index in range(len(samples))])
+    with torch.no_grad():
+        candidates = torch.cat([features(seen, ["backbone"])[0] for seen in (images, images.flip(-1))])
+    for embedded, mask in zip(maps["backbone"], masks, strict=True):
+        row = int((candidates - embedded).abs().flatten(1).amax(1).argmin())
+        torch.testing.assert_close(embedded, candidates[row])
+        torch.testing.assert_close(mask, torch.cat([truths, truths.flip(-1)])[row])
+
+
+def test_whole_images_train_the_same_heads_for_the_same_seed(dataset, tiny):
+    settings, features = tiny({"probe.crops": False}).probe, tiny_features(tiny({}))
+    first, second = (copy_of(train_probe(features, dataset[0], settings, seed=3)) for _ in range(2))
+    assert all(torch.equal(first[key], second[key]) for key in first)
 
 
 def test_end_to_end_has_its_own_number_of_iterations(dataset, tiny):
@@ -138,7 +159,7 @@ def test_all_heads_of_a_network_are_trained_by_their_names(dataset, tiny):
 @pytest.mark.parametrize("name", ["deep-backbone", "aspp", "aspp-logits", "aspp-backbone-2", ""])
 def test_an_unknown_head_is_named(name):
     with pytest.raises(InputError, match=f"'probe.heads': '{name}' is not <aspp|linear>-<backbone|hypercolumn|embedding>"):
-        build_heads({"backbone": 4, "embedding": 4}, 3, ProbeSettings(heads=(name,)))
+        build_heads({"backbone": 4, "embedding": 4}, 3, ProbeSettings(), (name,))
 
 
 def test_an_empty_split_is_one_line(dataset, settings):

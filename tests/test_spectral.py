@@ -24,7 +24,8 @@ def slow_affinity(edge_map):
             for v in range(height):
                 for u in range(width):
                     if 0 < (y - v) ** 2 + (x - u) ** 2 <= 4:
-                        way = [(y, x), (v, u)] + ([((y + v) // 2, (x + u) // 2)] if abs(y - v) + abs(x - u) == 2 and (y == v or x == u) else [])
+                        half_way = [((y + v) // 2, (x + u) // 2)] if 2 in (abs(y - v), abs(x - u)) else []
+                        way = [(y, x), (v, u), *half_way]
                         out[y * width + x, v * width + u] = np.exp(-max(edge_map[place] for place in way) / SHARPNESS)
     return out
 

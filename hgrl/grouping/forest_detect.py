@@ -1,7 +1,7 @@
 """Detecting edges with a structured forest: numba kernels that agree with OpenCV's `detectEdges`.
 
-Dollar & Zitnick, "Fast edge detection using structured forests", section 3.3: at every second pixel, four of the trees answer with a mask; its
-boundaries are added up.
+Dollar & Zitnick, "Fast edge detection using structured forests", section 3.3: at every second pixel, four of the
+trees answer with a mask; its boundaries are added up.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ def leaves(forest: Forest, padded: np.ndarray) -> np.ndarray:
 def edge_strength(forest: Forest, boundaries: tuple[np.ndarray, np.ndarray], padded: np.ndarray) -> np.ndarray:
     """How many of the asked leaves see a boundary at each pixel, as OpenCV's `detectEdges` scales and smooths it.
 
-    boundaries: `forest_export.edge_bins(forest)`. padded: (H, W, 3) uint8, sides multiples of 4. Returns (H, W) float32; within 16 px of the
-    border fewer patches vote than inside, so the caller pads. Single scale; the detector's sharpening is not done.
+    boundaries: `forest_export.edge_bins(forest)`. padded: (H, W, 3) uint8, sides multiples of 4. Returns (H, W) float32; within
+    16 px of the border fewer patches vote than inside, so the caller pads. Single scale; the detector's sharpening is not done.
     """
     found = leaves(forest, padded)
     votes = np.zeros(padded.shape[:2], np.float32)

@@ -117,7 +117,8 @@ def _group_one(task: tuple) -> tuple[str, str | None]:
     except InputError as error:
         return name, str(error)
     except Exception as error:  # one odd image must not cost the others hours
-        return name, f"{sample.images[0]}: cannot be grouped ({type(error).__name__}: {' '.join(str(error).split())}); remove it or report it"
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return name, f"{sample.images[0]}: cannot be grouped ({reason}); remove it or report it"
     if edges_dir is not None:
         save_edge_map(edge_map_path(edges_dir, name), edge_map)
     tree.save(tree_path(trees_dir, name))

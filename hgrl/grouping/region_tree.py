@@ -56,7 +56,7 @@ class RegionTree:
         return self._groups(int(np.searchsorted(self.heights, np.float32(level), side="right")))
 
     def cut(self, level: float) -> np.ndarray:
-        """Labels (H, W) uint8 of the partition at a level: merges of height <= level are made. A higher level's regions contain a lower's."""
+        """Labels (H, W) uint8 of the partition at a level: merges of height <= level are made. Higher cuts contain lower ones."""
         return self.leaf_groups(level)[self.labels]
 
     def cut_into(self, count: int) -> np.ndarray:

@@ -61,7 +61,8 @@ def eigenvectors(ties: scipy.sparse.csr_array, count: int) -> tuple[np.ndarray, 
     if count < 1:
         return np.zeros(0), np.zeros((nodes, 0))
     scale = 1 / np.sqrt(ties.sum(axis=1))
-    laplacian = scipy.sparse.eye_array(nodes) - scipy.sparse.dia_array((scale[None], [0]), shape=ties.shape) @ ties @ scipy.sparse.dia_array((scale[None], [0]), shape=ties.shape)
+    diagonal = scipy.sparse.dia_array((scale[None], [0]), shape=ties.shape)
+    laplacian = scipy.sparse.eye_array(nodes) - diagonal @ ties @ diagonal
     start = np.random.default_rng(0).standard_normal(nodes)
     if nodes <= 64:
         values, vectors = np.linalg.eigh(laplacian.toarray())
@@ -71,7 +72,9 @@ def eigenvectors(ties: scipy.sparse.csr_array, count: int) -> tuple[np.ndarray, 
     return np.maximum(values[order], 1e-9), scale[:, None] * vectors[:, order]
 
 
-def decimated_eigenvectors(ties: scipy.sparse.csr_array, shape: tuple[int, int], count: int, rounds: int = ROUNDS) -> tuple[np.ndarray, np.ndarray]:
+def decimated_eigenvectors(
+    ties: scipy.sparse.csr_array, shape: tuple[int, int], count: int, rounds: int = ROUNDS
+) -> tuple[np.ndarray, np.ndarray]:
     """Nearly the same, from every fourth pixel a round: eigenvalues (k,) comparable to the exact ones, vectors (HW, k).
 
     Each pixel is tied to the kept ones by its row of ties, normalised; the eigenvectors found there are carried back the same way.
@@ -95,7 +98,7 @@ def decimated_eigenvectors(ties: scipy.sparse.csr_array, shape: tuple[int, int],
 
 
 def lattice_signal(values: np.ndarray, vectors: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The signal on horizontal (H, W-1) and vertical (H-1, W) lattice edges: the sum over vectors of |difference| / sqrt(lambda), flattened."""
+    """The signal on horizontal (H, W-1) and vertical (H-1, W) lattice edges: |difference| / sqrt(lambda), summed, flattened."""
     maps = vectors.reshape(*shape, -1)
     spread = np.maximum(np.ptp(maps, axis=(0, 1)), 1e-12)
     maps = maps / spread / np.sqrt(values)
@@ -105,7 +108,7 @@ def lattice_signal(values: np.ndarray, vectors: np.ndarray, shape: tuple[int, in
 def spectral_signal(edge_map: np.ndarray, contrast: float, exact: bool = False) -> tuple[np.ndarray, np.ndarray]:
     """The spectral signal of an edge map (H, W) in [0, 1]: horizontal (H, W-1) and vertical (H-1, W) float64, about 0 to 60.
 
-    contrast: the map is multiplied by it, and clipped at 1, before pixels are tied. exact: no decimation (20 s a photograph, for reference).
+    contrast: the map is multiplied by it, and clipped at 1, before pixels are tied. exact: no decimation (20 s a photograph).
     """
     ties = affinity(np.minimum(1.0, contrast * edge_map.astype(np.float64)))
     if exact:

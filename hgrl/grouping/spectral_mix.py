@@ -17,8 +17,8 @@ DIVISOR = 60.0  # MCG's, which brings the signal to the edges' range
 def add_spectral(arcs: Arcs, settings: GroupingSettings) -> Arcs:
     """Arcs whose strength is edge + weight * spectral.
 
-    `arcs` and `mcg`: the signal divided by 60, of the arcs' map times 4 and times 10; `minmax`: brought to [0, 1] over the image, and the sum
-    divided by 1 + weight, so that heights stay in [0, 1].
+    `arcs` and `mcg`: the signal divided by 60, of the arcs' map times 4 and times 10; `minmax`: brought to [0, 1] over the image, and
+    the sum divided by 1 + weight, so that heights stay in [0, 1].
     """
     signal = spectral_signal(arc_map(arcs), CONTRAST[settings.spectral_mix], settings.spectral_exact)
     spectral = collect_arcs(arcs.labels, *signal).strength  # the same regions: the same arcs, in the same order

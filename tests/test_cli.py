@@ -1,0 +1,215 @@
+"""`python -m hgrl`: every command, and one line for every mistake."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from conftest import SMALL_PARAMS, write_profile
+from hgrl import __main__ as cli
+from hgrl import paths
+from hgrl.errors import InputError
+from hgrl.grouping import group as grouping
+from hgrl.grouping.group import load_edge_map
+from hgrl.grouping.region_tree import RegionTree
+
+COMMANDS = {
+    "data": ["mini"],
+    "notebook": ["03_pretraining", "mini", "--run", "ours", "--runs", "all"],
+    "sweep": ["mini", "--cns", "5,20", "--sigma-p", "0.4"],
+    "tables": ["mini"],
+    "report": [],
+    "profile": ["photos"],
+    "group": ["a.jpg", "folder", "--out", "trees", "--workers", "2"],
+    "train-forest": ["--data", "BSDS500", "--out", "model", "--trees", "2", "--patches", "1000", "--seed", "1", "--workers", "2"],
+}
+
+
+def fails(capsys, *arguments):
+    """The one line on stderr of a command that fails."""
+    assert cli.main(list(arguments)) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("hgrl: ")
+    return lines[0]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_parses_and_explains_itself(name, capsys):
+    assert callable(cli.parser().parse_args([name, *COMMANDS[name]]).command)
+    with pytest.raises(SystemExit) as ended:
+        cli.parser().parse_args([name, "--help"])
+    assert ended.value.code == 0
+    assert f"python -m hgrl {name}" in capsys.readouterr().out
+
+
+def test_the_list_above_has_every_command(capsys):
+    with pytest.raises(SystemExit):
+        cli.parser().parse_args(["--help"])
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("    ") and not line.startswith("     ")]
+    assert listed == list(COMMANDS)
+
+
+@pytest.mark.parametrize("arguments", ["", "grup", "data", "sweep mini --cns 5", "sweep mini --cns 5 --sigma-p much"])
+def test_wrong_usage_is_exit_status_2(arguments, capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments.split())
+    assert ended.value.code == 2
+    assert "usage: python -m hgrl" in capsys.readouterr().err
+
+
+def test_an_interruption_says_that_the_command_can_go_on(monkeypatch, capsys):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "report", interrupted)
+    assert cli.main(["report"]) == 130
+    assert capsys.readouterr().err == "hgrl: interrupted; the same command goes on where this one stopped\n"
+
+
+def test_an_error_of_several_lines_is_printed_as_one(monkeypatch, capsys):
+    def failing(options):
+        raise InputError("a.png: bad\n  very bad")
+
+    monkeypatch.setattr(cli, "report", failing)
+    assert fails(capsys, "report") == "hgrl: a.png: bad very bad"
+
+
+def test_data_lists_the_sets(pipeline, capsys):
+    assert cli.main(["data", "small"]) == 0
+    found = [line.split(" files")[0] for line in capsys.readouterr().out.splitlines()]
+    assert found == ["pretrain: 6", "probe_train: 4", "probe_val: 4", "videos: 4"]
+
+
+@pytest.mark.parametrize("command", ["data smal", "tables smal", "sweep smal --cns 5 --sigma-p 1", "profile smal"])
+def test_an_unknown_profile_is_one_line(pipeline, capsys, command):
+    assert "smal" in fails(capsys, *command.split())
+    assert not paths.artifacts("smal").exists()
+
+
+def test_a_mistyped_setting_of_a_profile_is_one_line(pipeline, capsys):
+    write_profile(pipeline, {"pretrain.epoch": 3})
+    assert "small.yaml: unknown setting 'pretrain.epoch'" in fails(capsys, "data", "small")
+
+
+def test_a_missing_data_root_is_one_line(pipeline, capsys, monkeypatch):
+    write_profile(pipeline, {"data.scenes": None})
+    monkeypatch.setenv("HGRL_DATA", str(pipeline / "nowhere"))
+    message = fails(capsys, "data", "small")
+    assert str(pipeline / "nowhere") in message and "HGRL_DATA" in message
+
+
+def test_a_sweep_cell_prints_its_score(pipeline, capsys):
+    assert cli.main(["sweep", "small", "--cns", "0", "--sigma-p", "0.8"]) == 0
+    assert "cns 0, sigma_p 0.8: mIoU " in capsys.readouterr().out
+    assert (paths.results("small") / "sweep/cns0-sigma0.8.json").exists()
+
+
+def test_tables_without_scores_say_what_to_run(pipeline, capsys):
+    message = fails(capsys, "tables", "small")
+    assert str(paths.metrics("small", "probe")) in message and "dvc repro" in message
+
+
+def test_the_report_names_the_folders_of_the_profile(pipeline, capsys):
+    assert cli.main(["report"]) == 0
+    text = capsys.readouterr().out
+    for folder in ("results/small/tables/", "results/small/figures/", "results/small/metrics/", "artifacts/small/notebooks/"):
+        assert folder in text
+    write_profile(pipeline, {"data.scenes": None})
+    cli.main(["report"])
+    assert "artifacts/small/figures/" in capsys.readouterr().out  # pictures of other people's images are not committed
+
+
+@pytest.mark.parametrize("before", ["profile: small # smoke | mini", "profile: my-own # kept", "profile:   small"])
+def test_switching_the_profile_edits_that_line_alone(pipeline, capsys, before):
+    rest = "# profile: of what\nruns: {a: {method: random}}  # profile: no\n"
+    paths.PARAMS.write_text(f"# head\n{before}\n{rest}")
+    write_profile(pipeline, name="other-one")
+    assert cli.main(["profile", "other-one"]) == 0
+    comment = before.partition(" #")[1:]
+    assert paths.PARAMS.read_text() == f"# head\nprofile: other-one{''.join(comment)}\n{rest}"
+    assert "other-one" in capsys.readouterr().out
+
+
+def test_switching_to_an_unknown_profile_changes_nothing(pipeline, capsys):
+    before = paths.PARAMS.read_bytes()
+    assert "choose one of: small" in fails(capsys, "profile", "other")
+    assert paths.PARAMS.read_bytes() == before
+
+
+def test_a_params_file_without_a_profile_line_is_one_line(pipeline, capsys):
+    paths.PARAMS.write_text(yaml.safe_dump({"runs": SMALL_PARAMS["runs"]}))
+    assert "no line 'profile: ...'" in fails(capsys, "profile", "small")
+    assert "profile" in fails(capsys, "report")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Ten odd images: eight that can be grouped, two that cannot be read."""
+    folder, random = tmp_path / "photos", np.random.default_rng(0)
+    folder.mkdir()
+    colours = np.zeros((48, 64, 3), np.uint8)
+    colours[:, 32:] = (200, 60, 40)
+    colours = (colours + random.integers(0, 30, colours.shape)).astype(np.uint8)
+    image = Image.fromarray(colours)
+    image.save(folder / "good.png")
+    image.convert("CMYK").save(folder / "cmyk.jpg")
+    Image.fromarray(colours[..., 0].astype(np.uint16) * 257).save(folder / "bits16.png")
+    image.convert("L").save(folder / "grey.png")
+    image.convert("RGBA").save(folder / "alpha.png")
+    Image.new("RGB", (1, 1), "red").save(folder / "pixel.png")
+    Image.new("RGB", (40, 40), "grey").save(folder / "constant.png")
+    turned = Image.Exif()
+    turned[274] = 6
+    image.save(folder / "turned.jpg", exif=turned)
+    (folder / "text.jpg").write_text("no image")
+    (folder / "cut.png").write_bytes((folder / "good.png").read_bytes()[:200])
+    return folder
+
+
+def test_a_folder_with_odd_and_bad_images_is_grouped_as_far_as_it_can_be(photos, capsys, monkeypatch):
+    out = photos / "trees"  # inside the folder: what is written there is not read as a photograph later
+    arguments = ["group", str(photos), "--out", str(out)]
+    assert cli.main(arguments) == 1
+    output = capsys.readouterr()
+    assert f"8 of 10 images have a region tree in {out}" in output.out
+    bad = [line for line in output.err.splitlines() if line.startswith("hgrl: ")]
+    assert [line.split(":")[1].strip() for line in bad] == ["photos/cut", "photos/text"]
+    assert str(photos / "cut.png") in bad[0] and "not an image" in bad[1]
+    shapes = {path.stem: RegionTree.load(path).labels.shape for path in out.rglob("*.npz")}
+    same = dict.fromkeys(("good", "cmyk", "bits16", "grey", "alpha"), (48, 64))
+    assert shapes == {**same, "pixel": (1, 1), "constant": (40, 40), "turned": (64, 48)}
+    assert RegionTree.load(out / "photos/constant.npz").regions == 1
+    assert RegionTree.load(out / "photos/good.npz").regions > 1
+    assert load_edge_map(out / "photos/good.png").shape == (48, 64)
+
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    monkeypatch.setattr(grouping, "region_tree", lambda image, settings: pytest.fail("grouped again"))
+    assert cli.main(arguments) == 1
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == before
+    capsys.readouterr()
+
+
+def test_good_images_alone_are_exit_status_0(photos, capsys):
+    assert cli.main(["group", str(photos / "good.png"), str(photos / "grey.png"), "--out", str(photos.parent / "trees")]) == 0
+    assert "2 of 2 images" in capsys.readouterr().out
+
+
+def test_an_out_that_is_a_file_is_one_line(photos, capsys):
+    (photos.parent / "taken").write_text("")
+    assert cli.main(["group", str(photos / "pixel.png"), "--out", str(photos.parent / "taken")]) == 1
+    message = capsys.readouterr().err.splitlines()[-1]
+    assert message.startswith("hgrl: ") and "cannot be written" in message
+
+
+def test_no_image_at_all_is_one_line(tmp_path, capsys):
+    assert "no such file or folder" in fails(capsys, "group", str(tmp_path / "nowhere"), "--out", str(tmp_path / "trees"))
+
+
+def test_as_a_program_it_exits_with_the_status(tmp_path):
+    command = [sys.executable, "-m", "hgrl", "group", "nowhere.png", "--out", "trees"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr == "hgrl: nowhere.png: no such file or folder; give image files, or folders of them\n"

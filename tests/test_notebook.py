@@ -1,0 +1,84 @@
+"""Notebooks run headlessly: the executed copy, the failed copy, and one line for what goes wrong."""
+
+import nbformat
+import papermill
+import pytest
+from jupyter_client.kernelspec import NoSuchKernel
+from nbclient.exceptions import DeadKernelError
+
+from hgrl import __main__ as cli
+from hgrl import paths, progress
+from hgrl.errors import InputError
+from hgrl.notebook import run_notebook
+
+
+@pytest.fixture
+def small(home):
+    """`home` with the profile `tiny`, the run `ours`, and a notebook of one parameters cell and one that uses them."""
+    (home / "notebooks").mkdir()
+    write_notebook(home, "from hgrl.progress import bar\nfor _ in bar(range(3), desc='counting'):\n    pass\nprint(profile, run)")
+    return home
+
+
+def write_notebook(home, source):
+    parameters = nbformat.v4.new_code_cell("profile = 'smoke'\nrun = 'none'", metadata={"tags": ["parameters"]})
+    cells = [parameters, nbformat.v4.new_code_cell(source)]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), home / "notebooks/00_small.ipynb")
+
+
+def outputs(path):
+    return "".join(output.get("text", "") for cell in nbformat.read(path, 4).cells for output in cell.get("outputs", ()))
+
+
+def test_an_executed_notebook_lies_among_the_artefacts_and_its_bars_reach_the_log(small, monkeypatch):
+    monkeypatch.setenv(progress.STREAM, str(small / "log"))
+    before = (small / "notebooks/00_small.ipynb").read_bytes()
+    earlier = paths.executed_notebook("tiny", "00_small-ours").with_suffix(".failed.ipynb")
+    earlier.parent.mkdir(parents=True)
+    earlier.write_text("an earlier attempt")
+    target = run_notebook("00_small", {"profile": "tiny", "run": "ours"})
+    assert target == paths.executed_notebook("tiny", "00_small-ours")
+    assert "tiny ours" in outputs(target)
+    assert "counting: 100%" in (small / "log").read_text()
+    assert (small / "notebooks/00_small.ipynb").read_bytes() == before
+    assert [path.name for path in target.parent.iterdir()] == [target.name]  # no temporary file, no failed one
+
+
+def test_a_failed_notebook_is_one_line_and_keeps_what_it_did_and_the_former_copy(small, monkeypatch, capsys):
+    monkeypatch.setenv(progress.STREAM, str(small / "log"))
+    target = paths.executed_notebook("tiny", "00_small")
+    target.parent.mkdir(parents=True)
+    target.write_text("the former copy")
+    write_notebook(small, "print('so far')\nfrom hgrl.errors import InputError\nraise InputError('a.png: bad; remove it')")
+    assert cli.main(["notebook", "00_small", "tiny"]) == 1
+    failed = target.with_suffix(".failed.ipynb")
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hgrl: ")]
+    assert error == [f"hgrl: 00_small: InputError: a.png: bad; remove it (the notebook as far as it came: {failed})"]
+    assert "so far" in outputs(failed)
+    shown = [output for cell in nbformat.read(failed, 4).cells for output in cell.get("outputs", ()) if output.output_type == "error"]
+    assert shown[0].traceback == ["InputError: a.png: bad; remove it"]  # a reader sees no stack either
+    assert target.read_text() == "the former copy"
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["00_smal", "tiny"], "no such notebook; choose one of: 00_small"),
+    (["00_small", "tin"], "choose one of: tiny"),
+    (["00_small", "tiny", "--run", "oars"], "no run named 'oars'; choose one of: ours"),
+])  # fmt: skip
+def test_what_does_not_exist_is_one_line_before_a_kernel_starts(small, monkeypatch, capsys, arguments, words):
+    monkeypatch.setattr(papermill, "execute_notebook", lambda *args, **options: pytest.fail("started"))
+    assert cli.main(["notebook", *arguments]) == 1
+    assert words in capsys.readouterr().err
+    assert not (small / "artifacts").exists()
+
+
+@pytest.mark.parametrize(("error", "words"), [(DeadKernelError("died"), "lower `jobs`"), (NoSuchKernel("python3"), "no kernel 'python3'")])
+def test_a_kernel_that_dies_or_does_not_exist_is_one_line(small, monkeypatch, error, words):
+    def execute(*args, **options):
+        raise error
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    monkeypatch.setenv(progress.STREAM, str(small / "log"))
+    with pytest.raises(InputError, match=words):
+        run_notebook("00_small", {"profile": "tiny"})
