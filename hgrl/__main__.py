@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
     command = _command(commands, "tables", tables, "write the paper's tables from the scores at hand")
     command.add_argument("profile")
     _command(commands, "report", report, "where the results lie")
+    _command(commands, "readme", readme, "write the committed results into the README")
     command = _command(commands, "profile", switch_profile, "choose the profile that `dvc repro` makes")
     command.add_argument("name")
 
@@ -99,6 +100,12 @@ def report(options: argparse.Namespace) -> None:
     from hgrl.report import report as text
 
     print(text())
+
+
+def readme(options: argparse.Namespace) -> None:
+    from hgrl.readme import update_readme
+
+    update_readme()
 
 
 def switch_profile(options: argparse.Namespace) -> None:

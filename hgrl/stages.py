@@ -152,6 +152,15 @@ def _loss_curves(seeds: tuple[int, ...], checkpoints: list[Checkpoint], points: 
 
 def train_seeds(profile: str, method: str, settings: Settings, folder: Path, desc: str) -> list[Checkpoint]:
     """One checkpoint `seed<k>.pt` in `folder` for each of `settings.seeds`."""
+    tasks = training_tasks(profile, method, settings, folder)
+    images = len(training_samples(profile, settings))
+    steps = settings.pretrain.run_epochs * (images // min(settings.pretrain.batch, images))
+    run_tasks(train, tasks, settings.jobs, f"{desc}: {len(tasks)} seeds, steps", steps * len(tasks))
+    return [load_checkpoint(folder / f"seed{seed}.pt") for seed in settings.seeds]
+
+
+def training_tasks(profile: str, method: str, settings: Settings, folder: Path) -> list[tuple]:
+    """The arguments of `train` for each of `settings.seeds`; checkpoints that are of no use to them are removed."""
     samples = training_samples(profile, settings)
     if not len(samples):
         raise InputError(f"{paths.trees(profile)}: no region trees; run `dvc repro grouping@{profile}` first")
@@ -161,12 +170,13 @@ def train_seeds(profile: str, method: str, settings: Settings, folder: Path, des
         path = folder / f"seed{seed}.pt"
         _discard_stale(path, run_identity(method, settings, len(samples), seed, origin))
         tasks.append((method, settings, samples, paths.trees(profile), auto_height_scale(profile), path, seed, origin))
-    steps = settings.pretrain.run_epochs * (len(samples) // min(settings.pretrain.batch, len(samples)))
-    run_tasks(_train_task, tasks, settings.jobs, f"{desc}: {len(tasks)} seeds, steps", steps * len(tasks))
-    return [load_checkpoint(folder / f"seed{seed}.pt") for seed in settings.seeds]
+    return tasks
 
 
-def _train_task(method: str, settings: Settings, samples: Samples, trees: Path, scale: float, path: Path, seed: int, origin: str, tick: Callable) -> None:
+def train(
+    method: str, settings: Settings, samples: Samples, trees: Path, scale: float, path: Path, seed: int, origin: str, tick: Callable
+) -> None:
+    """Train one seed up to its last step, from its checkpoint where there is one."""
     pretrain_one(method, settings, samples, trees, scale, path, seed, tick, origin=origin)
 
 

@@ -36,7 +36,7 @@ def test_an_override_may_change_the_length_itself(pipeline):
 @pytest.mark.parametrize("overrides", [{"sampling.cn": 5}, {"objective.form": "logs"}, {"sampling.sigma_p": -1}, {"sampling.cns": "five"}])
 def test_a_mistyped_override_is_one_line_with_its_name(pipeline, overrides):
     with pytest.raises(InputError) as caught:
-        ablation.train_and_score("small", "ablations", "odd", overrides)
+        ablation.train_and_score("small", "ablations", {"odd": overrides})
     assert next(iter(overrides)) in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -61,7 +61,7 @@ def test_a_cell_keeps_mean_deviation_and_seeds_and_trains_what_it_names(pipeline
     assert kept["seeds"].keys() == {"0", "1"} and kept["head"] == "linear-backbone"
     assert result["miou_mean"] == pytest.approx(sum(result["seeds"].values()) / 2)
     assert result["miou_std"] == pytest.approx(abs(result["seeds"][0] - result["seeds"][1]) / 2**0.5)
-    trained = load_checkpoint(paths.checkpoints("small", "sweep/cns0,3-sigma0.4") / "seed1.pt").identity["settings"]
+    trained = load_checkpoint(paths.artifacts("small") / "sweep/cns0,3-sigma0.4/seed1.pt").identity["settings"]
     assert list(trained["sampling"]["cns"]) == [0, 3] and trained["sampling"]["sigma_p"] == 0.4 and trained["pretrain"]["epochs"] == 1
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "report": [],
     "profile": ["photos"],
     "group": ["a.jpg", "folder", "--out", "trees", "--workers", "2"],
+    "readme": [],
     "train-forest": ["--data", "BSDS500", "--out", "model", "--trees", "2", "--patches", "1000", "--seed", "1", "--workers", "2"],
 }
 

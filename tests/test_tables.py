@@ -8,6 +8,7 @@ import pytest
 from hgrl import paths, tables
 from hgrl.config import load_yaml
 from hgrl.evaluate import summarise
+from hgrl.readme import side_by_side
 from hgrl.store import write_json
 from hgrl.tables import INAPPLICABLE, MISSING, NOT_RUN
 
@@ -73,3 +74,9 @@ def test_summary_is_mean_and_sample_deviation_over_seeds():
     assert summary["seeds"] == 2
     assert summary["iou"].keys() == {"a_mean", "a_std", "seeds"}  # b is absent in one seed
     assert summarise(seeds[:1])["miou_std"] == 0
+
+
+def test_the_readme_shows_the_committed_results():
+    readme = (paths.HOME / "README.md").read_text()
+    for name in ("table1", "table2", "table3"):
+        assert side_by_side(name) in readme, "run `python -m hgrl readme` and commit the README"

@@ -1,0 +1,51 @@
+"""The README's results: the tables of several profiles side by side, written between its markers. Never typed."""
+
+from __future__ import annotations
+
+import csv
+import re
+from typing import Any
+
+from hgrl import paths
+from hgrl.errors import InputError
+from hgrl.store import write_text
+from hgrl.tables import TITLES
+
+PROFILES = ("mini", "photos")
+COLUMNS = {"table1": ["miou"], "table2": ["miou"], "table3": ["j_mean", "f_mean"]}
+HEADS = {"miou": "mIoU", "j_mean": "J", "f_mean": "F"}
+
+
+def update_readme() -> None:
+    """Replace what stands between `<!-- table1 -->` and `<!-- end -->` (likewise 2 and 3) by the committed results."""
+    path = paths.HOME / "README.md"
+    text = path.read_text()
+    for name in COLUMNS:
+        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        if not pattern.search(text):
+            raise InputError(f"{path}: no <!-- {name} --> ... <!-- end --> to write the results into; put the markers back")
+        text = pattern.sub(lambda match, name=name: match[1] + side_by_side(name) + match[2], text)
+    write_text(path, text)
+
+
+def side_by_side(name: str) -> str:
+    """One table in Markdown: method, cross-image negatives, the paper's scores, ours in every profile that has results."""
+    tables = {profile: rows for profile in PROFILES if (rows := _rows(profile, name))}
+    columns = COLUMNS[name]
+    header = ["method", "cross-image negatives", *(f"paper: {HEADS[c]}" for c in columns)]
+    header += [f"{profile}: {HEADS[c]}" for profile in tables for c in columns]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for rows in zip(*tables.values(), strict=True):
+        scores = [_score(row, column) for row in rows for column in columns]
+        lines.append("| " + " | ".join([rows[0]["method"], rows[0]["cns"], *(rows[0][f"paper_{c}"] for c in columns), *scores]) + " |")
+    return f"**{TITLES[name]}**\n\n" + "\n".join(lines) + "\n"
+
+
+def _rows(profile: str, name: str) -> list[dict[str, Any]]:
+    path = paths.results(profile) / "tables" / f"{name}.csv"
+    return list(csv.DictReader(path.open())) if path.exists() else []
+
+
+def _score(row: dict[str, Any], column: str) -> str:
+    mean, std, seeds = row[f"{column}_mean"], row[f"{column}_std"], row["seeds"]
+    return f"{mean} ± {std}" if seeds.isdigit() and int(seeds) > 1 else mean
