@@ -92,7 +92,7 @@ def loss_curves(curves: Mapping[str, np.ndarray], window: int = 20) -> Figure:
     """The loss over the steps of each named run, its running mean in front."""
     figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
     for colour, (name, losses) in zip(plt.rcParams["axes.prop_cycle"].by_key()["color"] * 3, curves.items(), strict=False):
-        width = min(window, len(losses))
+        width = max(1, min(window, len(losses) // 4))
         axis.plot(losses, color=colour, alpha=0.2, linewidth=0.8)
         axis.plot(np.arange(width - 1, len(losses)), np.convolve(losses, np.ones(width) / width, "valid"), color=colour, label=name)
     axis.set(xlabel="step", ylabel="loss")

@@ -22,9 +22,9 @@ COMMANDS = {
     "sweep": ["mini", "--cns", "5,20", "--sigma-p", "0.4"],
     "tables": ["mini"],
     "report": [],
+    "readme": [],
     "profile": ["photos"],
     "group": ["a.jpg", "folder", "--out", "trees", "--workers", "2"],
-    "readme": [],
     "train-forest": ["--data", "BSDS500", "--out", "model", "--trees", "2", "--patches", "1000", "--seed", "1", "--workers", "2"],
 }
 
