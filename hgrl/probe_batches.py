@@ -19,6 +19,7 @@ from hgrl.views import EpochOrder, mixed_seed
 
 Maps = dict[str, Tensor]  # layer -> (B, C, h, w) float32
 FOREVER = 10**9  # epochs; the caller stops
+GRID = 4  # the embedding's stride
 TOGETHER = 32  # whole images that are embedded at once
 
 
@@ -73,7 +74,7 @@ def whole_image_batches(
 ) -> Iterator[tuple[Maps, Tensor]]:
     """Endless batches of whole images and their mirror images, (maps, masks (B, h, w) uint8), embedded once and kept in memory.
 
-    Masks are at the smaller of their own and the image's size: a loss over enlarged masks would cost more and say nothing new.
+    Masks are read at the centres of the embedding's cells, a quarter of the image: a loss over all pixels takes sixteen times as long.
     Raises InputError for images of different sizes, which do not stack.
     """
     maps, masks = _embed_all(features, layers, train, settings)
@@ -102,5 +103,5 @@ def _embed_all(features: Features, layers: Sequence[str], train: Samples, settin
 def _whole(train: Samples, index: int, settings: ProbeSettings) -> tuple[Tensor, Tensor]:
     image = torch.from_numpy(train.image(index, settings.short_side)).permute(2, 0, 1).contiguous()
     mask = torch.from_numpy(train.mask(index))
-    size = min(tuple(mask.shape), tuple(image.shape[-2:]))
+    size = [-(-side // GRID) for side in image.shape[-2:]]
     return image, F.interpolate(mask[None, None], size=size, mode="nearest-exact")[0, 0]
