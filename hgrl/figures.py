@@ -19,10 +19,13 @@ from hgrl.store import write_figure
 ANCHOR, POSITIVE, NEGATIVE = "white", "#2ca02c", "#d62728"
 
 
+CHART = "chart"  # the label of figures that show numbers alone
+
+
 def save(figure: Figure, profile: str, name: str) -> Figure:
     """Keep a picture beside the results, or beside the artefacts where it shows other people's images; returns it for the cell."""
-    embedded = load_settings(profile).data.scenes is not None
-    write_figure(paths.figures(profile, embedded) / f"{name}.png", figure)
+    committed = load_settings(profile).data.scenes is not None or figure.get_label() == CHART
+    write_figure(paths.figures(profile, committed) / f"{name}.png", figure)
     plt.close(figure)  # the cell shows the returned figure; pyplot would show it twice
     return figure
 
@@ -88,9 +91,15 @@ def _dots(axis: Any, cells: np.ndarray, shape: tuple[int, int], stride: int, col
     axis.scatter(x * stride + stride / 2 - 0.5, y * stride + stride / 2 - 0.5, s=size, c=colour, edgecolors="black", linewidths=0.7)
 
 
+def _chart(width: float, height: float) -> tuple[Figure, Any]:
+    figure, axis = plt.subplots(figsize=(width, height), layout="constrained")
+    figure.set_label(CHART)
+    return figure, axis
+
+
 def loss_curves(curves: Mapping[str, np.ndarray], window: int = 20) -> Figure:
     """The loss over the steps of each named run, its running mean in front."""
-    figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")
+    figure, axis = _chart(7, 3.2)
     for colour, (name, losses) in zip(plt.rcParams["axes.prop_cycle"].by_key()["color"] * 3, curves.items(), strict=False):
         width = max(1, min(window, len(losses) // 4))
         axis.plot(losses, color=colour, alpha=0.2, linewidth=0.8)
@@ -143,7 +152,7 @@ def segmentations(images: Sequence[np.ndarray], masks: Mapping[str, Sequence[np.
 def bars(means: Mapping[str, float], deviations: Mapping[str, float], label: str) -> Figure:
     """Horizontal bars with deviations, best at the top."""
     names = sorted(means, key=means.__getitem__)
-    figure, axis = plt.subplots(figsize=(7, 0.5 + 0.3 * len(names)), layout="constrained")
+    figure, axis = _chart(7, 0.5 + 0.3 * len(names))
     axis.barh(names, [means[name] for name in names], xerr=[deviations[name] for name in names], color="#4878a8", ecolor="0.3")
     axis.set_xlabel(label)
     return figure
@@ -151,7 +160,7 @@ def bars(means: Mapping[str, float], deviations: Mapping[str, float], label: str
 
 def heat_map(values: np.ndarray, rows: Sequence[Any], columns: Sequence[Any], row_name: str, column_name: str, label: str) -> Figure:
     """A grid of numbers (rows, columns), each written in its cell; nan cells stay empty."""
-    figure, axis = plt.subplots(figsize=(1.5 + 1.1 * len(columns), 1 + 0.7 * len(rows)), layout="constrained")
+    figure, axis = _chart(1.5 + 1.1 * len(columns), 1 + 0.7 * len(rows))
     shown = axis.imshow(values, cmap="viridis", aspect="auto")
     for (y, x), value in np.ndenumerate(values):
         if np.isfinite(value):

@@ -50,9 +50,9 @@ def executed_notebook(profile: str, name: str) -> Path:
     return artifacts(profile) / "notebooks" / f"{name}.ipynb"
 
 
-def figures(profile: str, embedded: bool) -> Path:
-    """Pictures of the embedded scenes are committed; pictures of other people's images stay with the artefacts."""
-    return (results(profile) if embedded else artifacts(profile)) / "figures"
+def figures(profile: str, committed: bool) -> Path:
+    """Charts and pictures of the embedded scenes are committed; pictures of other people's images stay with the artefacts."""
+    return (results(profile) if committed else artifacts(profile)) / "figures"
 
 
 def metrics(profile: str, stage: str) -> Path:

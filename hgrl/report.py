@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hgrl import paths
-from hgrl.config import load_settings, load_yaml
+from hgrl.config import load_yaml
 from hgrl.errors import InputError
 
 
@@ -12,10 +12,9 @@ def report() -> str:
     profile = load_yaml(paths.PARAMS).get("profile")
     if profile is None:
         raise InputError(f"{paths.PARAMS}: no line 'profile: ...' in it; add one")
-    embedded = load_settings(profile).data.scenes is not None
     folders = {
         "tables": paths.results(profile) / "tables",
-        "figures": paths.figures(profile, embedded),
+        "figures": paths.figures(profile, committed=True),
         "scores": paths.results(profile) / "metrics",
         "executed notebooks": paths.executed_notebook(profile, "x").parent,
     }
