@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hgrl import paths
-from hgrl.config import load_yaml
+from hgrl.config import load_settings, load_yaml
 from hgrl.errors import InputError
 
 
@@ -18,6 +18,8 @@ def report() -> str:
         "scores": paths.results(profile) / "metrics",
         "executed notebooks": paths.executed_notebook(profile, "x").parent,
     }
+    if load_settings(profile).data.scenes is None:
+        folders["pictures of images"] = paths.figures(profile, committed=False)
     lines = [f"\nEverything of profile '{profile}' is made:"]
     lines += [f"  {name + ':':<20}{folder.relative_to(paths.HOME)}/" for name, folder in folders.items()]
     return "\n".join([*lines, "Next: `make lab` opens the notebooks; `dvc metrics show` and `dvc plots show` print and draw the scores."])
