@@ -66,7 +66,7 @@ def _pretraining(profile: str, run: str) -> Row:
     if method not in REGISTRY:
         return {"pretraining_data": "None", "epochs": INAPPLICABLE}
     images = round(read_json(manifest_path(profile))["sets"]["pretrain"]["files"] * settings.data.fraction)
-    folders = " + ".join(source.folder for source in settings.data.pretrain) if settings.data.scenes is None else "scenes"
+    folders = " + ".join(dict.fromkeys(source.folder for source in settings.data.pretrain)) if settings.data.scenes is None else "scenes"
     return {"pretraining_data": f"{folders} ({images} images)", "epochs": settings.pretrain.run_epochs}
 
 
@@ -76,7 +76,8 @@ def _scores(specification: Row, metrics: dict[str, Any]) -> Row:
         mean, std = _find(metrics, f"{place}_mean"), _find(metrics, f"{place}_std")
         scores |= {f"{column}_mean": _percent(mean), f"{column}_std": _percent(std)}
     scores["seeds"] = _seeds(metrics)
-    for key, value in (_find(metrics, specification.get("classes", "")) or {}).items():
+    classes = _find(metrics, specification["classes"]) if "classes" in specification else None
+    for key, value in (classes or {}).items():
         if key.endswith("_mean"):
             scores[f"iou_{key.removesuffix('_mean')}"] = _percent(value)
     return scores

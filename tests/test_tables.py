@@ -45,6 +45,11 @@ def test_scores_are_percent_with_deviation_and_seeds_beside_the_papers(scores):
     assert row["linear_miou_mean"] == INAPPLICABLE  # this head was not read
 
 
+def test_only_tables_by_class_have_class_columns(scores):
+    assert "iou_disc" in tables.table("smoke", "table1")[0]
+    assert not [column for column in tables.table("smoke", "table3")[0] if column.startswith("iou_")]
+
+
 def test_what_has_no_run_says_so_in_every_score(scores):
     rows = tables.table("smoke", "table1")
     moco = next(row for row in rows if row["method"] == "MoCo")
