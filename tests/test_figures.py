@@ -211,12 +211,24 @@ def test_a_segment_map_says_how_many_segments():
     assert figure.axes[1].get_title() == "3 segments"
 
 
+def picture():
+    figure, axes = figures.grid(1, 1)
+    axes[0, 0].imshow(np.eye(2))
+    return figure
+
+
 def test_pictures_of_scenes_are_results_and_those_of_other_images_stay_with_the_artefacts(home):
     (home / "profiles/small.yaml").write_text("seeds: [0]\n")
-    figure = figures.heat_map(np.eye(2), "ab", "cd", "x", "y", "z")
+    figure = picture()
     assert figures.save(figure, "small", "map") is figure
     assert (home / "artifacts/small/figures/map.png").exists() and not (home / "results").exists()
     assert not plt.fignum_exists(figure.number)
     write_profile(home)
-    figures.save(figures.heat_map(np.eye(2), "ab", "cd", "x", "y", "z"), "small", "map")
+    figures.save(picture(), "small", "map")
     assert (home / "results/small/figures/map.png").read_bytes() == (home / "artifacts/small/figures/map.png").read_bytes()
+
+
+def test_charts_are_results_whatever_the_data(home):
+    (home / "profiles/small.yaml").write_text("seeds: [0]\n")
+    figures.save(figures.bars({"a": 1.0}, {"a": 0.1}, "score"), "small", "bars")
+    assert (home / "results/small/figures/bars.png").exists() and not (home / "artifacts").exists()
