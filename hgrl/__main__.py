@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--workers", type=int, default=1)
     command = _command(commands, "train-forest", train_forest, "train the structured forest on BSDS500")
     command.add_argument("--data", type=Path, help="folder of BSDS500; default: BSDS500 under HGRL_DATA")
-    command.add_argument("--out", required=True, type=Path)
+    command.add_argument("--out", type=Path, default=Path("bsds500.npz"), help="default: bsds500.npz")
     command.add_argument("--trees", type=int, default=8)
     command.add_argument("--patches", type=int, default=1_000_000, help="patches a tree")
     command.add_argument("--seed", type=int, default=0)

@@ -1,4 +1,4 @@
-"""Where the results lie, and the first table at a glance: what `make repro` ends with."""
+"""Where the results lie: what `make repro` ends with."""
 
 from __future__ import annotations
 
