@@ -225,11 +225,7 @@ def _peak_gib() -> float:
 def _content(counts: BenchmarkCounts) -> dict[str, Any]:
     recall, precision = bsds.precision_recall(counts)
     curves = {"thresholds": counts.thresholds.tolist(), "recall": recall.tolist(), "precision": precision.tolist()}
-    scores = [
-        ImageScore(BoundaryCounts(*(field[k] for field in counts.boundaries)), counts.regions and RegionCounts(*(field[k] for field in counts.regions)))
-        for k in range(len(counts))
-    ]
-    per_image = {name: _numbers(score) for name, score in zip(counts.names, scores)}
+    per_image = {name: _numbers(score) for name, score in zip(counts.names, counts.scores())}
     return bsds.benchmark_figures(counts) | curves | {"images": len(counts), "per_image": per_image}
 
 
