@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from hgrl import paths
 from hgrl.errors import InputError
@@ -73,7 +73,8 @@ class DataSettings(Section):
 
 
 class GroupingSettings(Section):
-    detector: Literal["opencv", "numba"] = "opencv"  # what runs the forest; they agree, and numba needs no exported file
+    detector: Literal["numba", "opencv"] = "numba"  # what runs the forest; without sharpening they agree
+    sharpen: int = Field(2, ge=0, le=4, validate_default=True)  # px; the detector's own paper; 0 is off, and all that opencv can do
     scales: tuple[Positive, ...] = Field((1.0,), min_length=1)  # the detector is averaged over these image scales
     spectral: bool = True  # section 4.1: structured edges and a spectral signal, combined
     spectral_mix: Literal["mcg", "minmax", "arcs"] = "arcs"  # three public readings; METHOD.md measured the third
@@ -84,6 +85,13 @@ class GroupingSettings(Section):
     image_scale: Positive = 1.0  # images are enlarged by this before detection (patches are 16 px wide)
     self_target: float = Field(0.85, gt=0, lt=1)  # the median P(self) that `height_unit: auto` aims at
     keep_edge_maps: bool = True
+
+    @field_validator("sharpen")
+    @classmethod
+    def _opencv_cannot_sharpen(cls, value: int, info: ValidationInfo) -> int:
+        if value > 0 and info.data.get("detector") == "opencv":
+            raise ValueError("opencv's detector cannot sharpen; set grouping.sharpen to 0 or grouping.detector to numba")
+        return value
 
 
 class NetworkSettings(Section):
