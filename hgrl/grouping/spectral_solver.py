@@ -118,28 +118,24 @@ def _through(solver: Solver, spread: scipy.sparse.csr_array) -> Solver:
 
 def _refine(pencil: Pencil, vectors: np.ndarray, coarse: Solver, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """`steps` of LOBPCG from `vectors` (n, k), the constant one first: eigenvalues (k,) and vectors (n, k), better ones."""
-    ties, degree = pencil.ties, pencil.degree
-    count, basis, tied = vectors.shape[1], vectors, ties @ vectors
-    for step in range(steps + 1):
-        values, mix = _rayleigh_ritz(basis, tied, degree)
-        values, mix, known = values[:count], mix[:, :count], vectors.shape[1]
-        moved, moved_tied = basis[:, known:] @ mix[known:, 1:], tied[:, known:] @ mix[known:, 1:]
-        vectors, vectors_tied = basis @ mix, tied @ mix
-        if step == steps:
-            break
-        residual = degree * vectors[:, 1:] * (1 - values[1:]) - vectors_tied[:, 1:]
-        smooth = residual
+    ties, degree, count = pencil.ties, pencil.degree, vectors.shape[1]
+    basis, tied = vectors, ties @ vectors
+    for step in range(steps):
+        values, mix = _rayleigh_ritz(basis, tied, degree, count)
+        moves = [array[:, count:] @ mix[count:, 1:] for array in (basis, tied)] if step else []  # where the step before went
+        vectors, tied_vectors = basis @ mix, tied @ mix
+        smooth = degree * vectors[:, 1:] * (1 - values[1:]) - tied_vectors[:, 1:]  # the residual
         for _ in range(SMOOTHING):  # the transpose of `average`, so that the preconditioner is symmetric
             smooth = ties @ (smooth / degree)
         search = pencil.average(coarse(smooth))
-        if step == 0:  # no earlier move yet
-            moved, moved_tied = moved[:, :0], moved_tied[:, :0]
-        basis, tied = np.hstack([vectors, search, moved]), np.hstack([vectors_tied, ties @ search, moved_tied])
-    return values, vectors
+        basis = np.hstack([vectors, search, *moves[:1]])
+        tied = np.hstack([tied_vectors, ties @ search, *moves[1:]])
+    values, mix = _rayleigh_ritz(basis, tied, degree, count)
+    return values, basis @ mix
 
 
-def _rayleigh_ritz(basis: np.ndarray, tied: np.ndarray, degree: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The best solutions within the span of `basis` (n, m): values ascending, and the columns' shares (m, up to m)."""
+def _rayleigh_ritz(basis: np.ndarray, tied: np.ndarray, degree: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The `count` best solutions within the span of `basis` (n, m): values ascending, and the columns' shares (m, count)."""
     mass = basis.T @ (degree * basis)
     energy = mass - basis.T @ tied
     scale = 1 / np.sqrt(np.diag(mass))
@@ -147,4 +143,4 @@ def _rayleigh_ritz(basis: np.ndarray, tied: np.ndarray, degree: np.ndarray) -> t
     weights, directions = np.linalg.eigh(mass)
     directions = directions[:, weights > 1e-10] / np.sqrt(weights[weights > 1e-10])  # columns that say the same are left out
     values, mix = np.linalg.eigh(directions.T @ energy @ directions)
-    return values, scale[:, None] * (directions @ mix)
+    return values[:count], scale[:, None] * (directions @ mix[:, :count])
