@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from hgrl import paths
 from hgrl.errors import InputError
@@ -73,14 +73,15 @@ class DataSettings(Section):
 
 
 GROUPING_PRESETS: dict[str, dict[str, Any]] = {
-    "fast": {"scales": (1.0,), "spectral": False},  # for large sets: under half a second a photograph
-    "best": {"scales": (0.5, 1.0, 2.0), "spectral": True, "spectral_weight": 1.0},  # about two seconds
+    "fast": {"sharpen": 2, "scales": (1.0,), "spectral": False},  # for large sets: under half a second a photograph
+    "best": {"sharpen": 2, "scales": (0.5, 1.0, 2.0), "spectral": True, "spectral_weight": 1.0},  # about two seconds
 }
 
 
 class GroupingSettings(Section):
     preset: str | None = None  # a name in GROUPING_PRESETS, whose values stand instead of the defaults; what is given beside it wins
-    detector: Literal["opencv", "numba"] = "opencv"  # what runs the forest; they agree, and numba needs no exported file
+    detector: Literal["numba", "opencv"] = "numba"  # what runs the forest; without sharpening they agree
+    sharpen: int = Field(2, ge=0, le=4, validate_default=True)  # px; the detector's own paper; 0 is off, and all that opencv can do
     scales: tuple[Positive, ...] = Field((1.0,), min_length=1)  # the detector is averaged over these image scales
     spectral: bool = True  # section 4.1: structured edges and a spectral signal, combined
     spectral_mix: Literal["mcg", "minmax", "arcs"] = "arcs"  # three public readings; METHOD.md measured the third
@@ -106,6 +107,13 @@ class GroupingSettings(Section):
         if name not in GROUPING_PRESETS:
             raise ValueError(f"no grouping preset named {name!r}; choose one of: {', '.join(GROUPING_PRESETS)}")
         return {**GROUPING_PRESETS[name], **given}
+
+    @field_validator("sharpen")
+    @classmethod
+    def _opencv_cannot_sharpen(cls, value: int, info: ValidationInfo) -> int:
+        if value > 0 and info.data.get("detector") == "opencv":
+            raise ValueError("opencv's detector cannot sharpen; set grouping.sharpen to 0 or grouping.detector to numba")
+        return value
 
 
 class NetworkSettings(Section):

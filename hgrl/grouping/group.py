@@ -16,7 +16,7 @@ from hgrl.data.samples import Samples
 from hgrl.errors import InputError
 from hgrl.grouping.edges import detect_edges
 from hgrl.grouping.hierarchy import Arcs, build_hierarchy, build_tree, watershed_arcs
-from hgrl.grouping.merge_tree import Hierarchy
+from hgrl.grouping.merge_tree import MergeTree
 from hgrl.grouping.region_tree import RegionTree
 from hgrl.grouping.spectral_mix import add_spectral
 from hgrl.progress import bar
@@ -34,7 +34,7 @@ def region_tree(image: np.ndarray, settings: GroupingSettings) -> tuple[np.ndarr
     return edge_map, build_tree(contour_arcs(edge_map, settings), settings)
 
 
-def full_hierarchy(image: np.ndarray, settings: GroupingSettings) -> Hierarchy:
+def full_hierarchy(image: np.ndarray, settings: GroupingSettings) -> MergeTree:
     """The uncut hierarchy of an image (H, W, 3) uint8 RGB, or of an edge map (H, W) float in [0, 1]: what boundary benchmarks score.
 
     As `region_tree`, but regions under `ucm_min_area` are merged instead of `min_area`, and there is no cut to `max_regions`.

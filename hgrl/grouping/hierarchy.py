@@ -16,7 +16,7 @@ import scipy.sparse
 
 from hgrl.config import GroupingSettings
 from hgrl.grouping.arc_segments import arc_normals
-from hgrl.grouping.merge_tree import Hierarchy, children_of, raise_to_children
+from hgrl.grouping.merge_tree import MergeTree, children_of, raise_to_children
 from hgrl.grouping.orientation import oriented_weights
 from hgrl.grouping.region_tree import RegionTree
 
@@ -138,12 +138,12 @@ def average_linkage(arcs: Arcs, weight: str = "length") -> tuple[np.ndarray, np.
     return children, raise_to_children(children, altitudes[arcs.regions :])
 
 
-def build_hierarchy(arcs: Arcs, min_area: float, weight: str = "length") -> Hierarchy:
+def build_hierarchy(arcs: Arcs, min_area: float, weight: str = "length") -> MergeTree:
     """The full hierarchy over arcs: regions under `min_area` px (at 481x321) merged first, then average linkage; heights are not clipped."""
     arcs = merge_small(arcs, min_area * arcs.labels.size / REFERENCE)
     if arcs.regions == 1:
-        return Hierarchy(arcs.labels, np.zeros((0, 2), np.int64), np.zeros(0))
-    return Hierarchy(arcs.labels, *average_linkage(arcs, weight))
+        return MergeTree(arcs.labels, np.zeros((0, 2), np.int64), np.zeros(0))
+    return MergeTree(arcs.labels, *average_linkage(arcs, weight))
 
 
 def build_tree(arcs: Arcs, settings: GroupingSettings) -> RegionTree:

@@ -15,7 +15,7 @@ from hgrl.grouping.region_tree import RegionTree
 
 
 @dataclass(frozen=True, eq=False)
-class Hierarchy:
+class MergeTree:
     """A binary tree over n regions of an image, n as large as it comes; node n + k is merge k. `RegionTree` is its small, stored kin.
 
     labels: (H, W) int64, the leaf of each pixel, 0 .. n-1; children: (n-1, 2) int64, the two nodes that merge k joins;
@@ -64,7 +64,7 @@ class Hierarchy:
         return np.clip(self.distances(here.ravel(), there.ravel()), 0, 1).reshape(here.shape)
 
     @classmethod
-    def from_ucm2(cls, ucm2: np.ndarray) -> Hierarchy:
+    def from_ucm2(cls, ucm2: np.ndarray) -> MergeTree:
         """The tree of a double-sized contour map (2H+1, 2W+1): the inverse of `ucm2`, but for merges at height 0, which leave no trace.
 
         Leaves are the components of its zeros; regions merge at the lowest contour between them. Raises InputError for another shape.
