@@ -30,13 +30,15 @@ def thin_edges(edge_map: np.ndarray, border: int = BORDER) -> np.ndarray:
 def normal_angle(edge_map: np.ndarray) -> np.ndarray:
     """Direction across the edge at each pixel, from the x axis towards growing rows: (H, W) float32 radians in [-pi/2, pi/2].
 
-    The eigenvector of the smoothed map's Hessian that curves down most: the middle of a ridge falls off across it.
+    The eigenvector of the smoothed map's Hessian with the larger eigenvalue in size: on a ridge the map curves most across it, downwards on
+    the crest and upwards on the flanks.
     """
     kernel = np.minimum(np.arange(1, 2 * RADIUS + 2), np.arange(2 * RADIUS + 1, 0, -1)).astype(np.float32) / (RADIUS + 1) ** 2
     smoothed = cv2.sepFilter2D(np.asarray(edge_map, np.float32), -1, kernel, kernel, borderType=cv2.BORDER_REFLECT)
     along_x, along_y = _slope(smoothed, 1), _slope(smoothed, 0)
     xx, xy, yy = _slope(along_x, 1), _slope(along_x, 0), _slope(along_y, 0)
-    return 0.5 * np.arctan2(-2 * xy, yy - xx)
+    sign = np.where(xx + yy > 0, np.float32(1), np.float32(-1))  # of the larger eigenvalue
+    return 0.5 * np.arctan2(2 * sign * xy, sign * (xx - yy))
 
 
 def _slope(values: np.ndarray, axis: int) -> np.ndarray:
