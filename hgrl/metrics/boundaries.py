@@ -5,7 +5,7 @@ Martin, Fowlkes and Malik, TPAMI 2004, as the BSDS500 benchmark does it (Arbelae
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numba
@@ -34,6 +34,20 @@ def benchmark_thresholds(count: int = THRESHOLDS) -> np.ndarray:
     thresholds = low + np.arange(count) * (high - low) / (count - 1)
     thresholds[-1] = high
     return thresholds
+
+
+def contour_strength(labels: np.ndarray, distances: np.ndarray) -> np.ndarray:
+    """(H, W): the largest distance between regions that meet within a pixel, its right, its lower and its lower-right neighbour.
+
+    labels: (H, W) regions; distances: (regions, regions), an ultrametric. What a ucm2 of the same tree holds at [2::2, 2::2]: at any
+    threshold the contours are those of `boundary_map` of that cut.
+    """
+    strength = np.zeros(labels.shape, distances.dtype)
+    across, down = distances[labels[:, :-1], labels[:, 1:]], distances[labels[:-1], labels[1:]]
+    np.maximum(strength[:, :-1], across, out=strength[:, :-1])
+    np.maximum(strength[:-1], down, out=strength[:-1])
+    np.maximum(strength[:-1, :-1], np.maximum(across[1:], down[:, 1:]), out=strength[:-1, :-1])
+    return strength
 
 
 def thin(mask: np.ndarray) -> np.ndarray:
@@ -75,8 +89,10 @@ def boundary_counts(strength: np.ndarray, truths: Sequence[np.ndarray], threshol
     return count_boundaries((strength >= threshold for threshold in thresholds), truths, tolerance)
 
 
-def count_boundaries(maps: Sequence[np.ndarray], truths: Sequence[np.ndarray], tolerance: float = MATCH_TOLERANCE) -> BoundaryCounts:
-    """The same of boolean maps (H, W), one a threshold; each is thinned first."""
+def count_boundaries(maps: Iterable[np.ndarray], truths: Sequence[np.ndarray], tolerance: float = MATCH_TOLERANCE) -> BoundaryCounts:
+    """The same of boolean maps (H, W), one a threshold; each is thinned first. Raises InputError for shapes that differ and for no annotator."""
+    if len(truths) == 0:
+        raise InputError("no human boundary map: nothing to score against")
     rows, last, row = [], None, None
     for found in maps:
         if last is None or not np.array_equal(found, last):  # equal maps have equal counts

@@ -66,7 +66,7 @@ def region_counts(partitions: Iterable[np.ndarray], truths: Sequence[np.ndarray]
     """Scores of partitions (H, W), one a threshold, against the annotators' segmentations (H, W); all hold non-negative integers.
 
     Label 0 of a partition is no region (MATLAB's bwlabel leaves contours at 0): its pixels count as found by nothing.
-    Raises InputError for shapes that differ.
+    Raises InputError for shapes that differ and for no annotator.
     """
     return _score((_shared(partition, truths) for partition in partitions), truths)
 
@@ -109,8 +109,6 @@ class _Shared(NamedTuple):
 
 
 def _shared(partition: np.ndarray, truths: Sequence[np.ndarray]) -> _Shared:
-    if not truths:
-        raise InputError("no human segmentation: nothing to score against")
     region, segment, start = [], [], 0
     for truth in truths:
         if truth.shape != partition.shape:
@@ -132,6 +130,8 @@ def _summed(region: np.ndarray, segment: np.ndarray, pixels: np.ndarray, segment
 
 
 def _score(tables: Iterable[_Shared], truths: Sequence[np.ndarray]) -> RegionCounts:
+    if not truths:
+        raise InputError("no human segmentation: nothing to score against")
     annotator = np.repeat(np.arange(len(truths)), [int(truth.max()) + 1 for truth in truths])  # of each segment
     areas = np.concatenate([np.bincount(truth.ravel(), minlength=int(truth.max()) + 1) for truth in truths])
     best, rows, last, row = np.zeros(len(annotator)), [], None, None
