@@ -1,4 +1,4 @@
-"""Directions of arcs and of edges: hand-drawn lines, a slow loop, and higra's oriented watershed as a peer."""
+"""Directions of arcs, and edges read along them: hand-drawn lines, a slow loop, and higra's oriented watershed as a peer."""
 
 import higra as hg
 import numpy as np
@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hgrl.grouping.arc_segments import arc_normals
+from hgrl.grouping.edge_thinning import normal_angle
 from hgrl.grouping.hierarchy import collect_arcs, watershed, watershed_arcs
-from hgrl.grouping.orientation import edge_normals, oriented_weights, weights_at_normals
+from hgrl.grouping.orientation import oriented_weights, weights_at_normals
 
 DEGREES = [0, 15, 30, 45, 60, 90, 120, 135, 160]
 
@@ -66,18 +67,6 @@ def test_a_closed_arc_has_the_normals_of_a_square():
 
 
 @pytest.mark.parametrize("degrees", DEGREES)
-def test_the_normal_of_a_ridge_is_its_own(degrees):
-    ridge = half_plane(degrees)[1]
-    inside = np.s_[7:-7, 7:-7]  # the reflection at the border bends ridges that end there
-    on_ridge = np.angle(edge_normals(ridge)[inside][ridge[inside] > 0.9]) / 2
-    assert turned(on_ridge, np.deg2rad(degrees)).max() < 0.05
-
-
-def test_a_flat_map_has_no_normal():
-    assert not edge_normals(np.full((9, 12), 0.4)).any()
-
-
-@pytest.mark.parametrize("degrees", DEGREES)
 def test_an_arc_along_its_ridge_keeps_its_strength_and_one_across_loses_it(degrees):
     labels, ridge = half_plane(degrees)
     across = half_plane(degrees + 90)[0]
@@ -95,7 +84,7 @@ def watershed_arcs_of(labels, edge_map):
 def test_oriented_weights_are_those_of_the_slow_loop():
     edge_map = np.random.default_rng(2).random((8, 9))
     labels = watershed(edge_map)
-    doubled, normals = edge_normals(edge_map), arc_normals(labels)
+    doubled, normals = np.exp(2j * normal_angle(edge_map)), arc_normals(labels)
     found = oriented_weights(edge_map, normals)
     for weights, angles, (down, right) in zip(found, normals, ((0, 1), (1, 0)), strict=True):
         for (y, x), angle in np.ndenumerate(angles):

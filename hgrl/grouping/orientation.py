@@ -6,32 +6,20 @@ angles are averaged doubled.
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
+from hgrl.grouping.edge_thinning import normal_angle
+
 ORIENTATIONS = 8  # TPAMI 2011, section 3
-SIGMA = 2.0  # px; smoothing of the edge map before its second derivatives are taken
-
-
-def edge_normals(edge_map: np.ndarray) -> np.ndarray:
-    """Doubled normals of an edge map (H, W): (H, W) complex64, exp(2 i angle) of the direction in which the map bends down most; 0 where flat.
-
-    A structured forest gives no orientation; this is the principal direction of the smoothed map's second derivatives, for which
-    `cv2.ximgproc`'s computeOrientation is biased. Within 6 px of the image's border ridges look bent toward its normal.
-    """
-    smooth = cv2.GaussianBlur(edge_map.astype(np.float32), (0, 0), SIGMA, borderType=cv2.BORDER_REFLECT)
-    xx, yy, xy = (cv2.Sobel(smooth, cv2.CV_32F, *order, ksize=3, borderType=cv2.BORDER_REFLECT) for order in ((2, 0), (0, 2), (1, 1)))
-    doubled = (yy - xx) - 1j * 2 * xy
-    size = np.abs(doubled)
-    return np.where(size > 1e-6, doubled / np.maximum(size, 1e-6), 0).astype(np.complex64)
 
 
 def oriented_weights(edge_map: np.ndarray, normals: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Lattice weights (H, W-1) and (H-1, W): the mean of both pixels, times |cos| of the angle between the edge's normal and the arc's.
 
+    TPAMI 2011, section 4.2; a structured forest answers without orientation, so that of the map's own ridges stands for it.
     normals: `arc_segments.arc_normals`. 0 where they are NaN: inside regions.
     """
-    pull = edge_map * edge_normals(edge_map)  # a stronger pixel has more say
+    pull = edge_map * np.exp(2j * normal_angle(edge_map))  # a stronger pixel has more say
     out = []
     for axis, angles in zip((1, 0), normals, strict=True):
         doubled, size = _pairs(pull, axis), np.maximum(_pairs(np.abs(pull), axis), 1e-12)
