@@ -24,7 +24,7 @@ COMMANDS = {
     "report": [],
     "readme": [],
     "profile": ["photos"],
-    "group": ["a.jpg", "folder", "--out", "trees", "--workers", "2"],
+    "group": ["a.jpg", "folder", "--out", "trees", "--preset", "best", "--workers", "2"],
     "train-forest": ["--data", "BSDS500", "--out", "model", "--trees", "2", "--patches", "1000", "--seed", "1", "--workers", "2"],
     "bsds-bench": ["results", "--data", "BSDS500", "--split", "val", "--kind", "ucm", "--thresholds", "9", "--workers", "1", "--out", "a.json"],
 }
@@ -169,6 +169,11 @@ def photos(tmp_path):
     (folder / "text.jpg").write_text("no image")
     (folder / "cut.png").write_bytes((folder / "good.png").read_bytes()[:200])
     return folder
+
+
+def test_an_unknown_preset_names_the_known_ones(capsys, tmp_path):
+    message = fails(capsys, "group", str(tmp_path), "--out", str(tmp_path / "trees"), "--preset", "slow")
+    assert "'slow'" in message and "fast, best" in message
 
 
 def test_a_folder_with_odd_and_bad_images_is_grouped_as_far_as_it_can_be(photos, capsys, monkeypatch):

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from hgrl import config
-from hgrl.config import Settings, load_run, load_runs, load_settings
+from hgrl.config import GROUPING_PRESETS, GroupingSettings, Settings, grouping_preset, load_run, load_runs, load_settings
 from hgrl.errors import InputError
 
 PAPER = {  # section 4 of the paper, and nothing else
@@ -182,3 +182,27 @@ def test_every_profile_and_run_of_this_repository_is_valid():
     for profile in profiles:
         for run in load_runs():
             assert load_settings(profile, run).profile == profile
+
+
+@pytest.mark.parametrize("name", GROUPING_PRESETS)
+def test_a_preset_stands_instead_of_the_defaults_and_under_what_is_given(name):
+    values = GROUPING_PRESETS[name]
+    assert values["sharpen"] == 2
+    settings = grouping_preset(name)
+    assert {key: getattr(settings, key) for key in values} == values
+    changed = grouping_preset(name, min_area=7, spectral=not values["spectral"])
+    assert changed.min_area == 7 and changed.spectral != values["spectral"] and changed.scales == values["scales"]
+    assert GroupingSettings(**settings.model_dump()) == settings
+    assert load_settings("photos", grouping__preset=name, grouping__min_area=7).grouping.min_area == 7
+
+
+def test_best_is_multi_scale_and_spectral_and_fast_is_neither():
+    fast, best = grouping_preset("fast"), grouping_preset("best")
+    assert len(fast.scales) == 1 and not fast.spectral and len(best.scales) > 1 and best.spectral
+
+
+def test_an_unknown_preset_names_the_known_ones():
+    with pytest.raises(InputError, match="'worst'.*fast, best"):
+        load_settings("photos", grouping__preset="worst")
+    with pytest.raises(InputError, match="unknown setting 'x'"):
+        grouping_preset("fast", x=1)

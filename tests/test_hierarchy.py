@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from hgrl.config import GroupingSettings
 from hgrl.grouping import hierarchy
-from hgrl.grouping.hierarchy import Arcs, average_linkage, build_tree, collect_arcs, cut_tree, lattice_weights, merge_small, watershed
+from hgrl.grouping.hierarchy import Arcs, average_linkage, build_tree, collect_arcs, lattice_weights, merge_small, watershed
+from hgrl.grouping.merge_tree import MergeTree
 
 LABELS = np.array([[0, 0, 1, 1], [0, 2, 2, 1], [3, 3, 2, 2]])  # 3x4: each region adjoins the others in its own way
 EDGES = np.array([[0.1, 0.3, 0.9, 0.1], [0.2, 0.8, 0.4, 0.6], [0.5, 0.2, 0.7, 0.3]])
@@ -116,7 +117,7 @@ def test_a_coarser_cut_agrees_with_the_finer_tree(seed):
 def test_ties_are_broken_parent_first():
     labels = np.arange(6)[None]
     children = np.array([[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]])
-    tree = cut_tree(labels, children, np.full(5, 0.5), 3)
+    tree = MergeTree(labels, children, np.full(5, 0.5)).cut(3)
     assert tree.regions == 3 and connected(tree.labels)  # the two highest merges stay, no subtree drops out
     np.testing.assert_array_equal(tree.labels, [[0, 0, 1, 1, 2, 2]] if tree.labels[0, 0] != tree.labels[0, 2] else [[0, 0, 0, 0, 1, 2]])
 

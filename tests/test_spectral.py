@@ -5,8 +5,9 @@ import pytest
 
 from hgrl.config import GroupingSettings
 from hgrl.grouping.hierarchy import collect_arcs, lattice_weights, watershed
-from hgrl.grouping.spectral import SHARPNESS, affinity, decimated_eigenvectors, eigenvectors, lattice_signal, spectral_signal
-from hgrl.grouping.spectral_mix import add_spectral, arc_map
+from hgrl.grouping.spectral import SHARPNESS, affinity, gaussian_derivatives, lattice_signal, oriented_signal, solve
+from hgrl.grouping.spectral_mix import add_spectral, arc_map, spectral_signal
+from hgrl.grouping.spectral_solver import decimated_eigenvectors, eigenvectors
 
 
 def two_halves(height=24, width=32):
@@ -53,19 +54,92 @@ def test_the_first_vector_tells_the_two_halves_apart():
     assert np.sign(plane[5, 3]) != np.sign(plane[5, -3])
 
 
-def test_decimation_finds_nearly_the_exact_signal():
-    edge_map = np.clip(two_halves(40, 48) + 0.05 * np.random.default_rng(1).random((40, 48)), 0, 1)
-    exact, quick = (spectral_signal(edge_map, 1.0, exact=solver) for solver in (True, False))
-    assert np.corrcoef(exact[0].ravel(), quick[0].ravel())[0, 1] > 0.9
-    assert quick[0][20].argmax() in (23, 24)  # strongest across the line
-    ratio = decimated_eigenvectors(affinity(edge_map), edge_map.shape, 4)[0] / eigenvectors(affinity(edge_map), 4)[0]
-    assert (ratio > 0.25).all() and (ratio < 4).all()  # comparable eigenvalues
+def blocks(height=66, width=82):
+    """A map of many cells, weakly and unevenly outlined: eigenvalues lie close together, as in photographs."""
+    generator = np.random.default_rng(1)
+    cells = np.repeat(np.repeat(generator.random((6, 6)), height // 6, 0), -(-width // 6), 1)[:, :width]
+    edge_map = 0.05 * generator.random(cells.shape)
+    edge_map[:, 1:] += np.abs(np.diff(cells, axis=1))
+    edge_map[1:] += np.abs(np.diff(cells, axis=0))
+    return np.clip(edge_map, 0, 1)
+
+
+def flat(signal):
+    return np.concatenate([part.ravel() for part in signal])
+
+
+def correlation(first, second):
+    return np.corrcoef(flat(first), flat(second))[0, 1]
+
+
+@pytest.mark.parametrize("signal", [lattice_signal, lambda *solved: [oriented_signal(*solved)]], ids=["lattice", "oriented"])
+def test_the_decimated_signal_is_nearly_the_exact_one(signal):
+    edge_map = blocks()
+    exact, quick = (signal(*solve(edge_map, exact), edge_map.shape) for exact in (True, False))
+    assert correlation(exact, quick) >= 0.98
+    plain = signal(*solve(edge_map, refinements=0), edge_map.shape)
+    assert correlation(exact, plain) < correlation(exact, quick)
+
+
+def test_refined_eigenvalues_are_the_exact_ones():
+    edge_map = blocks()
+    exact, quick, plain = solve(edge_map, exact=True)[0], solve(edge_map)[0], solve(edge_map, refinements=0)[0]
+    assert (quick >= exact * (1 - 1e-9)).all()  # the best within a subspace is never better than the best
+    np.testing.assert_allclose(quick, exact, rtol=0.05)
+    np.testing.assert_allclose(plain, exact, rtol=0.8)  # comparable, no more
+
+
+def test_more_refinement_comes_closer():
+    ties = affinity(blocks())
+    exact = eigenvectors(ties, 6)[0]
+    far = [np.abs(decimated_eigenvectors(ties, (66, 82), 6, steps)[0] / exact - 1).max() for steps in (1, 3, 8)]
+    assert far[0] > far[1] > far[2] and far[2] < 1e-2
+
+
+def test_decimated_vectors_are_orthogonal_in_the_degrees():
+    ties = affinity(blocks())
+    vectors = decimated_eigenvectors(ties, (66, 82), 6, 2)[1]
+    gram = vectors.T @ (ties.sum(axis=1)[:, None] * vectors)
+    np.testing.assert_allclose(gram, np.eye(6), atol=1e-8)
+
+
+def test_the_signal_is_strongest_across_the_line():
+    horizontal, _ = lattice_signal(*solve(two_halves(40, 48)), (40, 48))
+    assert horizontal[20].argmax() in (23, 24)
+    planes = oriented_signal(*solve(two_halves(40, 48)), (40, 48))
+    assert planes[:, 20, 24].argmax() == 0 and planes[0, 20].argmax() in (23, 24, 25)  # the normal is along x
 
 
 def test_twice_gives_the_same():
     edge_map = np.random.default_rng(2).random((30, 41))
-    for first, second in zip(spectral_signal(edge_map, 4.0), spectral_signal(edge_map, 4.0), strict=True):
+    for first, second in zip(solve(edge_map), solve(edge_map), strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+def slow_derivative(image, angle, sigma=1.0):
+    """The directional derivative of a Gaussian at an angle, as one 7x7 filter whose absolute values sum to 1 along x."""
+    y, x = np.mgrid[-3:4, -3:4]
+    gaussian = np.exp(-(x**2 + y**2) / (2 * sigma**2))
+    kernel = (np.cos(angle) * x + np.sin(angle) * y) * gaussian / np.abs(x * gaussian).sum()
+    padded = np.pad(image, 3, mode="symmetric")
+    return np.array([[(padded[v : v + 7, u : u + 7] * kernel).sum() for u in range(image.shape[1])] for v in range(image.shape[0])])
+
+
+def test_oriented_signal_is_that_of_the_slow_filters():
+    generator = np.random.default_rng(5)
+    vectors, values = generator.standard_normal((9 * 11, 2)), np.array([0.2, 0.5])
+    images = [v.reshape(9, 11) / np.ptp(v) / np.sqrt(value) for v, value in zip(vectors.T, values, strict=True)]
+    planes = oriented_signal(values, vectors, (9, 11))
+    for number, plane in enumerate(planes):
+        slow = sum(np.abs(slow_derivative(image, number * np.pi / 8)) for image in images) ** (1 / np.sqrt(2))
+        np.testing.assert_allclose(plane, slow, rtol=1e-3, atol=1e-4)
+
+
+def test_a_ramp_has_its_slope_along_it():
+    y, x = np.mgrid[:20, :30].astype(np.float32)
+    along_x, along_y = gaussian_derivatives((2 * x - y)[..., None])
+    inside = np.s_[0, 5:-5, 5:-5]
+    np.testing.assert_allclose(along_x[inside] / along_y[inside], -2, rtol=1e-4)
 
 
 def test_the_signal_ignores_the_vectors_signs_and_scales():
@@ -82,10 +156,12 @@ def some_arcs():
     return collect_arcs(watershed(edge_map), *lattice_weights(edge_map))
 
 
+@pytest.mark.parametrize("arc_strength", ["mean", "oriented"])
+@pytest.mark.parametrize("derivative", ["lattice", "oriented"])
 @pytest.mark.parametrize("mix", ["arcs", "mcg", "minmax"])
-def test_each_mix_keeps_the_arcs_and_changes_only_their_strength(mix):
+def test_each_mix_keeps_the_arcs_and_changes_only_their_strength(mix, derivative, arc_strength):
     arcs = some_arcs()
-    mixed = add_spectral(arcs, GroupingSettings(spectral_mix=mix))
+    mixed = add_spectral(arcs, GroupingSettings(spectral_mix=mix, spectral_derivative=derivative, arc_strength=arc_strength))
     np.testing.assert_array_equal(mixed.ends, arcs.ends)
     assert np.isfinite(mixed.strength).all() and (mixed.strength >= 0).all() and not np.array_equal(mixed.strength, arcs.strength)
     if mix == "minmax":
@@ -105,7 +181,10 @@ def test_arc_map_paints_each_arc_beside_itself():
     np.testing.assert_allclose(arc_map(arcs), expected)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 3), (7, 9)])
-def test_small_and_constant_maps_give_a_finite_signal(shape):
-    for part in spectral_signal(np.full(shape, 0.3), 4.0):
+@pytest.mark.parametrize("derivative", ["lattice", "oriented"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (9, 1), (2, 3), (7, 9), (8, 8), (9, 33)])
+def test_small_and_constant_maps_give_a_finite_signal(shape, derivative):
+    labels = np.arange(np.prod(shape)).reshape(shape)
+    arcs = collect_arcs(labels, *lattice_weights(np.full(shape, 0.3)))
+    for part in spectral_signal(arcs, GroupingSettings(spectral_derivative=derivative)):
         assert np.isfinite(part).all()
