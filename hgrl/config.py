@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from hgrl import paths
 from hgrl.errors import InputError
@@ -72,18 +72,48 @@ class DataSettings(Section):
     contours: Source = Source(kind="bsds", folder="BSDS500", split="test")
 
 
+GROUPING_PRESETS: dict[str, dict[str, Any]] = {
+    "fast": {"sharpen": 2, "scales": (1.0,), "spectral": False},  # for large sets: under half a second a photograph
+    "best": {"sharpen": 2, "scales": (0.5, 1.0, 2.0), "spectral": True, "spectral_weight": 1.0},  # about two seconds
+}
+
+
 class GroupingSettings(Section):
-    detector: Literal["opencv", "numba"] = "opencv"  # what runs the forest; they agree, and numba needs no exported file
+    preset: str | None = None  # a name in GROUPING_PRESETS, whose values stand instead of the defaults; what is given beside it wins
+    detector: Literal["numba", "opencv"] = "numba"  # what runs the forest; without sharpening they agree
+    sharpen: int = Field(2, ge=0, le=4, validate_default=True)  # px; the detector's own paper; 0 is off, and all that opencv can do
     scales: tuple[Positive, ...] = Field((1.0,), min_length=1)  # the detector is averaged over these image scales
     spectral: bool = True  # section 4.1: structured edges and a spectral signal, combined
     spectral_mix: Literal["mcg", "minmax", "arcs"] = "arcs"  # three public readings; METHOD.md measured the third
     spectral_weight: float = 0.5  # best covering of 0.25, 0.5, 1 and 2 on 25 BSDS val images, forest of BSDS train alone
-    spectral_exact: bool = False  # eigenvectors of the whole image (20 s a photograph) instead of decimated ones
+    spectral_exact: bool = False  # eigenvectors of the whole image (3 to 5 s a photograph) instead of decimated ones
+    spectral_refinements: Count = 2  # steps toward the exact ones after decimation; 0: plain decimation
+    spectral_derivative: Literal["lattice", "oriented"] = "lattice"  # of the eigenvectors: differences, or TPAMI's oriented filters
+    arc_strength: Literal["mean", "oriented"] = "mean"  # of an arc: the map's mean, or its response at the arc's direction
+    arc_weight: Literal["length", "root"] = "length"  # what an arc counts in average linkage
     max_regions: int = Field(40, ge=2, le=255)  # section 4.1
     min_area: Count = 400  # px at 481x321; smaller regions are merged before the cut, or slivers fill the 40
+    ucm_min_area: Count = 100  # px at 481x321; the same for the uncut hierarchy, which benchmarks score
     image_scale: Positive = 1.0  # images are enlarged by this before detection (patches are 16 px wide)
     self_target: float = Field(0.85, gt=0, lt=1)  # the median P(self) that `height_unit: auto` aims at
     keep_edge_maps: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_preset(cls, given: Any) -> Any:
+        name = given.get("preset") if isinstance(given, dict) else None
+        if name is None:
+            return given
+        if name not in GROUPING_PRESETS:
+            raise ValueError(f"no grouping preset named {name!r}; choose one of: {', '.join(GROUPING_PRESETS)}")
+        return {**GROUPING_PRESETS[name], **given}
+
+    @field_validator("sharpen")
+    @classmethod
+    def _opencv_cannot_sharpen(cls, value: int, info: ValidationInfo) -> int:
+        if value > 0 and info.data.get("detector") == "opencv":
+            raise ValueError("opencv's detector cannot sharpen; set grouping.sharpen to 0 or grouping.detector to numba")
+        return value
 
 
 class NetworkSettings(Section):
@@ -270,6 +300,11 @@ def load_settings(profile: str, run: str | None = None, **overrides: Any) -> Set
     if overrides:
         settings = _overridden(content, {key.replace("__", "."): value for key, value in overrides.items()}, "overrides")
     return settings
+
+
+def grouping_preset(name: str, **overrides: Any) -> GroupingSettings:
+    """The grouping settings of a preset, with overrides on top. Raises InputError for an unknown name or setting."""
+    return _validate(GroupingSettings, {"preset": name, **overrides}, "grouping")
 
 
 def _overridden(content: dict[str, Any], overrides: dict[str, Any], origin: str) -> Settings:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hgrl.region_metrics import achievable_accuracy, best_union_covering, covering, overlaps
+from hgrl.metrics.regions import achievable_accuracy, best_union_covering, covering, overlaps
 
 TRUTH = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 1, 1]])
 

@@ -23,19 +23,20 @@ MODEL = Path(__file__).parent / "models" / "bsds500.npz"
 def detect_edges(image: np.ndarray, settings: GroupingSettings) -> np.ndarray:
     """Edge strength of an image (H, W, 3) uint8 RGB, or (H, W) grey: (H, W) float32 in [0, 1].
 
-    The mean of the detector's answers at `settings.scales` (times `settings.image_scale`), each brought back to the image's size. The
-    detector fades at the border, so the image is reflected by 16 px first; any size works, down to one pixel.
+    The mean of the detector's answers at `settings.scales` (times `settings.image_scale`), each sharpened by `settings.sharpen` px at its
+    scale and brought back to the image's size. The detector fades at the border, so the image is reflected by 16 px first; any size
+    works, down to one pixel.
     """
     image = np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
-    maps = [_detect_at(image, scale * settings.image_scale, settings.detector) for scale in settings.scales]
+    maps = [_detect_at(image, scale * settings.image_scale, settings) for scale in settings.scales]
     return np.clip(np.mean(maps, axis=0), 0, 1).astype(np.float32)
 
 
-def _detect_at(image: np.ndarray, scale: float, detector: str) -> np.ndarray:
+def _detect_at(image: np.ndarray, scale: float, settings: GroupingSettings) -> np.ndarray:
     height, width = image.shape[:2]
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     resized = image if size == (width, height) else cv2.resize(image, size, interpolation=_interpolation(scale))
-    edges = _detect(resized, detector)
+    edges = _detect(resized, settings)
     return edges if size == (width, height) else cv2.resize(edges, (width, height), interpolation=_interpolation(1 / scale))
 
 
@@ -43,13 +44,13 @@ def _interpolation(scale: float) -> int:
     return cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
 
 
-def _detect(image: np.ndarray, detector: str) -> np.ndarray:
+def _detect(image: np.ndarray, settings: GroupingSettings) -> np.ndarray:
     height, width = image.shape[:2]
-    if detector == "opencv":
+    if settings.detector == "opencv":
         edges = opencv_detector().detectEdges(pad_image(image).astype(np.float32) / np.float32(255))
         return edges[PAD : PAD + height, PAD : PAD + width]
     pad = PAD + MARGIN  # OpenCV's detector adds the margin itself
-    edges = edge_strength(*shipped_forest(), pad_image(pad_image(image), MARGIN))
+    edges = edge_strength(*shipped_forest(), pad_image(pad_image(image), MARGIN), settings.sharpen)
     return edges[pad : pad + height, pad : pad + width]
 
 

@@ -15,7 +15,8 @@ from hgrl.config import GroupingSettings
 from hgrl.data.samples import Samples
 from hgrl.errors import InputError
 from hgrl.grouping.edges import detect_edges
-from hgrl.grouping.hierarchy import build_tree, collect_arcs, lattice_weights, watershed
+from hgrl.grouping.hierarchy import Arcs, build_hierarchy, build_tree, watershed_arcs
+from hgrl.grouping.merge_tree import MergeTree
 from hgrl.grouping.region_tree import RegionTree
 from hgrl.grouping.spectral_mix import add_spectral
 from hgrl.grouping.workers import run_here, run_in_processes
@@ -48,11 +49,23 @@ def region_tree(image: np.ndarray, settings: GroupingSettings) -> tuple[np.ndarr
     Structured edges, a watershed, the spectral signal added to its arcs, average linkage, at most `max_regions` leaves.
     """
     edge_map = detect_edges(image, settings)
-    labels = watershed(edge_map)
-    arcs = collect_arcs(labels, *lattice_weights(edge_map))
-    if settings.spectral and arcs.regions > 1:
-        arcs = add_spectral(arcs, settings)
-    return edge_map, build_tree(arcs, settings)
+    return edge_map, build_tree(contour_arcs(edge_map, settings), settings)
+
+
+def full_hierarchy(image: np.ndarray, settings: GroupingSettings) -> MergeTree:
+    """The uncut hierarchy of an image (H, W, 3) uint8 RGB, or of an edge map (H, W) float in [0, 1]: what boundary benchmarks score.
+
+    As `region_tree`, but regions under `ucm_min_area` are merged instead of `min_area`, and there is no cut to `max_regions`.
+    """
+    is_edge_map = image.ndim == 2 and np.issubdtype(image.dtype, np.floating)
+    edge_map = image if is_edge_map else detect_edges(image, settings)
+    return build_hierarchy(contour_arcs(edge_map, settings), settings.ucm_min_area, settings.arc_weight)
+
+
+def contour_arcs(edge_map: np.ndarray, settings: GroupingSettings) -> Arcs:
+    """Watershed regions of an edge map (H, W) in [0, 1], and their arcs with the spectral signal where `spectral` says so."""
+    arcs = watershed_arcs(edge_map, settings.arc_strength)
+    return add_spectral(arcs, settings) if settings.spectral and arcs.regions > 1 else arcs
 
 
 def group_images(

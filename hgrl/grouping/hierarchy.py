@@ -1,7 +1,7 @@
 """From an edge map to a region tree: oriented-watershed-style arcs, average linkage, a cut to few leaves.
 
 Arbelaez, Maire, Fowlkes, Malik, "Contour detection and hierarchical image segmentation" (TPAMI 2011), section 4, as the paper's section 4.1
-uses it. Not done: the oriented re-weighting of arcs (it harmed on BSDS val), their double-sized contour grid.
+uses it. Not done: flooding on their double-sized grid; watershed arcs here run between pixels.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ import scipy.ndimage
 import scipy.sparse
 
 from hgrl.config import GroupingSettings
+from hgrl.grouping.arc_segments import arc_normals
+from hgrl.grouping.merge_tree import MergeTree, children_of, raise_to_children
+from hgrl.grouping.orientation import oriented_weights
 from hgrl.grouping.region_tree import RegionTree
 
 SMOOTHING = 1.0  # px; the watershed floods a smoothed map, or noise makes basins of its own
@@ -57,6 +60,17 @@ def watershed(edge_map: np.ndarray) -> np.ndarray:
     smooth = scipy.ndimage.gaussian_filter(edge_map.astype(np.float64), SMOOTHING)
     weights = hg.weight_graph(graph, smooth.ravel(), hg.WeightFunction.mean)
     return np.asarray(hg.labelisation_watershed(graph, weights), np.int64).reshape(edge_map.shape) - 1
+
+
+def watershed_arcs(edge_map: np.ndarray, arc_strength: str) -> Arcs:
+    """Watershed regions of an edge map (H, W) in [0, 1] and the strength of their arcs.
+
+    arc_strength: `mean`, of the map along the arc; or `oriented` (section 4.2): of the map's response at the arc's own direction.
+    """
+    labels = watershed(edge_map)
+    if arc_strength == "mean":
+        return collect_arcs(labels, *lattice_weights(edge_map))
+    return collect_arcs(labels, *oriented_weights(edge_map, arc_normals(labels)))
 
 
 def collect_arcs(labels: np.ndarray, horizontal: np.ndarray, vertical: np.ndarray) -> Arcs:
@@ -110,55 +124,28 @@ def _relabel(arcs: Arcs, number: np.ndarray) -> Arcs:
     return Arcs(number[arcs.labels], *_combine(first[keep], second[keep], arcs.length[keep], arcs.strength[keep]))
 
 
-def average_linkage(arcs: Arcs) -> tuple[np.ndarray, np.ndarray]:
+def average_linkage(arcs: Arcs, weight: str = "length") -> tuple[np.ndarray, np.ndarray]:
     """Merge the two regions parted by the weakest arc, average the arcs they share, repeat.
 
-    Returns children (n-1, 2) int64 and heights (n-1,) float64 in merge order, made non-decreasing toward the root: a merge is never
-    lower than what it joins (averaging can bring an arc under the one just removed).
+    weight: an arc counts by its `length`, or by the `root` of it. Returns children (n-1, 2) int64 and heights (n-1,) float64 in merge order,
+    made non-decreasing toward the root: a merge is never lower than what it joins (averaging can bring an arc under the one just removed).
     """
     graph = hg.UndirectedGraph(arcs.regions)
     graph.add_edges(arcs.ends[:, 0], arcs.ends[:, 1])
-    tree, altitudes = hg.binary_partition_tree_average_linkage(graph, arcs.strength, arcs.length)
-    children = np.sort(np.asarray(tree.parents())[:-1].argsort(kind="stable").reshape(-1, 2), axis=1)
-    heights = np.array(altitudes, np.float64)
-    for node, pair in enumerate(children, start=arcs.regions):
-        heights[node] = max(heights[node], heights[pair[0]], heights[pair[1]])
-    return children, heights[arcs.regions :]
+    weights = arcs.length if weight == "length" else np.sqrt(arcs.length)
+    tree, altitudes = hg.binary_partition_tree_average_linkage(graph, arcs.strength, weights)
+    children = children_of(tree)
+    return children, raise_to_children(children, altitudes[arcs.regions :])
 
 
-def cut_tree(labels: np.ndarray, children: np.ndarray, heights: np.ndarray, most: int) -> RegionTree:
-    """Keep the highest merges so that at most `most` leaves remain; ties are broken parent first, or whole subtrees would drop out."""
-    regions = len(children) + 1
-    order = np.lexsort((np.arange(len(heights)), heights))  # a parent comes after its children
-    kept = order[max(0, len(order) - (most - 1)) :]
-    parent = np.arange(2 * regions - 1)
-    parent[children] = regions + np.arange(len(children))[:, None]
-    is_kept = np.zeros(2 * regions - 1, bool)
-    is_kept[regions + kept] = True
-    top = _climb(parent, is_kept)  # for every node outside the kept merges: the leaf of the new tree that holds it
-    leaves, leaf_labels = np.unique(top[labels], return_inverse=True)
-    number = np.full(2 * regions - 1, -1)
-    number[leaves] = np.arange(len(leaves))
-    number[regions + kept] = len(leaves) + np.arange(len(kept))
-    return RegionTree(
-        leaf_labels.reshape(labels.shape).astype(np.uint8),
-        np.sort(number[children[kept]], axis=1).astype(np.uint16).reshape(-1, 2),
-        np.clip(heights[kept], 0, 1).astype(np.float32),
-    )
-
-
-def _climb(parent: np.ndarray, is_kept: np.ndarray) -> np.ndarray:
-    """The highest ancestor of each node that is not kept (itself included); kept nodes map to themselves."""
-    top = np.arange(len(parent))
-    for node in reversed(range(len(parent) - 1)):  # parents have larger numbers: they are known first
-        if not is_kept[node] and not is_kept[parent[node]]:
-            top[node] = top[parent[node]]
-    return top
+def build_hierarchy(arcs: Arcs, min_area: float, weight: str = "length") -> MergeTree:
+    """The full hierarchy over arcs: regions under `min_area` px (at 481x321) merged first, then average linkage; heights are not clipped."""
+    arcs = merge_small(arcs, min_area * arcs.labels.size / REFERENCE)
+    if arcs.regions == 1:
+        return MergeTree(arcs.labels, np.zeros((0, 2), np.int64), np.zeros(0))
+    return MergeTree(arcs.labels, *average_linkage(arcs, weight))
 
 
 def build_tree(arcs: Arcs, settings: GroupingSettings) -> RegionTree:
     """The region tree over arcs: small regions merged first, average linkage, at most `max_regions` leaves (section 4.1)."""
-    arcs = merge_small(arcs, settings.min_area * arcs.labels.size / REFERENCE)
-    if arcs.regions == 1:
-        return RegionTree(np.zeros(arcs.labels.shape, np.uint8), np.zeros((0, 2), np.uint16), np.zeros(0, np.float32))
-    return cut_tree(arcs.labels, *average_linkage(arcs), settings.max_regions)
+    return build_hierarchy(arcs, settings.min_area, settings.arc_weight).cut(settings.max_regions)

@@ -1,22 +1,23 @@
 """A spectral edge signal: where the smoothest ways of cutting the whole image in two change value.
 
 Arbelaez et al. (TPAMI 2011), section 3.2: pixels are tied unless an edge lies between them (intervening contour), and the eigenvectors
-of the normalised Laplacian with the smallest eigenvalues are differentiated. Decimated eigenvectors: Pont-Tuset et al., "Multiscale
-combinatorial grouping" (TPAMI 2017), section 3. Not done: oriented derivatives of the eigenvectors; lattice differences serve.
+of the normalised Laplacian with the smallest eigenvalues are differentiated: by differences on the lattice, or by their oriented filters.
 """
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import scipy.sparse
-import scipy.sparse.linalg
+
+from hgrl.grouping.orientation import ORIENTATIONS
+from hgrl.grouping.spectral_solver import decimated_eigenvectors, eigenvectors
 
 OFFSETS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))  # pixels tied: all within a radius of 2
 SHARPNESS = 0.12  # ties are exp(-edge / 0.12)
 VECTORS = 6  # beside the constant one
-ROUNDS = 2  # of decimation: each keeps a quarter of the pixels
 POWER = 1 / np.sqrt(2)  # TPAMI's code flattens the signal with it
-SHIFT = -1e-6  # shift-invert just under 0: exact, and the same at every run
+SIGMA = 1.0  # px; of the Gaussian whose derivatives filter the eigenvectors, as in TPAMI's code
 
 
 def affinity(edge_map: np.ndarray) -> scipy.sparse.csr_array:
@@ -51,68 +52,53 @@ def _windows(array: np.ndarray, down: int, right: int, step: int = 0) -> tuple[n
     return array[half[0] : half[0] + rows, half[1] : half[1] + columns], array[down:, left + right : left + right + columns]
 
 
-def eigenvectors(ties: scipy.sparse.csr_array, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """The `count` smallest non-trivial solutions of (D - W) v = lambda D v: eigenvalues (k,), vectors (n, k).
+def solve(edge_map: np.ndarray, exact: bool = False, refinements: int = 2) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues (k,) and eigenvectors (HW, k) of the image whose edges are `edge_map` (H, W) in [0, 1]; k is 6 but for tiny images.
 
-    Exact (shift-invert) from a fixed start, so that every run gives the same. k is smaller for very few pixels.
+    exact: on the whole image (3 to 5 s a photograph); otherwise decimated and refined that many steps (0.5 s).
     """
-    nodes = ties.shape[0]
-    count = min(count, nodes - 2)
-    if count < 1:
-        return np.zeros(0), np.zeros((nodes, 0))
-    scale = 1 / np.sqrt(ties.sum(axis=1))
-    diagonal = scipy.sparse.dia_array((scale[None], [0]), shape=ties.shape)
-    laplacian = scipy.sparse.eye_array(nodes) - diagonal @ ties @ diagonal
-    start = np.random.default_rng(0).standard_normal(nodes)
-    if nodes <= 64:
-        values, vectors = np.linalg.eigh(laplacian.toarray())
-    else:
-        values, vectors = scipy.sparse.linalg.eigsh(laplacian.tocsc(), count + 1, sigma=SHIFT, which="LM", v0=start)
-    order = np.argsort(values)[1 : count + 1]
-    return np.maximum(values[order], 1e-9), scale[:, None] * vectors[:, order]
+    ties = affinity(edge_map.astype(np.float64))
+    if exact:
+        return eigenvectors(ties, VECTORS)
+    return decimated_eigenvectors(ties, edge_map.shape, VECTORS, refinements)
 
 
-def decimated_eigenvectors(
-    ties: scipy.sparse.csr_array, shape: tuple[int, int], count: int, rounds: int = ROUNDS
-) -> tuple[np.ndarray, np.ndarray]:
-    """Nearly the same, from every fourth pixel a round: eigenvalues (k,) comparable to the exact ones, vectors (HW, k).
-
-    Each pixel is tied to the kept ones by its row of ties, normalised; the eigenvectors found there are carried back the same way.
-    """
-    spreads = []
-    for _ in range(rounds):
-        if min(shape) < 8:
-            break
-        keep = np.zeros(shape, bool)
-        keep[::2, ::2] = True
-        nearby = ties[:, np.flatnonzero(keep.ravel())].tocsr()
-        spread = scipy.sparse.dia_array(((1 / nearby.sum(axis=1))[None], [0]), shape=ties.shape) @ nearby
-        ties = (nearby.T @ spread).tocsr()
-        ties = (ties + ties.T) / 2
-        spreads.append(spread)
-        shape = ((shape[0] + 1) // 2, (shape[1] + 1) // 2)
-    values, vectors = eigenvectors(ties, count)
-    for spread in reversed(spreads):
-        vectors = spread @ vectors
-    return values / 2 ** len(spreads), vectors  # a round about doubles the eigenvalues
+def weighted_vectors(values: np.ndarray, vectors: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The eigenvectors as images of range 1, divided by the root of their eigenvalue: (H, W, k)."""
+    maps = vectors.reshape(*shape, -1)
+    return maps / np.maximum(np.ptp(maps, axis=(0, 1)), 1e-12) / np.sqrt(values)
 
 
 def lattice_signal(values: np.ndarray, vectors: np.ndarray, shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The signal on horizontal (H, W-1) and vertical (H-1, W) lattice edges: |difference| / sqrt(lambda), summed, flattened."""
-    maps = vectors.reshape(*shape, -1)
-    spread = np.maximum(np.ptp(maps, axis=(0, 1)), 1e-12)
-    maps = maps / spread / np.sqrt(values)
+    """The signal on horizontal (H, W-1) and vertical (H-1, W) lattice edges, float64, about 0 to 60.
+
+    |difference| / sqrt(lambda), summed over the vectors, flattened.
+    """
+    maps = weighted_vectors(values, vectors, shape)
     return tuple(np.abs(np.diff(maps, axis=axis)).sum(axis=2) ** POWER for axis in (1, 0))
 
 
-def spectral_signal(edge_map: np.ndarray, contrast: float, exact: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """The spectral signal of an edge map (H, W) in [0, 1]: horizontal (H, W-1) and vertical (H-1, W) float64, about 0 to 60.
+def oriented_signal(values: np.ndarray, vectors: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """The signal of TPAMI 2011, section 3.2, at 8 orientations: (8, H, W) float32; plane o answers to edges whose normal is at o pi / 8.
 
-    contrast: the map is multiplied by it, and clipped at 1, before pixels are tied. exact: no decimation (20 s a photograph).
+    |Gaussian derivative along the normal| / sqrt(lambda), summed over the vectors, flattened. A derivative at any angle is a mix of those
+    along x and y. As in their code the filter's absolute values sum to 1.
     """
-    ties = affinity(np.minimum(1.0, contrast * edge_map.astype(np.float64)))
-    if exact:
-        solved = eigenvectors(ties, VECTORS)
-    else:
-        solved = decimated_eigenvectors(ties, edge_map.shape, VECTORS)
-    return lattice_signal(*solved, edge_map.shape)
+    along_x, along_y = gaussian_derivatives(weighted_vectors(values, vectors, shape).astype(np.float32))
+    angles = np.arange(ORIENTATIONS, dtype=np.float32) * np.float32(np.pi / ORIENTATIONS)
+    planes = [np.abs(np.cos(angle) * along_x + np.sin(angle) * along_y).sum(axis=0) ** np.float32(POWER) for angle in angles]
+    return np.stack(planes)
+
+
+def gaussian_derivatives(maps: np.ndarray, sigma: float = SIGMA) -> tuple[np.ndarray, np.ndarray]:
+    """Derivatives of (H, W, k) float32 along x and along y (downward), smoothed by a Gaussian: two (k, H, W) float32."""
+    steps = np.arange(-int(3 * sigma), int(3 * sigma) + 1)
+    gaussian = np.exp(-(steps**2) / (2 * sigma**2))
+    slope = steps * gaussian
+    gaussian, slope = gaussian / gaussian.sum(), slope / np.abs(slope).sum()
+    out = np.zeros((2, maps.shape[2], *maps.shape[:2]), np.float32)
+    for number in range(maps.shape[2]):
+        plane = np.ascontiguousarray(maps[..., number])
+        out[0, number] = cv2.sepFilter2D(plane, cv2.CV_32F, slope, gaussian, borderType=cv2.BORDER_REFLECT)
+        out[1, number] = cv2.sepFilter2D(plane, cv2.CV_32F, gaussian, slope, borderType=cv2.BORDER_REFLECT)
+    return out[0], out[1]
