@@ -15,7 +15,7 @@ from distributed import Client, LocalCluster
 from PIL import Image
 
 from hgrl import __main__ as cli
-from hgrl.config import GroupingSettings
+from hgrl.config import GroupingSettings, grouping_preset
 from hgrl.data.folder import open_folder
 from hgrl.errors import InputError
 from hgrl.grouping import cluster as dask_cluster
@@ -106,7 +106,7 @@ def test_nothing_is_lost_when_a_worker_is_killed(cluster, photos, tmp_path, caps
     problems = [line for line in output.err.splitlines() if line.startswith("hgrl: ")]
     assert len(problems) == 1 and "photos/bad" in problems[0]
 
-    group_images(open_folder([photos]), tmp_path / "alone", tmp_path / "alone", GroupingSettings())
+    group_images(open_folder([photos]), tmp_path / "alone", tmp_path / "alone", grouping_preset("fast"))
     partial = {name: content for name, content in saved(out).items() if name.name.endswith(".part")}  # what was being written
     assert len(partial) <= 1
     assert {name: content for name, content in saved(out).items() if name not in partial} == saved(tmp_path / "alone")
