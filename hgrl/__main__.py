@@ -50,7 +50,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("images", nargs="+", type=Path, help="image files, or folders of them")
     command.add_argument("--out", required=True, type=Path)
     command.add_argument("--preset", default="fast", help="fast (half a second a photograph) or best (two seconds); default: fast")
-    command.add_argument("--workers", type=int, default=1)
+    place = command.add_mutually_exclusive_group()
+    place.add_argument("--workers", type=int, default=1, help="processes on this machine; default: 1")
+    place.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler, as tcp://host:8786, whose workers share this file system")
     command = _command(commands, "train-forest", train_forest, "train the structured forest on BSDS500")
     command.add_argument("--data", type=Path, help="folder of BSDS500; default: BSDS500 under HGRL_DATA")
     command.add_argument("--out", type=Path, default=Path("bsds500.npz"), help="default: bsds500.npz")
@@ -138,7 +140,7 @@ def group(options: argparse.Namespace) -> int:
 
     settings = grouping_preset(options.preset)
     samples = open_folder(options.images, leave_out=options.out)
-    failures = group_images(samples, options.out, options.out, settings, options.workers)
+    failures = group_images(samples, options.out, options.out, settings, options.workers, scheduler=options.scheduler)
     print(f"{len(samples) - len(failures)} of {len(samples)} images have a region tree in {options.out}")
     for name, message in failures.items():
         print(f"hgrl: {name}: {message}", file=sys.stderr)

@@ -204,6 +204,12 @@ def test_good_images_alone_are_exit_status_0(photos, capsys):
     assert "2 of 2 images" in capsys.readouterr().out
 
 
+def test_workers_and_a_scheduler_are_not_given_together(capsys):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["group", "a.png", "--out", "trees", "--workers", "2", "--scheduler", "tcp://127.0.0.1:8786"])
+    assert ended.value.code == 2 and "not allowed with" in capsys.readouterr().err
+
+
 def test_an_out_that_is_a_file_is_one_line(photos, capsys):
     (photos.parent / "taken").write_text("")
     assert cli.main(["group", str(photos / "pixel.png"), "--out", str(photos.parent / "taken")]) == 1

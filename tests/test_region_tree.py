@@ -2,12 +2,16 @@
 
 import time
 
+import cv2
 import numpy as np
 import pytest
+import skimage.data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hgrl.config import GroupingSettings
 from hgrl.errors import InputError
+from hgrl.grouping.group import region_tree
 from hgrl.grouping.region_tree import RegionTree
 
 #        6 (.7)
@@ -135,6 +139,15 @@ def test_a_photograph_sized_tree_is_small_and_quick_to_load(tmp_path):
     assert path.stat().st_size <= 12_000
     best = min(_seconds(lambda: RegionTree.load(path)) for _ in range(10))
     assert best < 0.02  # 2 ms on a quiet machine
+
+
+def test_trees_of_photographs_are_small(tmp_path):
+    for name in ("astronaut", "chelsea", "coffee", "rocket"):
+        image = cv2.resize(getattr(skimage.data, name)(), (500, 375), interpolation=cv2.INTER_AREA)
+        tree = region_tree(image, GroupingSettings())[1]
+        assert tree.regions == 40
+        tree.save(tmp_path / "tree.npz")
+        assert (tmp_path / "tree.npz").stat().st_size <= 12_000, name
 
 
 def _seconds(action):

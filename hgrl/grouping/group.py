@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import dataclasses
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -19,10 +19,28 @@ from hgrl.grouping.hierarchy import Arcs, build_hierarchy, build_tree, watershed
 from hgrl.grouping.merge_tree import MergeTree
 from hgrl.grouping.region_tree import RegionTree
 from hgrl.grouping.spectral_mix import add_spectral
+from hgrl.grouping.workers import run_here, run_in_processes
 from hgrl.progress import bar
 
 EDGE_LEVELS = 65535  # edge maps are kept as 16-bit PNG
-IN_FLIGHT = 4  # images waiting for each process
+
+
+@dataclass(frozen=True)
+class Task:
+    """One image to group, and where the results go."""
+
+    sample: Samples  # of one image
+    trees_dir: Path
+    edges_dir: Path | None
+    settings: GroupingSettings
+    short_side: int | None
+
+    @property
+    def name(self) -> str:
+        return self.sample.names[0]
+
+    def is_done(self) -> bool:
+        return _is_done(self.name, self.trees_dir, self.edges_dir)
 
 
 def region_tree(image: np.ndarray, settings: GroupingSettings) -> tuple[np.ndarray, RegionTree]:
@@ -51,24 +69,43 @@ def contour_arcs(edge_map: np.ndarray, settings: GroupingSettings) -> Arcs:
 
 
 def group_images(
-    samples: Samples, trees_dir: Path, edges_dir: Path | None, settings: GroupingSettings, workers: int = 1, short_side: int | None = None
+    samples: Samples,
+    trees_dir: Path,
+    edges_dir: Path | None,
+    settings: GroupingSettings,
+    workers: int = 1,
+    short_side: int | None = None,
+    scheduler: str | None = None,
 ) -> dict[str, str]:
     """Write `trees_dir/<name>.npz`, and `edges_dir/<name>.png` (16-bit) unless None, for every sample that has none yet.
 
-    `workers` processes of one thread each; with 1, all runs here. An image that cannot be grouped does not stop the others: the answer
-    maps its name to what is wrong. Writing is atomic, so an interrupted run goes on where it stopped. A full disk stops all (InputError).
+    `workers` processes of one thread each; with 1, all runs here, in one thread. scheduler: the address of a Dask scheduler whose workers do
+    it instead; see `hgrl.grouping.cluster`. An image that cannot be grouped does not stop the others: the answer maps its name to what is
+    wrong. Each image is read once, by the worker that groups it. Writing is atomic, so an interrupted run goes on where it stopped. A full
+    disk stops all (InputError), and so does a killed process.
     """
     trees_dir, edges_dir = Path(trees_dir), None if edges_dir is None else Path(edges_dir)
+    if scheduler is not None:  # workers have other working directories
+        samples = dataclasses.replace(samples, images=tuple(path.absolute() for path in samples.images))
+        trees_dir, edges_dir = trees_dir.absolute(), edges_dir and edges_dir.absolute()
     waiting = [k for k, name in enumerate(samples.names) if not _is_done(name, trees_dir, edges_dir)]
-    tasks = ((samples.subset([k]), trees_dir, edges_dir, settings, short_side) for k in waiting)
+    tasks = (Task(samples.subset([k]), trees_dir, edges_dir, settings, short_side) for k in waiting)
+    failures = {}
     with bar(desc="grouping", total=len(samples), initial=len(samples) - len(waiting)) as progress:
-        results = map(_group_one, tasks) if workers <= 1 or len(waiting) <= 1 else _in_processes(tasks, min(workers, len(waiting)))
-        failures = {}
-        for name, problem in results:
+        for name, problem in _results(tasks, min(workers, len(waiting)), scheduler if waiting else None, trees_dir):
             progress.update()
             if problem is not None:
                 failures[name] = problem
     return {name: failures[name] for name in samples.names if name in failures}
+
+
+def _results(tasks: Iterator[Task], workers: int, scheduler: str | None, trees_dir: Path) -> Iterator[tuple[str, str | None]]:
+    """`_group_one` of each task, where it is to run."""
+    if scheduler is not None:
+        from hgrl.grouping.cluster import run_on_cluster  # here, for Dask takes half a second to import
+
+        return run_on_cluster(_group_one, tasks, scheduler, trees_dir)
+    return run_here(_group_one, tasks) if workers <= 1 else run_in_processes(_group_one, tasks, workers)
 
 
 def tree_path(trees_dir: Path, name: str) -> Path:
@@ -121,48 +158,18 @@ def _is_done(name: str, trees_dir: Path, edges_dir: Path | None) -> bool:
     return tree_path(trees_dir, name).exists() and (edges_dir is None or edge_map_path(edges_dir, name).exists())
 
 
-def _group_one(task: tuple) -> tuple[str, str | None]:
+def _group_one(task: Task) -> tuple[str, str | None]:
     """Group one image and write the results; (name, None) or (name, what is wrong)."""
-    sample, trees_dir, edges_dir, settings, short_side = task
-    name = sample.names[0]
+    if task.is_done():  # by a worker that died before it could say so
+        return task.name, None
     try:
-        edge_map, tree = region_tree(sample.image(0, short_side), settings)
+        edge_map, tree = region_tree(task.sample.image(0, task.short_side), task.settings)
     except InputError as error:
-        return name, str(error)
+        return task.name, str(error)
     except Exception as error:  # one odd image must not cost the others hours
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return name, f"{sample.images[0]}: cannot be grouped ({reason}); remove it or report it"
-    if edges_dir is not None:
-        save_edge_map(edge_map_path(edges_dir, name), edge_map)
-    tree.save(tree_path(trees_dir, name))
-    return name, None
-
-
-def _in_processes(tasks: Iterator[tuple], workers: int) -> Iterator[tuple[str, str | None]]:
-    """`_group_one` of each task, in processes; results as they come."""
-    context = multiprocessing.get_context("forkserver")  # a fork of a process with threads may hang
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
-        running: set[Future] = set()
-        try:
-            for task in tasks:
-                running.add(pool.submit(_group_one, task))
-                if len(running) >= IN_FLIGHT * workers:
-                    done, running = wait(running, return_when=FIRST_COMPLETED)
-                    yield from (future.result() for future in done)
-            while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
-
-
-def _one_thread() -> None:
-    """Each worker is one thread: the processes already use every core."""
-    cv2.setNumThreads(1)
-    try:
-        from threadpoolctl import threadpool_limits
-
-        threadpool_limits(1)
-    except ImportError:  # it comes with scikit-learn
-        pass
+        return task.name, f"{task.sample.images[0]}: cannot be grouped ({reason}); remove it or report it"
+    if task.edges_dir is not None:
+        save_edge_map(edge_map_path(task.edges_dir, task.name), edge_map)
+    tree.save(tree_path(task.trees_dir, task.name))
+    return task.name, None
