@@ -14,7 +14,7 @@ from hgrl import store
 from hgrl.config import GroupingSettings
 from hgrl.data.samples import Samples
 from hgrl.errors import InputError
-from hgrl.grouping.edges import detect_edges
+from hgrl.grouping.edges import EdgeNetwork, detect_edges
 from hgrl.grouping.hierarchy import build_tree, collect_arcs, lattice_weights, watershed
 from hgrl.grouping.region_tree import RegionTree
 from hgrl.grouping.spectral_mix import add_spectral
@@ -24,12 +24,12 @@ EDGE_LEVELS = 65535  # edge maps are kept as 16-bit PNG
 IN_FLIGHT = 4  # images waiting for each process
 
 
-def region_tree(image: np.ndarray, settings: GroupingSettings) -> tuple[np.ndarray, RegionTree]:
+def region_tree(image: np.ndarray, settings: GroupingSettings, network: EdgeNetwork | None = None) -> tuple[np.ndarray, RegionTree]:
     """Edge map (H, W) float32 in [0, 1] and region tree of an image (H, W, 3) uint8 RGB. Paper, section 4.1.
 
-    Structured edges, a watershed, the spectral signal added to its arcs, average linkage, at most `max_regions` leaves.
+    Structured edges (with `edges: hed`, those of `network`), a watershed, the spectral signal added to its arcs, average linkage, at most `max_regions` leaves.
     """
-    edge_map = detect_edges(image, settings)
+    edge_map = detect_edges(image, settings, network)
     labels = watershed(edge_map)
     arcs = collect_arcs(labels, *lattice_weights(edge_map))
     if settings.spectral and arcs.regions > 1:
@@ -38,7 +38,13 @@ def region_tree(image: np.ndarray, settings: GroupingSettings) -> tuple[np.ndarr
 
 
 def group_images(
-    samples: Samples, trees_dir: Path, edges_dir: Path | None, settings: GroupingSettings, workers: int = 1, short_side: int | None = None
+    samples: Samples,
+    trees_dir: Path,
+    edges_dir: Path | None,
+    settings: GroupingSettings,
+    workers: int = 1,
+    short_side: int | None = None,
+    network: EdgeNetwork | None = None,
 ) -> dict[str, str]:
     """Write `trees_dir/<name>.npz`, and `edges_dir/<name>.png` (16-bit) unless None, for every sample that has none yet.
 
@@ -47,7 +53,7 @@ def group_images(
     """
     trees_dir, edges_dir = Path(trees_dir), None if edges_dir is None else Path(edges_dir)
     waiting = [k for k, name in enumerate(samples.names) if not _is_done(name, trees_dir, edges_dir)]
-    tasks = ((samples.subset([k]), trees_dir, edges_dir, settings, short_side) for k in waiting)
+    tasks = ((samples.subset([k]), trees_dir, edges_dir, settings, short_side, network) for k in waiting)
     with bar(desc="grouping", total=len(samples), initial=len(samples) - len(waiting)) as progress:
         results = map(_group_one, tasks) if workers <= 1 or len(waiting) <= 1 else _in_processes(tasks, min(workers, len(waiting)))
         failures = {}
@@ -110,10 +116,10 @@ def _is_done(name: str, trees_dir: Path, edges_dir: Path | None) -> bool:
 
 def _group_one(task: tuple) -> tuple[str, str | None]:
     """Group one image and write the results; (name, None) or (name, what is wrong)."""
-    sample, trees_dir, edges_dir, settings, short_side = task
+    sample, trees_dir, edges_dir, settings, short_side, network = task
     name = sample.names[0]
     try:
-        edge_map, tree = region_tree(sample.image(0, short_side), settings)
+        edge_map, tree = region_tree(sample.image(0, short_side), settings, network)
     except InputError as error:
         return name, str(error)
     except Exception as error:  # one odd image must not cost the others hours
