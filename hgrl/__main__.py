@@ -186,7 +186,8 @@ def train_hed(options: argparse.Namespace) -> None:
     settings = with_changes(base, given | ({"imagenet_weights": options.imagenet} if options.imagenet else {}), "train-hed")
     samples = [open_bsds(root.parent, root.name, split) for split in options.splits]
     saved = train(samples, settings, options.out, pick_device(options.device or "auto"))
-    print(f"{options.out}: trunk {saved.identity['trunk']}, {saved.identity['images']} images, {saved.step} steps, loss {saved.losses[-50:].mean():.4f}")
+    trunk, images, loss = saved.identity["trunk"], saved.identity["images"], saved.losses[-50:].mean()
+    print(f"{options.out}: trunk {trunk}, {images} images, {saved.step} steps, loss {loss:.4f}")
     print(f"next: python -m hgrl group PHOTOS --out TREES --hed {options.out}")
 
 

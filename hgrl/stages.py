@@ -260,19 +260,20 @@ def write_results(profile: str, stage: str, name: str, content: dict[str, Any], 
     write_json(folder / f"{name}.origin.json", {"settings": settings, **machine(started)})
 
 
-def prepare(profile: str, *runs: str) -> None:
-    """Make what a notebook reads where it is missing: data, trees, and the checkpoints of `runs`.
+def prepare(profile: str, *runs: str, grouping: str | None = None) -> None:
+    """Make what a notebook reads where it is missing: data, the trees of a grouping, and the checkpoints of `runs`.
 
     In the pipeline all is there; a reader who opens one notebook alone waits for the smoke-sized rest.
     """
     settings = load_settings(profile)
     if not _is_prepared(profile, settings):
         prepare_data(profile)
-    _prepare_trees(profile, None)
+    _prepare_trees(profile, grouping)
     for run in runs:
-        if load_run(run).method in REGISTRY:
-            if grouping := load_run(run).grouping:
-                _prepare_trees(profile, grouping)
+        definition = load_run(run)
+        if definition.method in REGISTRY:
+            if definition.grouping != grouping:
+                _prepare_trees(profile, definition.grouping)
             pretrain(profile, run)
 
 

@@ -24,10 +24,13 @@ EDGE_LEVELS = 65535  # edge maps are kept as 16-bit PNG
 IN_FLIGHT = 4  # images waiting for each process
 
 
-def region_tree(image: np.ndarray, settings: GroupingSettings, network: EdgeNetwork | None = None) -> tuple[np.ndarray, RegionTree]:
+def region_tree(
+    image: np.ndarray, settings: GroupingSettings, network: EdgeNetwork | None = None
+) -> tuple[np.ndarray, RegionTree]:
     """Edge map (H, W) float32 in [0, 1] and region tree of an image (H, W, 3) uint8 RGB. Paper, section 4.1.
 
-    Structured edges (with `edges: hed`, those of `network`), a watershed, the spectral signal added to its arcs, average linkage, at most `max_regions` leaves.
+    Structured edges (with `edges: hed`, those of `network`), a watershed, the spectral signal added to its arcs, average linkage, at most
+    `max_regions` leaves.
     """
     edge_map = detect_edges(image, settings, network)
     labels = watershed(edge_map)
