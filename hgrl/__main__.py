@@ -69,7 +69,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--imagenet", metavar="WEIGHTS", help="torchvision's vgg16 or vgg16_bn file; default: from scratch")
     command.add_argument("--device", help="default: auto")
     for name in HED_FLAGS:
-        command.add_argument(f"--{name.replace('_', '-')}", type=float if name == "lr" else str if name == "precision" else int)
+        kind = {"lr": float, "precision": str}.get(name, int)
+        command.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"setting `hed.{name}`; see hgrl/config.py")
     return top
 
 
