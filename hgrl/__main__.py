@@ -35,6 +35,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("profile")
     command.add_argument("--run", help="a run of params.yaml, where the notebook takes one")
     command.add_argument("--runs", help="comma-separated runs, or all, where the notebook takes several")
+    command = _command(commands, "trees", trees, "region trees of a profile's pretraining images, by one of its named groupings")
+    command.add_argument("profile")
+    command.add_argument("--grouping", help="a name in the profile's `groupings`, e.g. hed; default: its `grouping`")
     command = _command(commands, "sweep", sweep, "one cell of the grid over cns and sigma_p")
     command.add_argument("profile")
     command.add_argument("--cns", required=True)
@@ -53,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     place = command.add_mutually_exclusive_group()
     place.add_argument("--workers", type=int, default=1, help="processes on this machine; default: 1")
     place.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler, as tcp://host:8786, whose workers share this file system")
+    command.add_argument("--hed", type=Path, metavar="WEIGHTS", help="detect edges by this file of train-hed instead of the forest")
     command = _command(commands, "train-forest", train_forest, "train the structured forest on BSDS500")
     command.add_argument("--data", type=Path, help="folder of BSDS500; default: BSDS500 under HGRL_DATA")
     command.add_argument("--out", type=Path, default=Path("bsds500.npz"), help="default: bsds500.npz")
@@ -70,7 +74,20 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--out", type=Path, help="default: RESULTS-bsds.json beside RESULTS; the curve goes to the same name with .png")
     command.add_argument("--limit", type=int, help="the first N images only")
     command.add_argument("--every", type=int, default=1, help="every K-th image only")
+    command = _command(commands, "train-hed", train_hed, "train the edge network (HED): a profile's own, or one to a file of yours")
+    command.add_argument("profile", nargs="?", help="whose `hed` settings to use; without --out, the pipeline's stage")
+    command.add_argument("--out", type=Path, help="write the weights here; all that follows goes with it")
+    command.add_argument("--data", type=Path, help="folder of BSDS500; default: BSDS500 under HGRL_DATA")
+    command.add_argument("--splits", nargs="+", default=["train", "val"], help="default: train val")
+    command.add_argument("--imagenet", metavar="WEIGHTS", help="torchvision's vgg16 or vgg16_bn file; default: from scratch")
+    command.add_argument("--device", help="default: auto")
+    for name in HED_FLAGS:
+        kind = {"lr": float, "precision": str}.get(name, int)
+        command.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"setting `hed.{name}`; see hgrl/config.py")
     return top
+
+
+HED_FLAGS = ("width", "iterations", "batch", "crop_size", "lr", "precision", "seed")  # settings that `train-hed` takes as flags
 
 
 def _command(commands: argparse._SubParsersAction, name: str, function: object, text: str) -> argparse.ArgumentParser:
@@ -93,6 +110,15 @@ def notebook(options: argparse.Namespace) -> None:
     given = {"profile": options.profile, "run": options.run, "runs": options.runs}
     parameters = {name: value for name, value in given.items() if value}
     print(f"executed notebook: {run_notebook(options.name, parameters)}")
+
+
+def trees(options: argparse.Namespace) -> None:
+    from hgrl import stages
+
+    summary = stages.group(options.profile, options.grouping)
+    print(f"{summary['images']} trees, {len(summary['failures'])} failures in {paths.trees(options.profile, options.grouping)}")
+    for name, problem in summary["failures"].items():
+        print(f"{name}: {problem}")
 
 
 def sweep(options: argparse.Namespace) -> None:
@@ -136,11 +162,17 @@ def switch_profile(options: argparse.Namespace) -> None:
 def group(options: argparse.Namespace) -> int:
     from hgrl.config import grouping_preset
     from hgrl.data.folder import open_folder
+    from hgrl.grouping.edges import EdgeNetwork
     from hgrl.grouping.group import group_images
 
-    settings = grouping_preset(options.preset)
-    samples = open_folder(options.images, leave_out=options.out)
-    failures = group_images(samples, options.out, options.out, settings, options.workers, scheduler=options.scheduler)
+    samples, settings, network = open_folder(options.images, leave_out=options.out), grouping_preset(options.preset), None
+    if options.hed:
+        from hgrl.grouping.hed import load_hed
+
+        load_hed(options.hed)  # a missing or foreign file is told once, not for every image
+        settings, network = grouping_preset(options.preset, edges="hed"), EdgeNetwork(options.hed.absolute())
+    places = {"scheduler": options.scheduler, "network": network}
+    failures = group_images(samples, options.out, options.out, settings, options.workers, **places)
     print(f"{len(samples) - len(failures)} of {len(samples)} images have a region tree in {options.out}")
     for name, message in failures.items():
         print(f"hgrl: {name}: {message}", file=sys.stderr)
@@ -165,6 +197,38 @@ def bsds_bench(options: argparse.Namespace) -> int:
     for name, message in result["missing"].items():
         print(f"hgrl: {name}: {message}", file=sys.stderr)
     return 1 if result["missing"] else 0
+
+
+def train_hed(options: argparse.Namespace) -> None:
+    if options.out is None:
+        _train_the_profiles_hed(options)
+        return
+    from hgrl.config import HedSettings, load_settings, with_changes
+    from hgrl.data.bsds import open_bsds
+    from hgrl.grouping.hed_training import train_hed as train
+    from hgrl.pretrain import pick_device
+
+    root = (options.data or paths.data_root("", embedded=False) / "BSDS500").resolve()
+    base = load_settings(options.profile).hed if options.profile else HedSettings()
+    given = {name: getattr(options, name) for name in HED_FLAGS if getattr(options, name) is not None}
+    settings = with_changes(base, given | ({"imagenet_weights": options.imagenet} if options.imagenet else {}), "train-hed")
+    samples = [open_bsds(root.parent, root.name, split) for split in options.splits]
+    saved = train(samples, settings, options.out, pick_device(options.device or "auto"))
+    trunk, images, loss = saved.identity["trunk"], saved.identity["images"], saved.losses[-50:].mean()
+    print(f"{options.out}: trunk {trunk}, {images} images, {saved.step} steps, loss {loss:.4f}")
+    print(f"next: python -m hgrl group PHOTOS --out TREES --hed {options.out}")
+
+
+def _train_the_profiles_hed(options: argparse.Namespace) -> None:
+    from hgrl import stages
+
+    flags = [name for name in ("data", "imagenet", "device", *HED_FLAGS) if getattr(options, name) is not None]
+    if not options.profile or flags:
+        what = f"--{flags[0].replace('_', '-')} goes with --out FILE" if flags else "give a profile, or --out FILE"
+        raise InputError(f"train-hed: {what}; a profile's own network takes its numbers from the profile's `hed` section")
+    summary = stages.train_edge_network(options.profile)
+    print(f"edge network: trunk {summary['trunk']}, {summary['images']} images, {summary['iterations']} steps, loss {summary['loss']:.4f}")
+    print(f"next: dvc repro grouping-hed@{options.profile}")
 
 
 if __name__ == "__main__":

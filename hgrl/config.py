@@ -80,6 +80,7 @@ GROUPING_PRESETS: dict[str, dict[str, Any]] = {
 
 class GroupingSettings(Section):
     preset: str | None = None  # a name in GROUPING_PRESETS, whose values stand instead of the defaults; what is given beside it wins
+    edges: Literal["forest", "hed"] = "forest"  # section 4.1: structured edges; table 1 has a row with HED's
     detector: Literal["numba", "opencv"] = "numba"  # what runs the forest; without sharpening they agree
     sharpen: int = Field(2, ge=0, le=4, validate_default=True)  # px; the detector's own paper; 0 is off, and all that opencv can do
     scales: tuple[Positive, ...] = Field((1.0,), min_length=1)  # the detector is averaged over these image scales
@@ -114,6 +115,27 @@ class GroupingSettings(Section):
         if value > 0 and info.data.get("detector") == "opencv":
             raise ValueError("opencv's detector cannot sharpen; set grouping.sharpen to 0 or grouping.detector to numba")
         return value
+
+
+class HedSettings(Section):
+    """How the edge network of `edges: hed` is trained: HED's paper (ICCV 2015, section 4.1) where nothing else is said."""
+
+    width: AtLeastOne = 64  # channels of the first convolution; 64 is VGG-16's
+    imagenet_weights: str | None = None  # torchvision's vgg16 or vgg16_bn file; None: the trunk starts from scratch
+    sources: tuple[Source, ...] = (
+        Source(kind="bsds", folder="BSDS500", split="train"),
+        Source(kind="bsds", folder="BSDS500", split="val"),
+    )
+    consensus: float = Field(0.5, gt=0, le=1)  # share of the annotators that makes a pixel an edge: HED's majority
+    shrink: Annotated[tuple[AtLeastOne, ...], Field(min_length=1)] = (1, 2)  # images are also learnt from at half their size
+    crop_size: int = Field(320, ge=16, multiple_of=16)  # HED learns from whole images of 400x400
+    iterations: AtLeastOne = 10_000
+    batch: AtLeastOne = 10
+    lr: Positive = 1e-4  # AdamW's; HED's 1e-6 belongs to SGD on a loss summed over the pixels
+    weight_decay: float = Field(2e-4, ge=0)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: Count = 0
+    checkpoint_minutes: float = 10.0  # also written at the end
 
 
 class NetworkSettings(Section):
@@ -238,6 +260,8 @@ class Settings(Section):
     device: str = "auto"
     data: DataSettings = DataSettings()
     grouping: GroupingSettings = GroupingSettings()
+    groupings: dict[str, dict[str, Any]] = {"hed": {"edges": "hed"}}  # named variants, and what each changes in `grouping`
+    hed: HedSettings = HedSettings()
     network: NetworkSettings = NetworkSettings()
     augment: AugmentSettings = AugmentSettings()
     sampling: SamplingSettings = SamplingSettings()
@@ -254,6 +278,7 @@ class Run(Section):
 
     method: str  # a name in `hgrl.methods.REGISTRY`, or a feature baseline
     end_to_end: bool = False  # the probe also trains the backbone
+    grouping: str | None = None  # one of the profile's `groupings`: whose trees it learns from; None: those of `grouping` itself
     overrides: dict[str, Any] = {}  # dotted setting -> value, e.g. {"sampling.cns": [5, 20]}
 
 
@@ -287,16 +312,22 @@ def load_run(name: str) -> Run:
     return runs[name]
 
 
-def load_settings(profile: str, run: str | None = None, **overrides: Any) -> Settings:
-    """Settings of a profile, with a run's overrides, then the caller's (`sampling__cns=5` or dotted keys in a dict).
+def load_settings(profile: str, run: str | None = None, grouping: str | None = None, **overrides: Any) -> Settings:
+    """Settings of a profile, with a run's grouping and overrides, then the caller's (`sampling__cns=5` or dotted keys in a dict).
+
+    grouping: a name in the profile's `groupings` to use without a run.
 
     Raises InputError naming the file and the key for anything unknown, mistyped or out of range.
     """
     path = paths.profile_file(profile)
     content = {"profile": profile, **load_yaml(path)}
     settings = _validate(Settings, content, str(path))  # each layer by itself, so that the right file is blamed
-    if run is not None:
-        settings = _overridden(content, load_run(run).overrides, f"{paths.PARAMS}: runs.{run}")
+    definition = load_run(run) if run is not None else None
+    variant = grouping or (definition and definition.grouping)
+    if variant:
+        settings = _with_grouping(content, settings, variant, str(path))
+    if definition is not None:
+        settings = _overridden(content, definition.overrides, f"{paths.PARAMS}: runs.{run}")
     if overrides:
         settings = _overridden(content, {key.replace("__", "."): value for key, value in overrides.items()}, "overrides")
     return settings
@@ -305,6 +336,14 @@ def load_settings(profile: str, run: str | None = None, **overrides: Any) -> Set
 def grouping_preset(name: str, **overrides: Any) -> GroupingSettings:
     """The grouping settings of a preset, with overrides on top. Raises InputError for an unknown name or setting."""
     return _validate(GroupingSettings, {"preset": name, **overrides}, "grouping")
+
+
+def _with_grouping(content: dict[str, Any], settings: Settings, variant: str, origin: str) -> Settings:
+    """Puts what a named variant changes into `content["grouping"]`, in place."""
+    if variant not in settings.groupings:
+        raise InputError(f"{origin}: no grouping named {variant!r}; add it to 'groupings', or choose one of: {', '.join(settings.groupings)}")
+    changes = {f"grouping.{key}": value for key, value in settings.groupings[variant].items()}
+    return _overridden(content, changes, f"{origin}: groupings.{variant}")
 
 
 def _overridden(content: dict[str, Any], overrides: dict[str, Any], origin: str) -> Settings:
@@ -318,6 +357,11 @@ def _overridden(content: dict[str, Any], overrides: dict[str, Any], origin: str)
                 raise InputError(f"{origin}: {dotted!r} does not name a setting")
         target[key] = value
     return _validate(Settings, content, origin)
+
+
+def with_changes(section: Any, changes: dict[str, Any], origin: str) -> Any:
+    """A settings section with some values changed; InputError, beginning with `origin`, for a value that is out of range."""
+    return _validate(type(section), section.model_dump() | changes, origin)
 
 
 def _validate(model: type[Section], content: Any, origin: str, prefix: str = "") -> Any:

@@ -27,12 +27,27 @@ def scenes(profile: str) -> Path:
     return artifacts(profile) / "data"
 
 
-def trees(profile: str) -> Path:
-    return artifacts(profile) / "trees"
+def trees(profile: str, grouping: str | None = None) -> Path:
+    """Region trees of the profile's own grouping, or of a named variant."""
+    return artifacts(profile) / _named("trees", grouping)
 
 
-def edge_maps(profile: str) -> Path:
-    return artifacts(profile) / "edges"
+def edge_maps(profile: str, grouping: str | None = None) -> Path:
+    return artifacts(profile) / _named("edges", grouping)
+
+
+def _named(folder: str, grouping: str | None) -> str:
+    return f"{folder}-{grouping}" if grouping else folder
+
+
+def hed_weights(profile: str) -> Path:
+    """The edge network of `edges: hed`."""
+    return artifacts(profile) / "hed" / "hed.pt"
+
+
+def hed_summary(profile: str) -> Path:
+    """How the edge network was trained, and where its trunk's first weights came from."""
+    return results(profile) / "hed" / "hed.json"
 
 
 def checkpoints(profile: str, run: str) -> Path:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from hgrl import paths
 from hgrl.checkpoint import Checkpoint, load_checkpoint
@@ -17,12 +19,15 @@ from hgrl.data.catalogue import data_root, open_samples, open_videos, pretrainin
 from hgrl.data.samples import Samples
 from hgrl.data.scenes import is_complete, make_scenes
 from hgrl.errors import InputError
+from hgrl.grouping.edges import EdgeNetwork
 from hgrl.grouping.group import group_images, height_scale
+from hgrl.grouping.hed import load_hed
+from hgrl.grouping.hed_training import hed_identity, initial_network, train_hed
 from hgrl.grouping.region_tree import RegionTree
 from hgrl.methods import REGISTRY
 from hgrl.parallel import run_tasks
+from hgrl.pretrain import pick_device, run_identity
 from hgrl.pretrain import pretrain as pretrain_one
-from hgrl.pretrain import run_identity
 from hgrl.provenance import code_fingerprint, fingerprint, machine
 from hgrl.store import read_json, write_json, write_text
 
@@ -64,23 +69,61 @@ def _class_frequency(samples: Samples) -> dict[str, float]:
     return {name: float(counts[index] / counts.sum()) for index, name in enumerate(samples.classes)}
 
 
-def group(profile: str) -> dict[str, Any]:
+def train_edge_network(profile: str) -> dict[str, Any]:
+    """Train the network of `edges: hed` on the profile's human boundaries, and say how; a trained one stays as it is.
+
+    Torch is held to one thread on a CPU, so that the weights do not depend on the number of cores.
+    """
+    settings, started = load_settings(profile), time.monotonic()
+    samples, path, device = _contours(settings), paths.hed_weights(profile), pick_device(settings.device)
+    origin = code_fingerprint("hed")
+    _discard_stale(path, hed_identity(samples, settings.hed, initial_network(settings.hed)[1], origin))
+    with _one_thread(device):
+        saved = train_hed(samples, settings.hed, path, device, origin)
+    summary = {
+        "trunk": saved.identity["trunk"],
+        "images": saved.identity["images"],
+        "iterations": saved.step,
+        "loss": float(saved.losses[-50:].mean()),
+    }
+    write_results(profile, "hed", "hed", summary, settings.hed.model_dump(mode="json"), started)
+    return summary
+
+
+def _contours(settings: Settings) -> list[Samples]:
+    return [open_samples(source, data_root(settings)) for source in settings.hed.sources]
+
+
+@contextmanager
+def _one_thread(device: torch.device) -> Iterator[None]:
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1 if device.type == "cpu" else threads)
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def group(profile: str, grouping: str | None = None) -> dict[str, Any]:
     """Edge maps and region trees of all pretraining images, and the scale of `height_unit: auto`.
 
+    grouping: one of the profile's `groupings`, whose trees lie in a folder of their own; None: the profile's `grouping` itself.
     Trees that are there stay, unless settings, data or code have changed since; images that cannot be read are listed in the summary, and
     the others go on.
     """
-    settings = load_settings(profile)
+    settings = load_settings(profile, grouping=grouping)
     samples, started = pretraining_samples(settings), time.monotonic()
-    _discard_stale_trees(profile, _grouping_mark(profile, settings))
-    edges = paths.edge_maps(profile) if settings.grouping.keep_edge_maps else None
-    failures = group_images(samples, paths.trees(profile), edges, settings.grouping, settings.jobs)
+    network = _edge_network(profile, settings)
+    _discard_stale_trees(profile, grouping, _grouping_mark(profile, settings))
+    edges = paths.edge_maps(profile, grouping) if settings.grouping.keep_edge_maps else None
+    folder = paths.trees(profile, grouping)
+    failures = group_images(samples, folder, edges, settings.grouping, settings.jobs, network=network)
     if len(failures) == len(samples):
         first = next(iter(failures.values()), "there is none")
         raise InputError(f"none of the {len(samples)} pretraining images could be grouped; the first: {first}")
-    trees = [RegionTree.load(tree_path(profile, name)) for name in samples.names if name not in failures]
+    trees = [RegionTree.load(tree_path(profile, name, grouping)) for name in samples.names if name not in failures]
     scale = height_scale(trees, settings.sampling.sigma_p, settings.grouping.self_target)
-    write_json(paths.trees(profile) / "height_scale.json", {"scale": scale, "sigma_p": settings.sampling.sigma_p, "target": settings.grouping.self_target})
+    write_json(folder / "height_scale.json", {"scale": scale, "sigma_p": settings.sampling.sigma_p, "target": settings.grouping.self_target})
     regions = np.array([len(tree.heights) + 1 for tree in trees])
     summary = {
         "images": len(trees),
@@ -88,53 +131,67 @@ def group(profile: str) -> dict[str, Any]:
         "regions": {"median": float(np.median(regions)), "min": int(regions.min()), "max": int(regions.max())},
         "height_scale": scale,
     }
-    write_results(profile, "grouping", "trees", summary, settings.grouping.model_dump(mode="json"), started)
+    write_results(profile, "grouping", folder.name, summary, settings.grouping.model_dump(mode="json"), started)
     return summary
+
+
+def _edge_network(profile: str, settings: Settings) -> EdgeNetwork | None:
+    """The profile's trained edge network where its grouping asks for one; a missing or foreign file is told before any image is read."""
+    if settings.grouping.edges != "hed":
+        return None
+    path = paths.hed_weights(profile)
+    if not path.exists():
+        raise InputError(f"{path}: no trained edge network; run `dvc repro hed@{profile}` first")
+    load_hed(path)
+    in_workers = settings.jobs > 1  # each process would need a copy of the network on the card
+    return EdgeNetwork(path, "cpu" if in_workers else str(pick_device(settings.device)))
 
 
 def _grouping_mark(profile: str, settings: Settings) -> dict[str, str]:
     """What decides the trees, by name."""
-    return {
+    mark = {
         "settings": fingerprint(settings.grouping.model_dump(mode="json", exclude={"self_target"})),
         "data": fingerprint(manifest_path(profile)),
         "code": code_fingerprint("grouping"),
     }
+    return mark | ({"edge network": fingerprint(paths.hed_weights(profile))} if settings.grouping.edges == "hed" else {})
 
 
-def _trees_mark(profile: str) -> Path:
-    return paths.trees(profile) / "made_by.json"
+def _trees_mark(profile: str, grouping: str | None) -> Path:
+    return paths.trees(profile, grouping) / "made_by.json"
 
 
-def _discard_stale_trees(profile: str, mark: dict[str, str]) -> None:
+def _discard_stale_trees(profile: str, grouping: str | None, mark: dict[str, str]) -> None:
     """Trees of other settings, data or code go before any new one is made: a folder never holds two kinds."""
-    path = _trees_mark(profile)
+    path, folder = _trees_mark(profile, grouping), paths.trees(profile, grouping)
     kept = read_json(path) if path.exists() else {}
-    if kept != mark and paths.trees(profile).exists():
+    if kept != mark and folder.exists():
         changed = ", ".join(name for name in mark if kept.get(name) != mark[name])
-        print(f"{paths.trees(profile)}: made anew, because these changed: {changed}")
-        shutil.rmtree(paths.trees(profile))
-        shutil.rmtree(paths.edge_maps(profile), ignore_errors=True)
+        print(f"{folder}: made anew, because these changed: {changed}")
+        shutil.rmtree(folder)
+        shutil.rmtree(paths.edge_maps(profile, grouping), ignore_errors=True)
     write_json(path, mark)
 
 
-def tree_path(profile: str, name: str) -> Path:
-    return paths.trees(profile) / f"{name}.npz"
+def tree_path(profile: str, name: str, grouping: str | None = None) -> Path:
+    return paths.trees(profile, grouping) / f"{name}.npz"
 
 
-def auto_height_scale(profile: str) -> float:
-    return read_json(paths.trees(profile) / "height_scale.json")["scale"]
+def auto_height_scale(profile: str, grouping: str | None = None) -> float:
+    return read_json(paths.trees(profile, grouping) / "height_scale.json")["scale"]
 
 
-def training_samples(profile: str, settings: Settings) -> Samples:
+def training_samples(profile: str, settings: Settings, grouping: str | None = None) -> Samples:
     """The pretraining images that have a tree: those that could not be read are left out."""
     samples = pretraining_samples(settings)
-    return samples.subset([index for index, name in enumerate(samples.names) if tree_path(profile, name).exists()])
+    return samples.subset([index for index, name in enumerate(samples.names) if tree_path(profile, name, grouping).exists()])
 
 
 def pretrain(profile: str, run: str) -> list[Checkpoint]:
     """Train a run with every seed, side by side; seeds that are trained already stay as they are."""
-    settings, started = load_settings(profile, run), time.monotonic()
-    checkpoints = train_seeds(profile, load_run(run).method, settings, paths.checkpoints(profile, run), desc=f"pretrain {run}")
+    settings, definition, started = load_settings(profile, run), load_run(run), time.monotonic()
+    folder = paths.checkpoints(profile, run)
+    checkpoints = train_seeds(profile, definition.method, settings, folder, desc=f"pretrain {run}", grouping=definition.grouping)
     scores = {seed: {"loss": float(saved.losses[-50:].mean()), "steps": saved.step} for seed, saved in zip(settings.seeds, checkpoints, strict=True)}
     write_results(profile, "pretraining", run, {"seeds": scores}, settings.model_dump(mode="json"), started)
     write_text(paths.results(profile) / "pretraining" / f"{run}.csv", _loss_curves(settings.seeds, checkpoints))
@@ -150,26 +207,29 @@ def _loss_curves(seeds: tuple[int, ...], checkpoints: list[Checkpoint], points: 
     return "\n".join(rows) + "\n"
 
 
-def train_seeds(profile: str, method: str, settings: Settings, folder: Path, desc: str) -> list[Checkpoint]:
-    """One checkpoint `seed<k>.pt` in `folder` for each of `settings.seeds`."""
-    tasks = training_tasks(profile, method, settings, folder)
-    images = len(training_samples(profile, settings))
+def train_seeds(
+    profile: str, method: str, settings: Settings, folder: Path, desc: str, grouping: str | None = None
+) -> list[Checkpoint]:
+    """One checkpoint `seed<k>.pt` in `folder` for each of `settings.seeds`, from the trees of the named grouping."""
+    tasks = training_tasks(profile, method, settings, folder, grouping)
+    images = len(training_samples(profile, settings, grouping))
     steps = settings.pretrain.run_epochs * (images // min(settings.pretrain.batch, images))
     run_tasks(train, tasks, settings.jobs, f"{desc}: {len(tasks)} seeds, steps", steps * len(tasks))
     return [load_checkpoint(folder / f"seed{seed}.pt") for seed in settings.seeds]
 
 
-def training_tasks(profile: str, method: str, settings: Settings, folder: Path) -> list[tuple]:
+def training_tasks(profile: str, method: str, settings: Settings, folder: Path, grouping: str | None = None) -> list[tuple]:
     """The arguments of `train` for each of `settings.seeds`; checkpoints that are of no use to them are removed."""
-    samples = training_samples(profile, settings)
+    samples, trees = training_samples(profile, settings, grouping), paths.trees(profile, grouping)
     if not len(samples):
-        raise InputError(f"{paths.trees(profile)}: no region trees; run `dvc repro grouping@{profile}` first")
-    origin = fingerprint(code_fingerprint("pretrain"), manifest_path(profile), paths.trees(profile) / "height_scale.json")
+        stage = f"grouping-{grouping}" if grouping else "grouping"
+        raise InputError(f"{trees}: no region trees; run `dvc repro {stage}@{profile}` first")
+    origin = fingerprint(code_fingerprint("pretrain"), manifest_path(profile), trees / "height_scale.json")
     tasks = []
     for seed in settings.seeds:
         path = folder / f"seed{seed}.pt"
         _discard_stale(path, run_identity(method, settings, len(samples), seed, origin))
-        tasks.append((method, settings, samples, paths.trees(profile), auto_height_scale(profile), path, seed, origin))
+        tasks.append((method, settings, samples, trees, auto_height_scale(profile, grouping), path, seed, origin))
     return tasks
 
 
@@ -200,20 +260,30 @@ def write_results(profile: str, stage: str, name: str, content: dict[str, Any], 
     write_json(folder / f"{name}.origin.json", {"settings": settings, **machine(started)})
 
 
-def prepare(profile: str, *runs: str) -> None:
-    """Make what a notebook reads where it is missing: data, trees, and the checkpoints of `runs`.
+def prepare(profile: str, *runs: str, grouping: str | None = None) -> None:
+    """Make what a notebook reads where it is missing: data, the trees of a grouping, and the checkpoints of `runs`.
 
     In the pipeline all is there; a reader who opens one notebook alone waits for the smoke-sized rest.
     """
     settings = load_settings(profile)
     if not _is_prepared(profile, settings):
         prepare_data(profile)
-    mark, scale = _trees_mark(profile), paths.trees(profile) / "height_scale.json"
-    if not scale.exists() or not mark.exists() or read_json(mark) != _grouping_mark(profile, settings):
-        group(profile)
+    _prepare_trees(profile, grouping)
     for run in runs:
-        if load_run(run).method in REGISTRY:
+        definition = load_run(run)
+        if definition.method in REGISTRY:
+            if definition.grouping != grouping:
+                _prepare_trees(profile, definition.grouping)
             pretrain(profile, run)
+
+
+def _prepare_trees(profile: str, grouping: str | None) -> None:
+    settings = load_settings(profile, grouping=grouping)
+    if settings.grouping.edges == "hed":
+        train_edge_network(profile)
+    mark, scale = _trees_mark(profile, grouping), paths.trees(profile, grouping) / "height_scale.json"
+    if not scale.exists() or not mark.exists() or read_json(mark) != _grouping_mark(profile, settings):
+        group(profile, *filter(None, [grouping]))
 
 
 def _is_prepared(profile: str, settings: Settings) -> bool:

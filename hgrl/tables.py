@@ -63,11 +63,17 @@ def _row(profile: str, specification: Row, row: Row, metrics: dict[str, Any]) ->
 
 def _pretraining(profile: str, run: str) -> Row:
     settings, method = load_settings(profile, run), load_run(run).method
+    edges = f"; HED edges, trunk {_trunk(profile)}" if settings.grouping.edges == "hed" else ""
     if method not in REGISTRY:
         return {"pretraining_data": "None", "epochs": INAPPLICABLE}
     images = round(read_json(manifest_path(profile))["sets"]["pretrain"]["files"] * settings.data.fraction)
     folders = " + ".join(dict.fromkeys(source.folder for source in settings.data.pretrain)) if settings.data.scenes is None else "scenes"
-    return {"pretraining_data": f"{folders} ({images} images)", "epochs": settings.pretrain.run_epochs}
+    return {"pretraining_data": f"{folders} ({images} images{edges})", "epochs": settings.pretrain.run_epochs}
+
+
+def _trunk(profile: str) -> str:
+    """Where the edge network's trunk started: "from scratch" or "ImageNet weights FILE (sha256 ...)"."""
+    return read_json(paths.hed_summary(profile))["trunk"]
 
 
 def _scores(specification: Row, metrics: dict[str, Any]) -> Row:

@@ -11,6 +11,8 @@ from PIL import Image
 from conftest import SMALL_PARAMS, write_profile
 from hgrl import __main__ as cli
 from hgrl import paths
+from hgrl.config import ScenesSettings
+from hgrl.data.scenes import make_scenes
 from hgrl.errors import InputError
 from hgrl.grouping import group as grouping
 from hgrl.grouping.group import load_edge_map
@@ -19,14 +21,16 @@ from hgrl.grouping.region_tree import RegionTree
 COMMANDS = {
     "data": ["mini"],
     "notebook": ["03_pretraining", "mini", "--run", "ours", "--runs", "all"],
+    "trees": ["mini", "--grouping", "hed"],
     "sweep": ["mini", "--cns", "5,20", "--sigma-p", "0.4"],
     "tables": ["mini"],
     "report": [],
     "readme": [],
     "profile": ["photos"],
-    "group": ["a.jpg", "folder", "--out", "trees", "--preset", "best", "--workers", "2"],
+    "group": ["a.jpg", "folder", "--out", "trees", "--preset", "best", "--workers", "2", "--hed", "hed.pt"],
     "train-forest": ["--data", "BSDS500", "--out", "model", "--trees", "2", "--patches", "1000", "--seed", "1", "--workers", "2"],
     "bsds-bench": ["results", "--data", "BSDS500", "--split", "val", "--kind", "ucm", "--thresholds", "9", "--workers", "1", "--out", "a.json"],
+    "train-hed": ["mini", "--out", "hed.pt", "--data", "BSDS500", "--splits", "train", "--imagenet", "vgg16.pth", "--width", "16", "--crop-size", "96"],
 }
 
 
@@ -193,7 +197,7 @@ def test_a_folder_with_odd_and_bad_images_is_grouped_as_far_as_it_can_be(photos,
     assert load_edge_map(out / "photos/good.png").shape == (48, 64)
 
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
-    monkeypatch.setattr(grouping, "region_tree", lambda image, settings: pytest.fail("grouped again"))
+    monkeypatch.setattr(grouping, "region_tree", lambda image, *rest: pytest.fail("grouped again"))
     assert cli.main(arguments) == 1
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == before
     capsys.readouterr()
@@ -226,3 +230,36 @@ def test_as_a_program_it_exits_with_the_status(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr == "hgrl: nowhere.png: no such file or folder; give image files, or folders of them\n"
+
+
+@pytest.fixture
+def contours(tmp_path):
+    """BSDS500's layout with two drawn scenes a split."""
+    sizes = {"size": 48, "unlabelled": 0, "train": 0, "tune": 0, "val": 0, "videos": 0, "frames": 1, "contours": 2}
+    make_scenes(tmp_path / "scenes", ScenesSettings(**sizes))
+    return tmp_path / "scenes/BSDS500"
+
+
+def test_an_edge_network_is_trained_to_a_file_and_photographs_are_grouped_by_it(contours, photos, capsys):
+    out = photos.parent / "hed.pt"
+    small = ["--width", "2", "--iterations", "2", "--batch", "2", "--crop-size", "32", "--device", "cpu"]
+    assert cli.main(["train-hed", "--data", str(contours), "--out", str(out), *small]) == 0
+    said = capsys.readouterr().out
+    assert "trunk from scratch, 4 images, 2 steps" in said and f"next: python -m hgrl group PHOTOS --out TREES --hed {out}" in said
+    assert cli.main(["group", str(photos / "good.png"), "--out", str(photos.parent / "trees"), "--hed", str(out)]) == 0
+    assert [RegionTree.load(path).labels.shape for path in (photos.parent / "trees").rglob("good.npz")] == [(48, 64)]
+    capsys.readouterr()
+    assert "taken" in fails(capsys, "train-hed", "--data", str(contours), "--out", str(photos.parent / "taken"), "--imagenet", "taken", *small)
+
+
+@pytest.mark.parametrize(("arguments", "told"), [
+    ("train-hed", "give a profile, or --out FILE"),
+    ("train-hed small --width 3", "--width goes with --out FILE"),
+    ("train-hed --out x.pt --data nowhere", "nowhere"),
+    ("train-hed --out x.pt --data nowhere --lr 0", "train-hed: setting 'lr'"),
+    ("group x.png --out trees --hed nowhere.pt", "nowhere.pt: no such file"),
+])  # fmt: skip
+def test_wrong_use_of_the_edge_network_is_one_line(photos, monkeypatch, capsys, arguments, told):
+    monkeypatch.chdir(photos)
+    (photos / "x.png").write_bytes((photos / "good.png").read_bytes())
+    assert told in fails(capsys, *arguments.split())

@@ -19,14 +19,15 @@ from hgrl.tables import ROWS
 HOME = Path(paths.__file__).resolve().parents[1]
 STAGES = yaml.safe_load((HOME / "dvc.yaml").read_text())["stages"]
 PARAMS = load_yaml(HOME / "params.yaml")
-STAGE_OF_CODE = {"data": "data", "grouping": "grouping", "pretrain": "pretraining", "probe": "probe", "retrieval": "retrieval", "tracking": "tracking"}
+STAGES_OF_CODE = {"grouping": ("grouping", "grouping-hed"), "pretrain": ("pretraining", "pretraining-hed")}  # others: the same name
 
 
 @pytest.mark.parametrize("stage", CODE)
 def test_dvc_depends_on_the_code_whose_fingerprint_guards_the_stage(stage):
     code = {f"hgrl/{name}" for name in CODE[stage]}
-    declared = {dep for dep in STAGES[STAGE_OF_CODE[stage]]["deps"] if dep.startswith("hgrl/")}
-    assert code - {"hgrl/data"} == declared - {"hgrl/data"}
+    for name in STAGES_OF_CODE.get(stage, (stage,)):
+        declared = {dep for dep in STAGES[name]["deps"] if dep.startswith("hgrl/")}
+        assert code - {"hgrl/data"} == declared - {"hgrl/data"}
     assert all((HOME / name).exists() for name in code)
 
 
@@ -40,6 +41,23 @@ def test_every_stage_with_a_notebook_runs_it_and_depends_on_it():
     assert len(ran) == 7
 
 
+def test_runs_of_other_trees_have_the_stages_of_the_plain_ones_with_those_trees():
+    plain, other = STAGES["pretraining"], STAGES["pretraining-hed"]
+    swapped = yaml.safe_load(yaml.safe_dump(plain).replace("/trees", "/trees-hed").replace("${trained}", "${trained_hed}"))
+    profile = next(iter(other["params"][1].values()))
+    profile.remove("groupings")
+    assert other == swapped
+    assert {"artifacts/${item.profile}/trees-hed": {"persist": True}} in STAGES["grouping-hed"]["outs"]
+    assert "artifacts/${item.profile}/hed" in STAGES["grouping-hed"]["deps"]
+
+
+@pytest.mark.parametrize("profile", ["smoke", "mini", "photos", "paper"])
+def test_runs_name_the_grouping_whose_stage_they_depend_on(profile):
+    for name, run in load_runs().items():
+        settings = load_settings(profile, name)
+        assert (settings.grouping.edges == "hed") == (run.grouping == "hed") == (name in PARAMS["trained_hed"])
+
+
 @pytest.mark.parametrize("profile", ["smoke", "mini", "photos", "paper"])
 def test_every_profile_is_valid_for_every_run(profile):
     for run in load_runs():
@@ -48,10 +66,11 @@ def test_every_profile_is_valid_for_every_run(profile):
 
 def test_listed_runs_are_defined_and_their_methods_known():
     runs = load_runs()
-    for stage in ("trained", "probe", "retrieval", "tracking"):
+    for stage in ("trained", "trained_hed", "probe", "retrieval", "tracking"):
         assert set(PARAMS[stage]) <= runs.keys()
     assert {run.method for run in runs.values()} <= {*REGISTRY, *BASELINES, *TRACKERS, UNTRAINED}
-    assert {name for name, run in runs.items() if run.method in REGISTRY} == set(PARAMS["trained"])
+    assert {name for name, run in runs.items() if run.method in REGISTRY} == {*PARAMS["trained"], *PARAMS["trained_hed"]}
+    assert not {*PARAMS["trained"]} & {*PARAMS["trained_hed"]}
 
 
 def test_table_rows_name_runs_that_exist():

@@ -54,6 +54,7 @@ def test_the_code_fingerprint_is_the_same_for_a_copy(package, monkeypatch):
     ("metrics/bsds.py", set()),
     ("network.py", {"pretrain", "probe", "retrieval", "tracking"}),
     ("grouping/hierarchy.py", {"grouping"}),
+    ("grouping/hed_training.py", {"grouping", "hed"}),
     ("data/scenes.py", {"data"}),
     ("figures.py", set()),
     ("evaluate.py", set()),

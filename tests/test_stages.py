@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from conftest import write_profile
@@ -48,7 +49,7 @@ def steps(monkeypatch):
 def grouped(monkeypatch):
     """The images grouped from here on, one entry each."""
     done, real = [], grouping.region_tree
-    monkeypatch.setattr(grouping, "region_tree", lambda image, settings: (done.append(image.shape), real(image, settings))[1])
+    monkeypatch.setattr(grouping, "region_tree", lambda image, *rest: (done.append(image.shape), real(image, *rest))[1])
     return done
 
 
@@ -206,7 +207,7 @@ def test_a_mask_of_another_size_than_its_image_is_named_when_the_data_are_looked
 
 def test_prepare_makes_nothing_where_nothing_is_missing(pipeline, steps, grouped, monkeypatch):
     for name in ("prepare_data", "group"):
-        monkeypatch.setattr(stages, name, lambda profile: pytest.fail("made again"))
+        monkeypatch.setattr(stages, name, lambda *given: pytest.fail("made again"))
     stages.prepare("small", "ours", "random", "lab")
     assert steps == [] and grouped == []
 
@@ -225,3 +226,71 @@ def test_prepare_makes_what_is_missing_and_only_that(pipeline, steps, grouped):
     stages.manifest_path("small").unlink()
     stages.prepare("small", "ours")
     assert steps == [] and grouped == [] and stages.manifest_path("small").read_bytes() == manifest
+
+
+# A run that learns from the trees of a named grouping
+
+
+@pytest.fixture
+def with_hed(pipeline):
+    """The pipeline with a tiny edge network and a run that learns from its trees."""
+    scenes = stages.load_settings("small").data.scenes.model_copy(update={"contours": 2})
+    hed = {"width": 2, "shrink": [1], "crop_size": 48, "iterations": 3, "batch": 2, "lr": 1e-3}
+    changes = {"data.scenes": scenes.model_dump(), "groupings": {"hed": {"edges": "hed", "image_scale": 1.0}}, "hed": hed}
+    write_profile(pipeline, changes)
+    params = yaml.safe_load(paths.PARAMS.read_text())
+    params["runs"]["ours-hed"] = {"method": "hierarchical", "grouping": "hed"}
+    paths.PARAMS.write_text(yaml.safe_dump(params))
+    stages.prepare_data("small")
+    return pipeline
+
+
+def test_a_run_learns_from_the_trees_of_its_grouping_and_the_plain_ones_stay(with_hed, grouped, steps):
+    stages.group("small")
+    plain = ages(paths.trees("small"))
+    stages.prepare("small", "ours-hed")
+    assert ages(paths.trees("small")) == plain
+    assert len(list((paths.trees("small", "hed") / "VOC2012").glob("*.npz"))) == 6
+    assert steps == [0] * STEPS + [1] * STEPS
+    assert stages.auto_height_scale("small") != stages.auto_height_scale("small", "hed")
+    (method, _, samples, trees, scale, *_), *_ = stages.training_tasks(
+        "small", "hierarchical", load_settings("small", "ours-hed"), paths.checkpoints("small", "ours-hed"), "hed"
+    )
+    assert (method, len(samples), trees, scale) == ("hierarchical", 6, paths.trees("small", "hed"), stages.auto_height_scale("small", "hed"))
+    summary = json.loads(paths.hed_summary("small").read_text())
+    assert summary["trunk"] == "from scratch" and summary["images"] == 4 and summary["iterations"] == 3
+    assert json.loads((paths.results("small") / "grouping/trees-hed.json").read_text())["images"] == 6
+    origin = json.loads((paths.results("small") / "grouping/trees-hed.origin.json").read_text())
+    assert origin["settings"]["edges"] == "hed" and origin["settings"]["image_scale"] == 1.0
+
+
+def test_trees_of_another_edge_network_are_made_anew_and_so_is_the_network_of_other_settings(with_hed, grouped, capsys):
+    stages.train_edge_network("small")
+    stages.group("small", "hed")
+    weights, before = paths.hed_weights("small"), paths.hed_weights("small").read_bytes()
+    stages.train_edge_network("small")
+    assert weights.read_bytes() == before
+    profile = yaml.safe_load(paths.profile_file("small").read_text())
+    profile["hed"]["seed"] = 1
+    paths.profile_file("small").write_text(yaml.safe_dump(profile))
+    grouped.clear()
+    stages.train_edge_network("small")
+    assert "training anew, because these changed: seed" in capsys.readouterr().out
+    stages.group("small", "hed")
+    assert len(grouped) == 6 and "made anew, because these changed: edge network" in capsys.readouterr().out
+
+
+def test_missing_trees_and_a_missing_edge_network_say_what_to_run(with_hed):
+    assert "trees-hed: no region trees; run `dvc repro grouping-hed@small` first" in line(stages.pretrain, "small", "ours-hed")
+    assert "hed.pt: no trained edge network; run `dvc repro hed@small` first" in line(stages.group, "small", "hed")
+
+
+def test_an_unknown_grouping_is_one_line_that_names_the_known_ones(with_hed):
+    assert "no grouping named 'head'; add it to 'groupings', or choose one of: hed" in line(stages.group, "small", "head")
+
+
+def test_a_mistyped_setting_of_a_grouping_is_one_line(with_hed):
+    profile = yaml.safe_load(paths.profile_file("small").read_text())
+    profile["groupings"]["hed"]["edgs"] = "hed"
+    paths.profile_file("small").write_text(yaml.safe_dump(profile))
+    assert "groupings.hed: unknown setting 'grouping.edgs'" in line(load_settings, "small", "ours-hed")

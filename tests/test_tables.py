@@ -9,7 +9,7 @@ from hgrl import paths, tables
 from hgrl.config import load_yaml
 from hgrl.evaluate import summarise
 from hgrl.readme import side_by_side
-from hgrl.store import write_json
+from hgrl.store import read_json, write_json
 from hgrl.tables import INAPPLICABLE, MISSING, NOT_RUN
 
 
@@ -43,6 +43,16 @@ def test_scores_are_percent_with_deviation_and_seeds_beside_the_papers(scores):
     assert (row["paper_miou"], row["paper_epochs"], row["epochs"], row["cns"]) == (45.57, 80, 2, "Pixel (cns=5)")
     assert row["pretraining_data"] == "scenes (48 images)"
     assert row["linear_miou_mean"] == INAPPLICABLE  # this head was not read
+
+
+@pytest.mark.parametrize("trunk", ["from scratch", "ImageNet weights vgg16.pth (sha256 0123456789abcdef)"])
+def test_the_row_over_hed_edges_says_where_the_trunk_began(scores, trunk):
+    write_json(paths.hed_summary("smoke"), {"trunk": trunk})
+    kept = read_json(paths.metrics("smoke", "probe"))
+    write_json(paths.metrics("smoke", "probe"), {**kept, "ours-hed": kept["ours-cns5"]})
+    row = by_run(tables.table("smoke", "table1"), "ours-hed")
+    assert row["pretraining_data"] == f"scenes (48 images; HED edges, trunk {trunk})"
+    assert (row["method"], row["cns"], row["paper_miou"], row["paper_epochs"], row["miou_mean"]) == ("Ours (HED)", "Pixel (cns=5,20)", 48.82, 80, "25.00")
 
 
 def test_only_tables_by_class_have_class_columns(scores):

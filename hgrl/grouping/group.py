@@ -14,7 +14,7 @@ from hgrl import store
 from hgrl.config import GroupingSettings
 from hgrl.data.samples import Samples
 from hgrl.errors import InputError
-from hgrl.grouping.edges import detect_edges
+from hgrl.grouping.edges import EdgeNetwork, detect_edges
 from hgrl.grouping.hierarchy import Arcs, build_hierarchy, build_tree, watershed_arcs
 from hgrl.grouping.merge_tree import MergeTree
 from hgrl.grouping.region_tree import RegionTree
@@ -34,6 +34,7 @@ class Task:
     edges_dir: Path | None
     settings: GroupingSettings
     short_side: int | None
+    network: EdgeNetwork | None = None
 
     @property
     def name(self) -> str:
@@ -43,22 +44,25 @@ class Task:
         return _is_done(self.name, self.trees_dir, self.edges_dir)
 
 
-def region_tree(image: np.ndarray, settings: GroupingSettings) -> tuple[np.ndarray, RegionTree]:
+def region_tree(
+    image: np.ndarray, settings: GroupingSettings, network: EdgeNetwork | None = None
+) -> tuple[np.ndarray, RegionTree]:
     """Edge map (H, W) float32 in [0, 1] and region tree of an image (H, W, 3) uint8 RGB. Paper, section 4.1.
 
-    Structured edges, a watershed, the spectral signal added to its arcs, average linkage, at most `max_regions` leaves.
+    Structured edges (with `edges: hed`, those of `network`), a watershed, the spectral signal added to its arcs, average linkage, at most
+    `max_regions` leaves.
     """
-    edge_map = detect_edges(image, settings)
+    edge_map = detect_edges(image, settings, network)
     return edge_map, build_tree(contour_arcs(edge_map, settings), settings)
 
 
-def full_hierarchy(image: np.ndarray, settings: GroupingSettings) -> MergeTree:
+def full_hierarchy(image: np.ndarray, settings: GroupingSettings, network: EdgeNetwork | None = None) -> MergeTree:
     """The uncut hierarchy of an image (H, W, 3) uint8 RGB, or of an edge map (H, W) float in [0, 1]: what boundary benchmarks score.
 
     As `region_tree`, but regions under `ucm_min_area` are merged instead of `min_area`, and there is no cut to `max_regions`.
     """
     is_edge_map = image.ndim == 2 and np.issubdtype(image.dtype, np.floating)
-    edge_map = image if is_edge_map else detect_edges(image, settings)
+    edge_map = image if is_edge_map else detect_edges(image, settings, network)
     return build_hierarchy(contour_arcs(edge_map, settings), settings.ucm_min_area, settings.arc_weight)
 
 
@@ -76,6 +80,7 @@ def group_images(
     workers: int = 1,
     short_side: int | None = None,
     scheduler: str | None = None,
+    network: EdgeNetwork | None = None,
 ) -> dict[str, str]:
     """Write `trees_dir/<name>.npz`, and `edges_dir/<name>.png` (16-bit) unless None, for every sample that has none yet.
 
@@ -89,7 +94,7 @@ def group_images(
         samples = dataclasses.replace(samples, images=tuple(path.absolute() for path in samples.images))
         trees_dir, edges_dir = trees_dir.absolute(), edges_dir and edges_dir.absolute()
     waiting = [k for k, name in enumerate(samples.names) if not _is_done(name, trees_dir, edges_dir)]
-    tasks = (Task(samples.subset([k]), trees_dir, edges_dir, settings, short_side) for k in waiting)
+    tasks = (Task(samples.subset([k]), trees_dir, edges_dir, settings, short_side, network) for k in waiting)
     failures = {}
     with bar(desc="grouping", total=len(samples), initial=len(samples) - len(waiting)) as progress:
         for name, problem in _results(tasks, min(workers, len(waiting)), scheduler if waiting else None, trees_dir):
@@ -163,7 +168,7 @@ def _group_one(task: Task) -> tuple[str, str | None]:
     if task.is_done():  # by a worker that died before it could say so
         return task.name, None
     try:
-        edge_map, tree = region_tree(task.sample.image(0, task.short_side), task.settings)
+        edge_map, tree = region_tree(task.sample.image(0, task.short_side), task.settings, task.network)
     except InputError as error:
         return task.name, str(error)
     except Exception as error:  # one odd image must not cost the others hours
