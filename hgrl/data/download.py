@@ -147,16 +147,16 @@ def _from(address: str, transfer: _Transfer, checksum: str | None, tries: int, w
 
 
 def _receive(address: str, transfer: _Transfer, tries: int, wait: float) -> None:
-    failures = 0
+    failures, best = 0, transfer.have
     transfer.complete = False
     while not transfer.complete:
-        before = transfer.have
         try:
             _connect(address, transfer)
         except _TryAgain as reason:
             transfer.resumed = transfer.have > 0
             transfer.progress.set_postfix_str(str(reason)[:60])
-            failures = 0 if transfer.have > before else failures + 1
+            failures = 0 if transfer.have > best else failures + 1
+            best = max(best, transfer.have)
             if failures >= tries:
                 raise _TryAgain(f"{reason}, {failures} times without a new byte") from None
             time.sleep(wait * 2 ** min(failures, 6))
@@ -230,7 +230,7 @@ def _read(address: str, response: Any, transfer: _Transfer) -> None:
 
 def _chunk(response: Any) -> bytes:
     try:
-        return response.read(CHUNK)
+        return response.read1(CHUNK)  # what is there, so that a hanging connection loses none of it
     except (OSError, http.client.HTTPException) as error:  # of the connection, not of the disk
         raise _broken(error) from None
 

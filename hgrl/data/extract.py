@@ -82,7 +82,17 @@ def _untar(archive: Path, folder: Path, reached: Tick) -> int:
             tar.extract(member, folder, filter="data")  # the standard library's own, second check
             count += member.isfile()
             reached(raw.tell())
+        _check_end(tar)
     return count
+
+
+def _check_end(tar: tarfile.TarFile) -> None:
+    """tarfile takes a cut between two entries for the end; the real end is a block of zeros, and a compressed stream that closes well."""
+    tar.fileobj.seek(tar.offset)
+    if tar.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+        raise tarfile.ReadError("cut off")
+    while tar.fileobj.read(1 << 20):
+        pass
 
 
 def _unzip(archive: Path, folder: Path, tick: Tick) -> int:
