@@ -34,7 +34,7 @@ def imagenet_files(root: Path, folder: str, split: str) -> tuple[Path, ...]:
     folders, listed = sorted(entry.name for entry in os.scandir(home) if entry.is_dir()), {}
     for name in bar(["", *folders], desc=f"list {folder}/{split}", delay=5):
         changed = (home / name).stat().st_mtime_ns
-        listed[name] = kept[name] if kept.get(name, {}).get("changed") == changed else {"changed": changed, "files": _images(home / name)}
+        listed[name] = kept[name] if name in kept and kept[name]["changed"] == changed else {"changed": changed, "files": _images(home / name)}
     if listed != kept:
         write_text(_list_file(home), json.dumps(listed))
     files = tuple(home / name / file for name, found in listed.items() for file in found["files"])
@@ -69,4 +69,5 @@ def _kept(home: Path) -> dict[str, dict]:
         content = json.loads(_list_file(home).read_text())
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}
+    whole = isinstance(content, dict) and all(isinstance(found, dict) and found.keys() == {"changed", "files"} for found in content.values())
+    return content if whole else {}

@@ -57,7 +57,7 @@ def _list_file(home: Path, split: str) -> Path:
     if split == "train_aug" and not path.exists():
         if not other.exists():
             remedy = "run `python -m hgrl fetch sbd`, or get the ready-made list with its SegmentationClassAug folder, or use split `train`"
-            raise InputError(f"{path}: no such split file, and no SBD beside VOC; {remedy}")
+            raise InputError(f"{path}: no such split file; there is no SBD beside VOC either: {remedy}")
         return other
     return path
 
