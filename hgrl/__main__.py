@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from hgrl import paths
+from hgrl.data.archives import DATA_SETS
 from hgrl.errors import InputError
 
 
@@ -27,6 +28,15 @@ def main(arguments: list[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m hgrl", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    command = _command(commands, "fetch", fetch, "download and unpack the real data sets; the same command goes on after an interruption")
+    command.add_argument("names", nargs="+", metavar="NAME", choices=list(DATA_SETS), help=", ".join(DATA_SETS))
+    command.add_argument("--data", type=Path, help="data root; default: HGRL_DATA, or data/")
+    command.add_argument("--keep-archives", action="store_true", help="keep what was downloaded after it is unpacked")
+    command = _command(commands, "check-data", check_data, "what is under the data root, against the published numbers; status 1: the profile lacks some")
+    command.add_argument("--data", type=Path, help="data root; default: HGRL_DATA, or data/")
+    command.add_argument("--profile", help="whose data must be there; default: params.yaml's")
+    command.add_argument("--allow-partial", action="store_true", help="a set that opens will do, though it is smaller than published")
 
     command = _command(commands, "data", prepare_data, "draw the embedded scenes, or look through the real data sets")
     command.add_argument("profile")
@@ -94,6 +104,33 @@ def _command(commands: argparse._SubParsersAction, name: str, function: object, 
     command = commands.add_parser(name, help=text, description=text)
     command.set_defaults(command=function)
     return command
+
+
+def fetch(options: argparse.Namespace) -> int:
+    from hgrl.data.fetch import fetch as fetch_sets
+
+    return 0 if fetch_sets(options.names, _data_root(options), options.keep_archives) else 1
+
+
+def check_data(options: argparse.Namespace) -> int:
+    from hgrl.config import load_settings, load_yaml
+    from hgrl.data.check import survey, table
+
+    profile = options.profile or load_yaml(paths.PARAMS).get("profile")
+    settings, root = load_settings(profile), _data_root(options)
+    rows = survey(root, settings)
+    print(f"data root: {root}\n{table(rows, profile)}")
+    lacking = [row for row in rows if row.needed and row.status not in ("complete", "present")]
+    lacking = [row for row in lacking if row.found is None or not options.allow_partial]
+    if settings.data.scenes is not None:
+        print(f"profile {profile} draws its own data: nothing has to be fetched")
+    else:
+        print(f"profile {profile}: {f'{len(lacking)} of the needed splits are not complete' if lacking else 'all it needs is there'}")
+    return 1 if lacking else 0
+
+
+def _data_root(options: argparse.Namespace) -> Path:
+    return options.data or paths.data_root("", embedded=False)
 
 
 def prepare_data(options: argparse.Namespace) -> None:

@@ -51,7 +51,7 @@ class ScenesSettings(Section):
 class Source(Section):
     """One split of one data set: which loader, which folder under the data root, which split."""
 
-    kind: Literal["voc", "coco", "bsds", "camvid", "davis"]
+    kind: Literal["voc", "coco", "coco-masks", "bsds", "camvid", "davis", "imagenet"]
     folder: str
     split: str
     part: tuple[float, float] = (0.0, 1.0)  # only this stretch of the split's images, in the split's order

@@ -61,6 +61,11 @@ def data_root(profile: str, embedded: bool) -> Path:
     return Path(os.environ.get("HGRL_DATA", HOME / "data"))
 
 
+def listings() -> Path:
+    """Names of the files of data sets that are slow to list."""
+    return HOME / "artifacts" / "listings"
+
+
 def executed_notebook(profile: str, name: str) -> Path:
     return artifacts(profile) / "notebooks" / f"{name}.ipynb"
 

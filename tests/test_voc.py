@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
+from hgrl.data.sbd import read_mat_mask
 from hgrl.data.voc import CLASSES, open_voc
 from hgrl.errors import InputError
+from miniature import SBD, VOC, gt_cls, write_sbd, write_voc
 
 
 def voc(home, names=("2007_000032", "2007_000039"), split="train", masks="SegmentationClass", lines=None):
@@ -56,6 +59,69 @@ def test_augmented_list_that_is_missing(tmp_path):
     voc(tmp_path / "VOC2012")
     with pytest.raises(InputError, match=r"train_aug\.txt: no such split file; .*SegmentationClassAug"):
         open_voc(tmp_path, "VOC2012", "train_aug")
+
+
+@pytest.fixture
+def augmented(tmp_path):
+    """VOC with 2 + 2 labelled images and SBD: its train holds one of VOC's val, its val one of VOC's train. Returns the true masks."""
+    masks = write_voc(tmp_path, ["2007_a", "2009_b"], ["2007_c", "2010_d"], ["2008_e", "2011_f", "2011_g"])
+    write_sbd(tmp_path, masks, ["2008_e", "2007_c", "2011_f"], ["2009_b", "2010_d"])
+    return masks
+
+
+def test_train_aug_is_voc_train_and_sbd_without_voc_val(tmp_path, augmented):
+    samples = open_voc(tmp_path, "VOC2012", "train_aug")
+    assert samples.names == ("VOC2012/2007_a", "VOC2012/2008_e", "VOC2012/2009_b", "VOC2012/2011_f")
+    assert {image.parent for image in samples.images} == {tmp_path / VOC / "JPEGImages"}
+    assert [mask.suffix for mask in samples.masks] == [".png", ".mat", ".png", ".mat"]  # VOC's own mask where it has one
+    assert not {"2007_c", "2010_d"} & {mask.stem for mask in samples.masks}
+    assert samples.classes == CLASSES
+
+
+def test_train_aug_masks_of_both_kinds(tmp_path, augmented):
+    samples = open_voc(tmp_path, "VOC2012", "train_aug")
+    for index, stem in enumerate(("2007_a", "2008_e", "2009_b", "2011_f")):
+        mask, truth = samples.mask(index), augmented[stem]
+        assert mask.dtype == np.uint8 and mask.shape == samples.image(index).shape[:2] == truth.shape
+        assert np.array_equal(mask[mask != 255], truth[mask != 255])
+        assert (mask == 255).any() == (samples.masks[index].suffix == ".png")  # SBD marks no void
+
+
+def test_sbd_goes_before_a_ready_made_list(tmp_path, augmented):
+    (tmp_path / VOC / "ImageSets/Segmentation/train_aug.txt").write_text("2007_a\n")
+    assert len(open_voc(tmp_path, "VOC2012", "train_aug")) == 4
+
+
+def test_other_splits_do_not_look_at_sbd(tmp_path, augmented):
+    assert open_voc(tmp_path, "VOC2012", "train").names == ("VOC2012/2007_a", "VOC2012/2009_b")
+
+
+@pytest.mark.parametrize(("file", "words"), [
+    (f"{SBD}/cls/2008_e.mat", r"2008_e\.mat: listed in .* but not there"),
+    (f"{SBD}/val.txt", r"val\.txt: no such split file"),
+    (f"{VOC}/ImageSets/Segmentation/val.txt", r"val\.txt: no such split file"),
+    (f"{VOC}/JPEGImages/2011_f.jpg", r"2011_f\.jpg: listed in .* but not there"),
+    (f"{VOC}/SegmentationClass/2007_a.png", r"2007_a\.png: listed in .* but not there"),
+])  # fmt: skip
+def test_train_aug_with_a_file_missing(tmp_path, augmented, file, words):
+    (tmp_path / file).unlink()
+    with pytest.raises(InputError, match=words):
+        open_voc(tmp_path, "VOC2012", "train_aug")
+
+
+def test_sbd_mask_of_another_size_than_its_image(tmp_path, augmented):
+    savemat(tmp_path / SBD / "cls/2008_e.mat", {"GTcls": gt_cls(np.zeros((5, 7), np.uint8))})
+    with pytest.raises(InputError, match=r"2008_e\.mat: mask is 7x5 but its image"):
+        open_voc(tmp_path, "VOC2012", "train_aug").mask(1)
+
+
+@pytest.mark.parametrize("content", [b"", b"no mat file", {"GTinst": 1}, {"GTcls": {"Segmentation": np.zeros((2, 3, 4))}}, {"GTcls": {"Segmentation": 0.5}}])
+def test_damaged_sbd_mask(tmp_path, content):
+    path = tmp_path / "a.mat"
+    path.write_bytes(content) if isinstance(content, bytes) else savemat(path, content)
+    with pytest.raises(InputError, match=r"a\.mat: not a class mask of SBD") as caught:
+        read_mat_mask(path)
+    assert "\n" not in str(caught.value)
 
 
 def test_own_class_names(tmp_path):

@@ -10,13 +10,21 @@ from hgrl import paths
 from hgrl.config import Settings, Source
 from hgrl.data.bsds import open_bsds
 from hgrl.data.camvid import open_camvid
-from hgrl.data.coco import open_coco
+from hgrl.data.coco import open_coco, open_coco_masks
 from hgrl.data.davis import open_davis
+from hgrl.data.imagenet import open_imagenet
 from hgrl.data.samples import Samples, Video
 from hgrl.data.voc import open_voc
 from hgrl.errors import InputError
 
-LOADERS = {"voc": open_voc, "coco": open_coco, "bsds": open_bsds, "camvid": open_camvid}
+LOADERS = {
+    "voc": open_voc,
+    "coco": open_coco,
+    "coco-masks": open_coco_masks,
+    "bsds": open_bsds,
+    "camvid": open_camvid,
+    "imagenet": open_imagenet,
+}
 
 
 def open_samples(source: Source, root: Path) -> Samples:

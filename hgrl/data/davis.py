@@ -14,7 +14,7 @@ from hgrl.errors import InputError
 
 def open_davis(root: Path, folder: str, split: str) -> tuple[Video, ...]:
     """The sequences of a split, in the list's order. Raises InputError for a missing folder, split, sequence or mask."""
-    home = find_folder(root, folder, needs="JPEGImages/480p")
+    home = find_folder(root, folder, f"{folder}/DAVIS", needs="JPEGImages/480p")
     list_file = home / "ImageSets/2017" / f"{split}.txt"
     return tuple(_video(home, words[0], list_file) for words in read_list(list_file))
 

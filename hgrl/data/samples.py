@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from hgrl.data.images import image_size, read_image, read_mask
+from hgrl.data.sbd import read_mat_mask
 from hgrl.errors import InputError
 
 VOID = 255  # the id of pixels that are not scored, in every mask that leaves this package
@@ -104,8 +105,8 @@ class Video:
 
 
 def read_mask_of(mask_path: Path, image_path: Path) -> np.ndarray:
-    """The (H, W) uint8 mask of an image; InputError when their sizes differ."""
-    mask = read_mask(mask_path)
+    """The (H, W) uint8 mask of an image, from a PNG or SBD's mat file; InputError when their sizes differ."""
+    mask = read_mat_mask(mask_path) if mask_path.suffix == ".mat" else read_mask(mask_path)
     check_size(mask, mask_path, "mask", image_path)
     return mask
 

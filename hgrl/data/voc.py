@@ -1,7 +1,8 @@
 """PASCAL VOC 2012 segmentation, and any data set in its layout (the embedded scenes).
 
 Layout: `JPEGImages/*.jpg`, `SegmentationClass/*.png` (palette index = class, 255 = void), `ImageSets/Segmentation/<split>.txt`.
-`train_aug` is the field's 10,582 images: a list `train_aug.txt` (or `trainaug.txt`) and the folder `SegmentationClassAug`.
+`train_aug` is the field's 10,582 images: VOC's train and all of SBD (`hgrl.data.sbd`), without VOC's val. Without SBD beside it, a
+list `train_aug.txt` (or `trainaug.txt`) and the folder `SegmentationClassAug`, as others hand them round, serve instead.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from hgrl.data.listing import find_folder, read_list, require_files
 from hgrl.data.samples import Samples, sample_name
+from hgrl.data.sbd import SPLITS, find_sbd, mask_file, sbd_stems
 from hgrl.errors import InputError
 
 CLASSES = (
@@ -25,12 +27,28 @@ def open_voc(root: Path, folder: str, split: str) -> Samples:
     `classes.txt` beside `JPEGImages`, one name a line, replaces VOC's 21 classes. Raises InputError for a missing folder, split or file.
     """
     home = find_folder(root, folder, f"{folder}/VOCdevkit/VOC2012", f"{folder}/VOC2012", needs="JPEGImages")
-    list_file = _list_file(home, split)
-    stems = _stems(list_file)
+    sbd = find_sbd(root) if split == "train_aug" else None
+    if sbd is not None:
+        stems, masks = _train_aug(home, sbd)
+        list_file = home / LISTS / "train.txt"
+    else:
+        list_file = _list_file(home, split)
+        stems = _stems(list_file)
+        masks = _masks(home, stems, split, list_file)
     images = tuple(home / "JPEGImages" / f"{stem}.jpg" for stem in stems)
     require_files(images, list_file)
     names = tuple(sample_name(Path(folder).name, stem) for stem in stems)
-    return Samples(names, images, _masks(home, stems, split, list_file), _classes(home))
+    return Samples(names, images, masks, _classes(home))
+
+
+def _train_aug(home: Path, sbd: Path) -> tuple[tuple[str, ...], tuple[Path, ...]]:
+    """Names, sorted, and masks of (VOC train + SBD train + SBD val) - VOC val. VOC's mask, which marks void, goes before SBD's."""
+    train, val = (set(_stems(home / LISTS / f"{split}.txt")) for split in ("train", "val"))
+    extra = {stem for split in SPLITS for stem in sbd_stems(sbd, split)}
+    stems = tuple(sorted((train | extra) - val))
+    masks = tuple(home / "SegmentationClass" / f"{stem}.png" if stem in train else mask_file(sbd, stem) for stem in stems)
+    require_files(masks, sbd)
+    return stems, masks
 
 
 def _list_file(home: Path, split: str) -> Path:
@@ -38,8 +56,8 @@ def _list_file(home: Path, split: str) -> Path:
     other = path.with_name("trainaug.txt")
     if split == "train_aug" and not path.exists():
         if not other.exists():
-            remedy = "get the 10,582-image list with its SegmentationClassAug folder, or use split `train`"
-            raise InputError(f"{path}: no such split file; {remedy}")
+            remedy = "run `python -m hgrl fetch sbd`, or get the ready-made list with its SegmentationClassAug folder, or use split `train`"
+            raise InputError(f"{path}: no such split file; there is no SBD beside VOC either: {remedy}")
         return other
     return path
 
