@@ -12,14 +12,14 @@ import numpy as np
 
 from hgrl import paths
 from hgrl.checkpoint import Checkpoint, load_checkpoint
-from hgrl.config import Settings, load_run, load_settings
+from hgrl.config import Settings, load_run, load_settings, trained_run
 from hgrl.data.catalogue import data_root, open_samples, open_videos, pretraining_samples
 from hgrl.data.samples import Samples
 from hgrl.data.scenes import is_complete, make_scenes
 from hgrl.errors import InputError
 from hgrl.grouping.group import group_images, height_scale
 from hgrl.grouping.region_tree import RegionTree
-from hgrl.methods import REGISTRY
+from hgrl.methods import REGISTRY, Method, method_files
 from hgrl.parallel import run_tasks
 from hgrl.pretrain import pretrain as pretrain_one
 from hgrl.pretrain import run_identity
@@ -125,14 +125,25 @@ def auto_height_scale(profile: str) -> float:
     return read_json(paths.trees(profile) / "height_scale.json")["scale"]
 
 
-def training_samples(profile: str, settings: Settings) -> Samples:
-    """The pretraining images that have a tree: those that could not be read are left out."""
+def training_samples(profile: str, settings: Settings, method: str = "hierarchical") -> Samples:
+    """The pretraining images that have a tree: those that could not be read are left out, for methods without trees too.
+
+    All images of a run's own `data.pretrain` where the method reads no trees: none were grown for it. The probe's labelled images where
+    the method learns from labels.
+    """
+    definition = REGISTRY.get(method, Method)
+    if definition.needs_classes:
+        return open_samples(settings.data.probe_train, data_root(settings))
     samples = pretraining_samples(settings)
+    if not definition.needs_trees and settings.data.pretrain != load_settings(profile).data.pretrain:
+        return samples
     return samples.subset([index for index, name in enumerate(samples.names) if tree_path(profile, name).exists()])
 
 
 def pretrain(profile: str, run: str) -> list[Checkpoint]:
     """Train a run with every seed, side by side; seeds that are trained already stay as they are."""
+    if trained_run(run) != run:
+        raise InputError(f"{paths.PARAMS}: run {run!r} has the checkpoints of {trained_run(run)!r}; list that under 'trained', not this")
     settings, started = load_settings(profile, run), time.monotonic()
     checkpoints = train_seeds(profile, load_run(run).method, settings, paths.checkpoints(profile, run), desc=f"pretrain {run}")
     scores = {seed: {"loss": float(saved.losses[-50:].mean()), "steps": saved.step} for seed, saved in zip(settings.seeds, checkpoints, strict=True)}
@@ -153,7 +164,7 @@ def _loss_curves(seeds: tuple[int, ...], checkpoints: list[Checkpoint], points: 
 def train_seeds(profile: str, method: str, settings: Settings, folder: Path, desc: str) -> list[Checkpoint]:
     """One checkpoint `seed<k>.pt` in `folder` for each of `settings.seeds`."""
     tasks = training_tasks(profile, method, settings, folder)
-    images = len(training_samples(profile, settings))
+    images = len(training_samples(profile, settings, method))
     steps = settings.pretrain.run_epochs * (images // min(settings.pretrain.batch, images))
     run_tasks(train, tasks, settings.jobs, f"{desc}: {len(tasks)} seeds, steps", steps * len(tasks))
     return [load_checkpoint(folder / f"seed{seed}.pt") for seed in settings.seeds]
@@ -161,10 +172,11 @@ def train_seeds(profile: str, method: str, settings: Settings, folder: Path, des
 
 def training_tasks(profile: str, method: str, settings: Settings, folder: Path) -> list[tuple]:
     """The arguments of `train` for each of `settings.seeds`; checkpoints that are of no use to them are removed."""
-    samples = training_samples(profile, settings)
+    samples = training_samples(profile, settings, method)
     if not len(samples):
         raise InputError(f"{paths.trees(profile)}: no region trees; run `dvc repro grouping@{profile}` first")
-    origin = fingerprint(code_fingerprint("pretrain"), manifest_path(profile), paths.trees(profile) / "height_scale.json")
+    code = (code_fingerprint("pretrain", leave_out=("methods",)), *method_files(method))
+    origin = fingerprint(*code, samples.names, manifest_path(profile), paths.trees(profile) / "height_scale.json")
     tasks = []
     for seed in settings.seeds:
         path = folder / f"seed{seed}.pt"
@@ -213,7 +225,7 @@ def prepare(profile: str, *runs: str) -> None:
         group(profile)
     for run in runs:
         if load_run(run).method in REGISTRY:
-            pretrain(profile, run)
+            pretrain(profile, trained_run(run))
 
 
 def _is_prepared(profile: str, settings: Settings) -> bool:

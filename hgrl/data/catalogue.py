@@ -12,11 +12,18 @@ from hgrl.data.bsds import open_bsds
 from hgrl.data.camvid import open_camvid
 from hgrl.data.coco import open_coco
 from hgrl.data.davis import open_davis
+from hgrl.data.folder import open_folder
 from hgrl.data.samples import Samples, Video
 from hgrl.data.voc import open_voc
 from hgrl.errors import InputError
 
-LOADERS = {"voc": open_voc, "coco": open_coco, "bsds": open_bsds, "camvid": open_camvid}
+LOADERS = {
+    "voc": open_voc,
+    "coco": open_coco,
+    "bsds": open_bsds,
+    "camvid": open_camvid,
+    "folder": lambda root, folder, split: open_folder([root / folder / split]),
+}
 
 
 def open_samples(source: Source, root: Path) -> Samples:
