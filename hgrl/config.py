@@ -51,7 +51,8 @@ class ScenesSettings(Section):
 class Source(Section):
     """One split of one data set: which loader, which folder under the data root, which split."""
 
-    kind: Literal["voc", "coco", "coco-masks", "bsds", "camvid", "davis", "imagenet"]
+    # folder: any images below folder/split, without masks
+    kind: Literal["voc", "coco", "coco-masks", "bsds", "camvid", "davis", "imagenet", "folder"]
     folder: str
     split: str
     part: tuple[float, float] = (0.0, 1.0)  # only this stretch of the split's images, in the split's order
@@ -178,6 +179,36 @@ class ObjectiveSettings(Section):
     temperature: Positive = 1.0  # equation 1 has none
 
 
+class MoCoSettings(Section):
+    momentum: Share = 0.999  # He et al. 2020, section 3.3 and its code
+    queue: AtLeastOne = 65_536
+    temperature: Positive = 0.07
+    dim: AtLeastOne = 128
+    groups: AtLeastOne = 8  # of shuffled batch normalisation: the authors' GPUs
+
+
+class InstFeatSettings(Section):
+    temperature: Positive = 0.1  # Ye et al. 2019, section 4
+    dim: AtLeastOne = 128
+
+
+class SegSortSettings(Section):
+    concentration: Positive = 10.0  # Hwang et al. 2019, and its code
+    clusters: AtLeastOne = 5  # a side: 25 clusters of spherical K-means an image; 1: the regions alone
+    iterations: AtLeastOne = 10
+
+
+class DenseCLSettings(Section):
+    momentum: Share = 0.999  # Wang et al. 2021, section 4, and its code
+    queue: AtLeastOne = 65_536
+    temperature: Positive = 0.2
+    dim: AtLeastOne = 128
+    hidden: AtLeastOne = 2048
+    cell_weight: Share = 0.5  # lambda
+    grid: AtLeastOne = 7  # cells a side that are contrasted: the authors' last stage at 224 px
+    groups: AtLeastOne = 8  # as for MoCo
+
+
 class PretrainSettings(Section):
     epochs: AtLeastOne = 80  # section 4.2
     epochs_factor: Positive = 1.0  # a run's epochs against the profile's: 140 / 80 for half the data
@@ -217,8 +248,23 @@ class ProbeSettings(Section):
     crop_area: Annotated[tuple[Share, Share], AfterValidator(_ascending)] = (0.25, 1.0)  # the paper gives no range
     keep_in_memory: bool = False  # decode every image once; for sets that fit
     atrous_rates: tuple[int, ...] = (12, 24, 36)  # torchvision's DeepLabV3
+    fcn_dilation: AtLeastOne = 6  # MoCo's paper
     head_channels: int = 256
     short_side: int | None = None  # images are resized to it when read; None: their own size. Masks are scored at theirs
+
+
+class FineTuneSettings(Section):
+    """The protocol of MoCo's paper (He et al. 2020, appendix on PASCAL VOC segmentation), for runs that start from another's checkpoint."""
+
+    head: str = "fcn-backbone"
+    iterations: AtLeastOne = 30_000
+    milestones: tuple[float, ...] = (0.7, 0.9)
+    batch: int = Field(16, ge=2)
+    lr: Positive = 0.003
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    crop_size: AtLeastOne = 513
+    dilation: AtLeastOne = 6  # of the head's two 3x3 convolutions
 
 
 class RetrievalSettings(Section):
@@ -266,8 +312,13 @@ class Settings(Section):
     augment: AugmentSettings = AugmentSettings()
     sampling: SamplingSettings = SamplingSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
+    moco: MoCoSettings = MoCoSettings()
+    instfeat: InstFeatSettings = InstFeatSettings()
+    segsort: SegSortSettings = SegSortSettings()
+    densecl: DenseCLSettings = DenseCLSettings()
     pretrain: PretrainSettings = PretrainSettings()
     probe: ProbeSettings = ProbeSettings()
+    finetune: FineTuneSettings = FineTuneSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
     tracking: TrackingSettings = TrackingSettings()
     ablation: AblationSettings = AblationSettings()
@@ -279,6 +330,8 @@ class Run(Section):
     method: str  # a name in `hgrl.methods.REGISTRY`, or a feature baseline
     end_to_end: bool = False  # the probe also trains the backbone
     grouping: str | None = None  # one of the profile's `groupings`: whose trees it learns from; None: those of `grouping` itself
+    checkpoint_of: str | None = None  # the run whose checkpoints this one evaluates, in another way; it trains none of its own
+    weights: str | None = None  # method `imagenet`: torchvision's file, below the folder of the data sets
     overrides: dict[str, Any] = {}  # dotted setting -> value, e.g. {"sampling.cns": [5, 20]}
 
 
@@ -302,7 +355,14 @@ def load_runs() -> dict[str, Run]:
     runs = load_yaml(path).get("runs")
     if not isinstance(runs, dict):
         raise InputError(f"{path}: section 'runs' is missing or not a mapping of names to runs")
-    return {name: _validate(Run, value, str(path), f"runs.{name}.") for name, value in runs.items()}
+    loaded = {name: _validate(Run, value, str(path), f"runs.{name}.") for name, value in runs.items()}
+    for name, run in loaded.items():
+        start = loaded.get(run.checkpoint_of or name)
+        if start is None or start.method != run.method or (start is not run and start.checkpoint_of):
+            raise InputError(f"{path}: setting 'runs.{name}.checkpoint_of': {run.checkpoint_of!r} is no run of method {run.method!r} that trains")
+        if (run.method == "imagenet") != (run.weights is not None):
+            raise InputError(f"{path}: setting 'runs.{name}.weights': a file name for method 'imagenet', and for no other")
+    return loaded
 
 
 def load_run(name: str) -> Run:
@@ -310,6 +370,11 @@ def load_run(name: str) -> Run:
     if name not in runs:
         raise InputError(f"{paths.PARAMS}: no run named {name!r}; choose one of: {', '.join(runs)}")
     return runs[name]
+
+
+def trained_run(name: str) -> str:
+    """The run whose checkpoints a run is evaluated on: its own, or those of `checkpoint_of`."""
+    return load_run(name).checkpoint_of or name
 
 
 def load_settings(profile: str, run: str | None = None, grouping: str | None = None, **overrides: Any) -> Settings:

@@ -12,12 +12,12 @@ import torch
 
 from hgrl import paths
 from hgrl.checkpoint import load_checkpoint
-from hgrl.config import Run, Settings, load_run, load_settings, load_yaml
+from hgrl.config import ProbeSettings, Run, Settings, load_run, load_settings, load_yaml, trained_run
 from hgrl.data.catalogue import data_root, open_samples, open_videos
 from hgrl.errors import InputError
 from hgrl.features import BASELINES, BaselineFeatures, Features, NetworkFeatures, single_layer
 from hgrl.methods import REGISTRY
-from hgrl.network import Network
+from hgrl.network import LAYERS, Network
 from hgrl.parallel import run_tasks
 from hgrl.pretrain import pick_device
 from hgrl.probe import evaluate_probe, predict, train_probe
@@ -29,22 +29,60 @@ from hgrl.tracking import evaluate_tracking, feature_tracker, identity, optical_
 from hgrl.views import mixed_seed
 
 PICTURES = 8  # images of the reported split whose predicted classes notebook 04 shows
+NO_WEIGHTS = "weights file missing"
+OTHER_NETWORK = "weights are of another network"
 Tick = Callable[[int], None]
 UNTRAINED = "random"  # the method of networks that stay as they were initialised
+PRETRAINED = "imagenet"  # the method of torchvision's supervised ResNet-50, from a file the reader has
 TRACKERS = {"identity": identity, "flow": optical_flow}  # rows of table 3 that read no features
 
 
 def load_network(settings: Settings, run: str, method: str, seed: int) -> Network:
-    """The network of a run and seed: from its checkpoint, or freshly initialised for the method `random`."""
+    """The network of a run and seed: from its checkpoint, or that of the run it starts from; from torchvision's weights for the method
+    `imagenet` (what lies behind the backbone stays as initialised); freshly initialised for `random`."""
+    if method == PRETRAINED:
+        return imagenet_network(settings, run, seed)
     if method == UNTRAINED:
         torch.manual_seed(mixed_seed(seed))
         return Network(settings.network)
     if method in TRACKERS:
         raise InputError(f"params.yaml: run {run!r}: method {method!r} tracks masks and has no features; list it under 'tracking' only")
     if method not in REGISTRY:
-        raise InputError(f"params.yaml: run {run!r}: unknown method {method!r}; choose one of: {', '.join([*REGISTRY, UNTRAINED, *BASELINES, *TRACKERS])}")
-    path = paths.checkpoints(settings.profile, run) / f"seed{seed}.pt"
-    return network_of(path, settings)
+        raise InputError(f"params.yaml: run {run!r}: unknown method {method!r}; choose one of: {', '.join([*REGISTRY, UNTRAINED, PRETRAINED, *BASELINES, *TRACKERS])}")
+    return network_of(checkpoint_file(settings.profile, run, seed), settings)
+
+
+def checkpoint_file(profile: str, run: str, seed: int) -> Path:
+    """The checkpoint that a run and seed is evaluated on."""
+    return paths.checkpoints(profile, trained_run(run)) / f"seed{seed}.pt"
+
+
+def imagenet_network(settings: Settings, run: str, seed: int) -> Network:
+    """A ResNet-50 with torchvision's supervised weights (IMAGENET1K_V1 or V2); InputError where `unavailable`, and for another file."""
+    path, reason = weights_file(load_run(run)), unavailable(settings, load_run(run))
+    if reason:
+        fetch = "save torchvision's resnet50 weights there (resnet50-0676ba61.pth on pytorch.org)"
+        raise InputError(f"{path}: run {run!r}: {reason}; {fetch if reason == NO_WEIGHTS else 'take the run off this profile'}")
+    torch.manual_seed(mixed_seed(seed))
+    network = Network(settings.network)
+    try:
+        network.backbone.load_torchvision(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # torch and pickle raise a dozen different things on a broken or foreign file
+        raise InputError(f"{path}: not torchvision's resnet50 weights ({' '.join(str(error).split())[:120]}); fetch them again") from None
+    return network
+
+
+def weights_file(definition: Run) -> Path:
+    return paths.data_root("", embedded=False) / (definition.weights or "")
+
+
+def unavailable(settings: Settings, definition: Run) -> str | None:
+    """Why a run cannot be had in this profile, in a few words for its table row; None where it can."""
+    if definition.method != PRETRAINED:
+        return None
+    if (settings.network.backbone, settings.network.width) != ("resnet50", 64):
+        return OTHER_NETWORK
+    return None if weights_file(definition).is_file() else NO_WEIGHTS
 
 
 def network_of(path: Path, settings: Settings) -> Network:
@@ -70,6 +108,25 @@ def feature_function(profile: str, run: str, seed: int, layer: str) -> Callable[
     return single_layer(load_features(settings, run, load_run(run).method, seed), layer)
 
 
+def layers_of(definition: Run) -> tuple[str, ...]:
+    """The layers of a run that mean something: those its method trained. Of a random network and of colour, all."""
+    if definition.method == PRETRAINED:
+        return ("backbone",)
+    return REGISTRY[definition.method].layers if definition.method in REGISTRY else LAYERS
+
+
+def probe_settings(settings: Settings, definition: Run) -> ProbeSettings:
+    """The probe's settings for a run: heads on the layers it trained; the protocol `finetune` where it goes on from a checkpoint."""
+    if definition.end_to_end and definition.checkpoint_of:
+        own = settings.finetune
+        changed = {"heads": (own.head,), "end_to_end_iterations": own.iterations, "fcn_dilation": own.dilation}
+        return settings.probe.model_copy(update=changed | own.model_dump(exclude={"head", "iterations", "dilation"}))
+    heads = tuple(head for head in settings.probe.heads if head.partition("-")[2] in layers_of(definition))
+    if not heads:
+        raise InputError(f"setting 'probe.heads': none reads a layer that method {definition.method!r} trains ({', '.join(layers_of(definition))})")
+    return settings.probe.model_copy(update={"heads": heads})
+
+
 def probe_task(settings: Settings, run: str, definition: Run, seed: int, tick: Tick) -> dict[str, Any]:
     """Scores of each probe head: see `hgrl.probe`."""
     root, device = data_root(settings), pick_device(settings.device)
@@ -77,13 +134,13 @@ def probe_task(settings: Settings, run: str, definition: Run, seed: int, tick: T
     features = load_features(settings, run, definition.method, seed)
     if definition.end_to_end and not isinstance(features, NetworkFeatures):
         raise InputError(f"params.yaml: run {run!r}: method {definition.method!r} has nothing to train end to end; take end_to_end off")
-    trained = features.network if definition.end_to_end else None
-    heads = train_probe(features, train, settings.probe, seed, trained, settings.pretrain.workers if device.type == "cuda" else 0)
-    scores = evaluate_probe(features, heads, val, settings.probe)
+    trained, probe = features.network if definition.end_to_end else None, probe_settings(settings, definition)
+    heads = train_probe(features, train, probe, seed, trained, settings.pretrain.workers if device.type == "cuda" else 0)
+    scores = evaluate_probe(features, heads, val, probe)
     if seed == settings.seeds[0]:
         for index in range(min(PICTURES, len(val))):
-            predicted = predict(features, heads, val.image(index, settings.probe.short_side), val.mask(index).shape, settings.probe)
-            write_png(prediction_file(settings.profile, run, index), predicted[settings.probe.heads[0]])
+            predicted = predict(features, heads, val.image(index, probe.short_side), val.mask(index).shape, probe)
+            write_png(prediction_file(settings.profile, run, index), predicted[probe.heads[0]])
     tick(1)
     return scores
 
@@ -94,23 +151,26 @@ def prediction_file(profile: str, run: str, index: int) -> Path:
 
 
 def retrieval_task(settings: Settings, run: str, definition: Run, seed: int, tick: Tick) -> dict[str, Any]:
-    """Scores of each layer: see `hgrl.retrieval`."""
+    """Scores of each layer that the run trained: see `hgrl.retrieval`."""
     root = data_root(settings)
     train, val = (open_samples(source, root) for source in (settings.data.probe_train, settings.data.probe_val))
     features = load_features(settings, run, definition.method, seed)
-    layers = settings.retrieval.layers if definition.method not in BASELINES else ("embedding",)
+    layers = [layer for layer in settings.retrieval.layers if layer in layers_of(definition)]
+    if definition.method in BASELINES:
+        layers = ["embedding"]
     scores = {layer: retrieve(train, val, single_layer(features, layer), settings.retrieval, seed) for layer in layers}
     tick(1)
     return scores
 
 
 def tracking_task(settings: Settings, run: str, definition: Run, seed: int, tick: Tick) -> dict[str, Any]:
-    """J and F over all videos: see `hgrl.tracking`."""
+    """J and F over all videos, on `tracking.layer`, or on the backbone where the run has not trained that: see `hgrl.tracking`."""
     videos = open_videos(settings.data.videos, data_root(settings))
     if definition.method in TRACKERS:
         scores = evaluate_tracking(videos, TRACKERS[definition.method], settings.tracking)
     else:
-        function = single_layer(load_features(settings, run, definition.method, seed), settings.tracking.layer)
+        layer = settings.tracking.layer if settings.tracking.layer in layers_of(definition) else "backbone"
+        function = single_layer(load_features(settings, run, definition.method, seed), layer)
         scores = evaluate_tracking(videos, feature_tracker(function), settings.tracking)
     tick(1)
     return scores
@@ -124,10 +184,11 @@ def evaluate(stage: str, profile: str, runs: str = "all") -> dict[str, dict[int,
 
     Writes results/<profile>/<stage>/<run>.json and results/<profile>/metrics/<stage>.json. Each finished score is kept at once: an
     interrupted evaluation goes on where it was, and a score whose checkpoint, settings, data and code are unchanged is read, not made
-    again. Raises InputError for an unknown run, and for one whose checkpoint is missing, half trained or of another network.
+    again. Raises InputError for an unknown run, and for one whose checkpoint is missing, half trained or of another network. Listed runs
+    that are not to be had here (`unavailable`) are left out, which is said; named ones are an InputError.
     """
     started = time.monotonic()
-    names = _listed(stage) if runs == "all" else [name.strip() for name in runs.split(",")]
+    names = _available(profile, _listed(stage)) if runs == "all" else [name.strip() for name in runs.split(",")]
     waiting, jobs = [], load_settings(profile).jobs
     for run in names:
         settings, definition = load_settings(profile, run), load_run(run)
@@ -148,6 +209,14 @@ def _listed(stage: str) -> list[str]:
     if not isinstance(names, list) or not names:
         raise InputError(f"{paths.PARAMS}: section {stage!r} is missing or not a list of runs")
     return names
+
+
+def _available(profile: str, names: list[str]) -> list[str]:
+    reasons = {name: unavailable(load_settings(profile, name), load_run(name)) for name in names}
+    for name, reason in reasons.items():
+        if reason:
+            print(f"run {name!r} is left out: {reason}")
+    return [name for name, reason in reasons.items() if reason is None]
 
 
 def summarise(scores: list[Any]) -> Any:
@@ -174,7 +243,7 @@ def seeds_of(stage: str, settings: Settings, definition: Run) -> tuple[int, ...]
 
 def _score(stage: str, settings: Settings, run: str, definition: Run, seed: int, mark: str, tick: Tick) -> None:
     if definition.method in REGISTRY:
-        _require_trained(paths.checkpoints(settings.profile, run) / f"seed{seed}.pt")
+        _require_trained(checkpoint_file(settings.profile, run, seed))
     scores = TASKS[stage](settings, run, definition, seed, tick)
     write_json(_score_file(stage, settings.profile, run, seed), {"fingerprint": mark, "scores": scores})
 
@@ -194,9 +263,11 @@ def _gather(stage: str, profile: str, run: str, started: float) -> dict[int, Any
 
 
 def _fingerprint(stage: str, settings: Settings, run: str, definition: Run, seed: int) -> str:
-    checkpoint = paths.checkpoints(settings.profile, run) / f"seed{seed}.pt"
     sections = settings.model_dump(mode="json", include={stage, "data", "network"})
-    return fingerprint(sections, definition.model_dump(mode="json"), seed, checkpoint, manifest_path(settings.profile), code_fingerprint(stage))
+    if stage == "probe" and definition.end_to_end and definition.checkpoint_of:
+        sections["finetune"] = settings.finetune.model_dump(mode="json")
+    weights = weights_file(definition) if definition.method == PRETRAINED else checkpoint_file(settings.profile, run, seed)
+    return fingerprint(sections, definition.model_dump(mode="json"), seed, weights, manifest_path(settings.profile), code_fingerprint(stage))
 
 
 def _kept(stage: str, profile: str, run: str, seed: int, mark: str) -> dict[str, Any] | None:

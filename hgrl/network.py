@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -49,6 +51,16 @@ class Backbone(ResNet):
             features = stage(features)
             outputs.append(features)
         return outputs
+
+
+    def load_torchvision(self, weights: dict[str, Tensor]) -> None:
+        """Take over the weights of torchvision's own ResNet; stages behind the last one here, and its classifier, are left out.
+
+        Raises RuntimeError, from torch, when they are of another network.
+        """
+        renamed = {re.sub(r"^layer(\d)\.", lambda found: f"stages.{int(found[1]) - 1}.", name): value for name, value in weights.items()}
+        behind = tuple(f"stages.{stage}." for stage in range(len(self.stages), 4)) + ("fc.",)
+        self.load_state_dict({name: value for name, value in renamed.items() if not name.startswith(behind)})
 
 
 class Hypercolumn(nn.Module):

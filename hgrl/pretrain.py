@@ -15,7 +15,7 @@ from hgrl.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hgrl.config import PretrainSettings, Settings
 from hgrl.data.samples import Samples
 from hgrl.errors import InputError
-from hgrl.methods import Method, build_method
+from hgrl.methods import REGISTRY, Method, build_method
 from hgrl.views import Batch, EpochOrder, TrainingViews, batches, mixed_seed
 
 LOG_EVERY = 10  # steps between two looks at the loss: a look waits for the device
@@ -68,7 +68,8 @@ def pretrain(
 
 def run_identity(method_name: str, settings: Settings, images: int, seed: int, origin: str) -> dict[str, Any]:
     """What two runs must share for one to continue the other: everything that changes the weights, and nothing else."""
-    sections = settings.model_dump(mode="json", include={"network", "augment", "sampling", "objective", "pretrain"})
+    own = REGISTRY.get(method_name, Method).sections
+    sections = settings.model_dump(mode="json", include={"network", "augment", "pretrain", *own})
     for key in ("workers", "checkpoint_minutes"):
         del sections["pretrain"][key]
     sections |= {"short_side": settings.data.short_side, "max_regions": settings.grouping.max_regions}
@@ -101,7 +102,8 @@ class Training:
         )
         self.generator = torch.Generator(self.device).manual_seed(mixed_seed(seed, 1))
         self.losses: list[float] = []
-        self.views = TrainingViews(samples, trees if self.method.needs_trees else None, settings, seed, height_scale)
+        trees = trees if self.method.needs_trees else None
+        self.views = TrainingViews(samples, trees, settings, seed, height_scale, self.method.needs_classes)
         if path.exists():
             self._restore(load_checkpoint(path))
         self.order = EpochOrder(len(samples), settings.pretrain.batch, settings.pretrain.run_epochs, seed, self.step)
@@ -126,10 +128,11 @@ class Training:
                 break
         self._save()
 
-    def _train_step(self, batch: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    def _train_step(self, batch: tuple[Tensor, ...]) -> Tensor:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.settings.pretrain, self.step, self.order.total)
-        inputs = Batch(*batch, progress=self.step / self.order.total, generator=self.generator)
+        images, labels, distances, *classes = batch
+        inputs = Batch(images, labels, distances, self.step / self.order.total, self.generator, *classes)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.pretrain.precision == "bf16"):
             loss, _ = self.method.loss(inputs)
         self.optimizer.zero_grad(set_to_none=True)

@@ -45,7 +45,18 @@ class LinearHead(nn.Sequential):
         super().__init__(nn.BatchNorm2d(channels, affine=False), nn.Conv2d(channels, classes, 1))
 
 
-HEADS = {"aspp": AsppHead, "linear": LinearHead}
+class FcnHead(nn.Sequential):
+    """The head of MoCo's paper for PASCAL VOC (after Long et al. 2015): two dilated 3x3 conv-BN-ReLU and a classifier."""
+
+    def __init__(self, channels: int, classes: int, settings: ProbeSettings) -> None:
+        width, dilation = settings.head_channels, settings.fcn_dilation
+        layers: list[nn.Module] = []
+        for inputs in (channels, width):
+            layers += [nn.Conv2d(inputs, width, 3, padding=dilation, dilation=dilation, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
+        super().__init__(*layers, nn.Conv2d(width, classes, 1))
+
+
+HEADS = {"aspp": AsppHead, "linear": LinearHead, "fcn": FcnHead}
 
 
 def train_probe(

@@ -37,9 +37,9 @@ def fingerprint(*parts: Any) -> str:
     return digest.hexdigest()[:16]
 
 
-def code_fingerprint(stage: str) -> str:
+def code_fingerprint(stage: str, leave_out: tuple[str, ...] = ()) -> str:
     """A hash of the modules that decide a stage's results."""
-    files = [file for name in CODE[stage] for file in sorted((PACKAGE / name).rglob("*.py") if (PACKAGE / name).is_dir() else [PACKAGE / name])]
+    files = [file for name in CODE[stage] if name not in leave_out for file in sorted((PACKAGE / name).rglob("*.py") if (PACKAGE / name).is_dir() else [PACKAGE / name])]
     return fingerprint(*files)
 
 

@@ -14,7 +14,7 @@ import torch
 
 from hgrl import paths
 from hgrl.checkpoint import Checkpoint, load_checkpoint
-from hgrl.config import Settings, load_run, load_settings
+from hgrl.config import Settings, load_run, load_settings, trained_run
 from hgrl.data.catalogue import data_root, open_samples, open_videos, pretraining_samples
 from hgrl.data.samples import Samples
 from hgrl.data.scenes import is_complete, make_scenes
@@ -24,7 +24,7 @@ from hgrl.grouping.group import group_images, height_scale
 from hgrl.grouping.hed import load_hed
 from hgrl.grouping.hed_training import hed_identity, initial_network, train_hed
 from hgrl.grouping.region_tree import RegionTree
-from hgrl.methods import REGISTRY
+from hgrl.methods import REGISTRY, Method, method_files
 from hgrl.parallel import run_tasks
 from hgrl.pretrain import pick_device, run_identity
 from hgrl.pretrain import pretrain as pretrain_one
@@ -181,14 +181,25 @@ def auto_height_scale(profile: str, grouping: str | None = None) -> float:
     return read_json(paths.trees(profile, grouping) / "height_scale.json")["scale"]
 
 
-def training_samples(profile: str, settings: Settings, grouping: str | None = None) -> Samples:
-    """The pretraining images that have a tree: those that could not be read are left out."""
+def training_samples(profile: str, settings: Settings, method: str = "hierarchical", grouping: str | None = None) -> Samples:
+    """The pretraining images that have a tree: those that could not be read are left out, for methods without trees too.
+
+    All images of a run's own `data.pretrain` where the method reads no trees: none were grown for it. The probe's labelled images where
+    the method learns from labels.
+    """
+    definition = REGISTRY.get(method, Method)
+    if definition.needs_classes:
+        return open_samples(settings.data.probe_train, data_root(settings))
     samples = pretraining_samples(settings)
+    if not definition.needs_trees and settings.data.pretrain != load_settings(profile).data.pretrain:
+        return samples
     return samples.subset([index for index, name in enumerate(samples.names) if tree_path(profile, name, grouping).exists()])
 
 
 def pretrain(profile: str, run: str) -> list[Checkpoint]:
     """Train a run with every seed, side by side; seeds that are trained already stay as they are."""
+    if trained_run(run) != run:
+        raise InputError(f"{paths.PARAMS}: run {run!r} has the checkpoints of {trained_run(run)!r}; list that under 'trained', not this")
     settings, definition, started = load_settings(profile, run), load_run(run), time.monotonic()
     folder = paths.checkpoints(profile, run)
     checkpoints = train_seeds(profile, definition.method, settings, folder, desc=f"pretrain {run}", grouping=definition.grouping)
@@ -212,7 +223,7 @@ def train_seeds(
 ) -> list[Checkpoint]:
     """One checkpoint `seed<k>.pt` in `folder` for each of `settings.seeds`, from the trees of the named grouping."""
     tasks = training_tasks(profile, method, settings, folder, grouping)
-    images = len(training_samples(profile, settings, grouping))
+    images = len(training_samples(profile, settings, method, grouping))
     steps = settings.pretrain.run_epochs * (images // min(settings.pretrain.batch, images))
     run_tasks(train, tasks, settings.jobs, f"{desc}: {len(tasks)} seeds, steps", steps * len(tasks))
     return [load_checkpoint(folder / f"seed{seed}.pt") for seed in settings.seeds]
@@ -220,11 +231,12 @@ def train_seeds(
 
 def training_tasks(profile: str, method: str, settings: Settings, folder: Path, grouping: str | None = None) -> list[tuple]:
     """The arguments of `train` for each of `settings.seeds`; checkpoints that are of no use to them are removed."""
-    samples, trees = training_samples(profile, settings, grouping), paths.trees(profile, grouping)
+    samples, trees = training_samples(profile, settings, method, grouping), paths.trees(profile, grouping)
     if not len(samples):
         stage = f"grouping-{grouping}" if grouping else "grouping"
         raise InputError(f"{trees}: no region trees; run `dvc repro {stage}@{profile}` first")
-    origin = fingerprint(code_fingerprint("pretrain"), manifest_path(profile), trees / "height_scale.json")
+    code = (code_fingerprint("pretrain", leave_out=("methods",)), *method_files(method))
+    origin = fingerprint(*code, samples.names, manifest_path(profile), trees / "height_scale.json")
     tasks = []
     for seed in settings.seeds:
         path = folder / f"seed{seed}.pt"
@@ -274,7 +286,7 @@ def prepare(profile: str, *runs: str, grouping: str | None = None) -> None:
         if definition.method in REGISTRY:
             if definition.grouping != grouping:
                 _prepare_trees(profile, definition.grouping)
-            pretrain(profile, run)
+            pretrain(profile, trained_run(run))
 
 
 def _prepare_trees(profile: str, grouping: str | None) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hgrl import paths
-from hgrl.config import load_run, load_settings, load_yaml
+from hgrl.config import Settings, load_run, load_settings, load_yaml, trained_run
+from hgrl.evaluate import PRETRAINED, unavailable
 from hgrl.methods import REGISTRY
 from hgrl.stages import manifest_path
 from hgrl.store import read_json, write_text
@@ -55,20 +56,33 @@ def _row(profile: str, specification: Row, row: Row, metrics: dict[str, Any]) ->
     if row.get("class_frequency"):
         scores = _class_frequency(profile, specification)
     elif run is None or run not in metrics:
-        scores = _unscored(specification, MISSING if run is None else NOT_RUN)
+        scores = _unscored(specification, MISSING if run is None else unavailable(load_settings(profile, run), load_run(run)) or NOT_RUN)
     else:
-        scores = {**_pretraining(profile, run), **_scores(specification, metrics[run])}
+        scores = {**_pretraining(profile, run), **_scores(_places(specification, row), metrics[run])}
     return {**about, **scores, **{key: value for key, value in row.items() if key.startswith("paper_")}}
 
 
+def _places(specification: Row, row: Row) -> Row:
+    """Where a row's scores lie: as in the rest of the table, unless the row names a head or layer of its own."""
+    return specification | {"scores": specification["scores"] | row.get("scores", {}), "classes": row.get("classes", specification.get("classes"))}
+
+
 def _pretraining(profile: str, run: str) -> Row:
-    settings, method = load_settings(profile, run), load_run(run).method
-    edges = f"; HED edges, trunk {_trunk(profile)}" if settings.grouping.edges == "hed" else ""
+    settings, method = load_settings(profile, trained_run(run)), load_run(run).method
     if method not in REGISTRY:
-        return {"pretraining_data": "None", "epochs": INAPPLICABLE}
-    images = round(read_json(manifest_path(profile))["sets"]["pretrain"]["files"] * settings.data.fraction)
-    folders = " + ".join(dict.fromkeys(source.folder for source in settings.data.pretrain)) if settings.data.scenes is None else "scenes"
-    return {"pretraining_data": f"{folders} ({images} images{edges})", "epochs": settings.pretrain.run_epochs}
+        return {"pretraining_data": "ImageNet, labels" if method == PRETRAINED else "None", "epochs": INAPPLICABLE}
+    return {"pretraining_data": _data(profile, settings, REGISTRY[method].needs_classes), "epochs": settings.pretrain.run_epochs}
+
+
+def _data(profile: str, settings: Settings, labelled: bool) -> str:
+    """Folders and number of images that a run learnt from; without the number where they are not the profile's own."""
+    sources = (settings.data.probe_train,) if labelled else settings.data.pretrain
+    folders = " + ".join(dict.fromkeys(source.folder for source in sources)) if settings.data.scenes is None else "scenes"
+    if not labelled and sources != load_settings(profile).data.pretrain:
+        return folders
+    files = read_json(manifest_path(profile))["sets"]["probe_train" if labelled else "pretrain"]["files"]
+    edges = f"; HED edges, trunk {_trunk(profile)}" if settings.grouping.edges == "hed" else ""
+    return f"{folders}, labels ({files} images)" if labelled else f"{folders} ({round(files * settings.data.fraction)} images{edges})"
 
 
 def _trunk(profile: str) -> str:
@@ -82,7 +96,7 @@ def _scores(specification: Row, metrics: dict[str, Any]) -> Row:
         mean, std = _find(metrics, f"{place}_mean"), _find(metrics, f"{place}_std")
         scores |= {f"{column}_mean": _percent(mean), f"{column}_std": _percent(std)}
     scores["seeds"] = _seeds(metrics)
-    classes = _find(metrics, specification["classes"]) if "classes" in specification else None
+    classes = _find(metrics, specification["classes"]) if specification.get("classes") else None
     for key, value in (classes or {}).items():
         if key.endswith("_mean"):
             scores[f"iou_{key.removesuffix('_mean')}"] = _percent(value)

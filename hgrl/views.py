@@ -29,6 +29,7 @@ class Batch:
     distances: Tensor  # (B, R, R) float32, d_T in the height unit, padded with zeros
     progress: float  # share of the run that is done, in [0, 1)
     generator: torch.Generator  # on the images' device
+    classes: Tensor | None = None  # (B, C) float32, 1 where the image shows the class; only for methods that need it
 
     @property
     def flat_images(self) -> Tensor:
@@ -45,31 +46,40 @@ class TrainingViews(Dataset):
     """(epoch, index) -> two views of an image, the region labels of their cells, the distances of its tree.
 
     `trees` is None for methods without regions: labels and distances are then zeros. `height_scale` is the factor of
-    `height_unit: auto`.
+    `height_unit: auto`. With `with_classes` a fourth part says which classes the image's mask has, (C,) float32 of zeros and ones.
     """
 
-    def __init__(self, samples: Samples, trees: Path | None, settings: Settings, seed: int, height_scale: float) -> None:
+    def __init__(
+        self, samples: Samples, trees: Path | None, settings: Settings, seed: int, height_scale: float, with_classes: bool = False
+    ) -> None:
         self.samples, self.trees, self.settings, self.seed, self.height_scale = samples, trees, settings, seed, height_scale
+        self.with_classes = with_classes
         self.views = TwoViews(settings.augment)
-        self.kept: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self.kept: dict[int, tuple[Tensor, ...]] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor]:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, ...]:
         epoch, index = key
-        image, labels, distances = self._read(index)
+        image, labels, *rest = self._read(index)
         images, labels = self.views(image, labels, mixed_seed(self.seed, epoch, index))
-        return images, labels, distances
+        return images, labels, *rest
 
-    def _read(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _read(self, index: int) -> tuple[Tensor, ...]:
         if index in self.kept:
             return self.kept[index]
         image = torch.from_numpy(self.samples.image(index, self.settings.data.short_side)).permute(2, 0, 1).contiguous()
         item = (image, *self._read_tree(index, tuple(image.shape[-2:])))
+        if self.with_classes:
+            item += (self._read_classes(index),)
         if self.settings.data.keep_in_memory:
             self.kept[index] = item
         return item
+
+    def _read_classes(self, index: int) -> Tensor:
+        shown = np.bincount(self.samples.mask(index).ravel(), minlength=256)[: len(self.samples.classes)] > 0
+        return torch.from_numpy(shown.astype(np.float32))
 
     def _read_tree(self, index: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         regions = self.settings.grouping.max_regions
@@ -110,8 +120,9 @@ class EpochOrder(Sampler[list[tuple[int, int]]]):
                 yield [(epoch, index) for index in order[step * self.batch : (step + 1) * self.batch]]
 
 
-def batches(views: TrainingViews, order: EpochOrder, workers: int, device: torch.device) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """(V, B, 3, S, S) uint8, (V, B, h, w) uint8 and (B, R, R) float32 on the device, from `order.start` on."""
+def batches(views: TrainingViews, order: EpochOrder, workers: int, device: torch.device) -> Iterator[tuple[Tensor, ...]]:
+    """(V, B, 3, S, S) uint8, (V, B, h, w) uint8, (B, R, R) float32 and, where views have them, (B, C) float32 on the device, from
+    `order.start` on."""
     loader = DataLoader(
         views,
         batch_sampler=order,
@@ -120,5 +131,5 @@ def batches(views: TrainingViews, order: EpochOrder, workers: int, device: torch
         generator=torch.Generator(),  # else each start of the loader draws from the global state, and a resumed run would differ
         multiprocessing_context="forkserver" if workers else None,
     )
-    for images, labels, distances in loader:
-        yield tuple(part.to(device, non_blocking=True) for part in (images.transpose(0, 1), labels.transpose(0, 1), distances))
+    for images, labels, *rest in loader:
+        yield tuple(part.to(device, non_blocking=True) for part in (images.transpose(0, 1), labels.transpose(0, 1), *rest))

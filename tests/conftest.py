@@ -15,6 +15,7 @@ from hgrl import paths
 from hgrl.config import Settings
 from hgrl.data.samples import Samples
 from hgrl.grouping.region_tree import RegionTree
+from hgrl.views import Batch
 
 torch.set_num_threads(1)
 
@@ -27,6 +28,10 @@ TINY = {
     "augment": {"crop_size": 32, "crop_area": [0.5, 1.0]},
     "sampling": {"height_unit": "raw", "cns": [2]},
     "objective": {"form": "log", "temperature": 0.3},
+    "moco": {"momentum": 0.9, "queue": 16, "dim": 8, "groups": 2},
+    "instfeat": {"dim": 8},
+    "segsort": {"clusters": 2, "iterations": 3},
+    "densecl": {"momentum": 0.9, "queue": 16, "dim": 8, "hidden": 8, "groups": 2},
     "pretrain": {"epochs": 3, "batch": 4, "lr": 1e-3, "schedule": "cosine", "workers": 0},
     "probe": {
         "heads": ["linear-backbone", "aspp-embedding"],
@@ -86,6 +91,18 @@ def one_region(height: int = 40, width: int = 48) -> RegionTree:
     return RegionTree(np.zeros((height, width), np.uint8), np.zeros((0, 2), np.uint8), np.zeros(0, np.float32))
 
 
+def batch_of(trees: list[RegionTree], seed: int = 0, progress: float = 0.0) -> Batch:
+    """Random images; the labels of each tree at 8x8 cells; of three classes each image shows those of its number's bits."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.stack([torch.from_numpy(tree.labels[2::5, 3::6][:8, :8].copy()) for tree in trees])
+    distances = torch.zeros(len(trees), 4, 4)
+    for own, tree in zip(distances, trees, strict=True):
+        own[: tree.regions, : tree.regions] = torch.from_numpy(tree.distances())
+    images = torch.randint(256, (2, len(trees), 3, 32, 32), dtype=torch.uint8, generator=generator)
+    classes = torch.arange(len(trees))[:, None].bitwise_and(torch.tensor([1, 2, 4])).bool().float()
+    return Batch(images, torch.stack([labels, labels]), distances, progress, generator, classes)
+
+
 SMALL = {
     "seeds": [0, 1],
     "device": "cpu",
@@ -100,6 +117,8 @@ SMALL = {
     "network": TINY["network"],
     "augment": TINY["augment"],
     "objective": TINY["objective"],
+    **{name: TINY[name] for name in ("moco", "instfeat", "segsort", "densecl")},
+    "finetune": {"iterations": 2, "batch": 4, "crop_size": 32, "dilation": 1},
     "pretrain": {"epochs": 3, "batch": 3, "lr": 1e-3, "schedule": "cosine", "workers": 0},
     "probe": {**TINY["probe"], "heads": ["linear-backbone", "linear-embedding"], "iterations": 3, "end_to_end_iterations": 2},
     "retrieval": {"segments": 3, "kmeans_iterations": 2},

@@ -2,25 +2,14 @@
 
 import pytest
 import torch
-from conftest import one_region, three_regions
+from conftest import batch_of, one_region, three_regions
 
 from hgrl.config import SamplingSettings
 from hgrl.errors import InputError
-from hgrl.methods import REGISTRY, build_method
+from hgrl.methods import REGISTRY, build_method, method_files
 from hgrl.methods.base import Method
 from hgrl.methods.hierarchical import cns_now
-from hgrl.views import Batch
-
-
-def batch_of(trees, seed=0, progress=0.0):
-    """Random images; the labels of each tree at 8x8 cells."""
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.stack([torch.from_numpy(tree.labels[2::5, 3::6][:8, :8].copy()) for tree in trees])
-    distances = torch.zeros(len(trees), 4, 4)
-    for own, tree in zip(distances, trees, strict=True):
-        own[: tree.regions, : tree.regions] = torch.from_numpy(tree.distances())
-    images = torch.randint(256, (2, len(trees), 3, 32, 32), dtype=torch.uint8, generator=generator)
-    return Batch(images, torch.stack([labels, labels]), distances, progress, generator)
+from hgrl.network import LAYERS
 
 
 @pytest.mark.parametrize("name", list(REGISTRY))
@@ -33,6 +22,65 @@ def test_every_method_gives_a_finite_scalar_with_gradients(name, settings):
     assert not any(value.requires_grad for value in diagnostics.values())
     gradients = [p.grad for p in method.network.backbone.parameters()]
     assert all(g is not None and torch.isfinite(g).all() for g in gradients) and any(g.abs().sum() > 0 for g in gradients)
+
+
+@pytest.mark.parametrize("name", list(REGISTRY))
+def test_gradients_reach_the_layers_that_a_method_says_it_trains_and_no_others(name, settings):
+    method = build_method(name, settings)
+    method.loss(batch_of([three_regions()] * 4))[0].backward()
+    reached = {layer for layer in LAYERS if any(p.grad is not None and p.grad.any() for p in getattr(method.network, layer).parameters())}
+    assert reached == set(method.layers)
+    assert all(p.grad is None for key, p in method.named_parameters() if key.startswith("key_encoder."))
+
+
+@pytest.mark.parametrize("name", list(REGISTRY))
+def test_losses_are_finite_under_bf16_autocast(name, settings):
+    torch.manual_seed(0)
+    method = build_method(name, settings)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss, _ = method.loss(batch_of([three_regions()] * 4))
+    loss.backward()
+    assert torch.isfinite(loss) and loss.dtype == torch.float32
+    assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("name", list(REGISTRY))
+def test_training_on_one_batch_lowers_its_loss(name, settings):
+    """Queues are set back in every step, or they would fill with the batch's own keys; key encoders move on."""
+    torch.manual_seed(0)
+    method, losses = build_method(name, settings), []
+    queues = {key: value.clone() for key, value in method.state_dict().items() if "queue" in key}
+    optimizer = torch.optim.Adam(method.parameters(), lr=3e-3)
+    for _ in range(24):
+        loss, _ = method.loss(batch_of([three_regions()] * 4))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+        method.load_state_dict(queues, strict=False)
+    assert sum(losses[-4:]) < sum(losses[:4]) * 0.97
+
+
+@pytest.mark.parametrize("name", list(REGISTRY))
+def test_a_loss_draws_from_the_batchs_generator_alone(name, settings):
+    torch.manual_seed(0)
+    method = build_method(name, settings)
+    start, found = {key: value.clone() for key, value in method.state_dict().items()}, []
+    for seed in (1, 2):
+        method.load_state_dict(start)
+        torch.manual_seed(seed)
+        found.append(method.loss(batch_of([three_regions()] * 4))[0])
+    assert torch.equal(*found)
+
+
+def test_sections_name_settings_and_a_methods_files_follow_its_imports(settings):
+    for name, method in REGISTRY.items():
+        assert set(method.sections) <= set(type(settings).model_fields)
+        assert set(method.layers) <= set(LAYERS)
+        files = {path.name for path in method_files(name)}
+        assert "base.py" in files and all(path.exists() for path in method_files(name))
+    assert {path.name for path in method_files("hierarchical")} == {"base.py", "hierarchical.py"}
+    assert {path.name for path in method_files("hierarchical-image")} == {"base.py", "hierarchical.py", "hierarchical_image.py", "moco.py"}
 
 
 @pytest.mark.parametrize("trees", [[one_region()] * 2, [one_region()], [three_regions()], [one_region(), three_regions()]])

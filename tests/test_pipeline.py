@@ -10,7 +10,7 @@ import yaml
 
 from hgrl import paths
 from hgrl.config import load_runs, load_settings, load_yaml
-from hgrl.evaluate import TRACKERS, UNTRAINED
+from hgrl.evaluate import PRETRAINED, TRACKERS, UNTRAINED
 from hgrl.features import BASELINES
 from hgrl.methods import REGISTRY
 from hgrl.provenance import CODE
@@ -68,9 +68,27 @@ def test_listed_runs_are_defined_and_their_methods_known():
     runs = load_runs()
     for stage in ("trained", "trained_hed", "probe", "retrieval", "tracking"):
         assert set(PARAMS[stage]) <= runs.keys()
-    assert {run.method for run in runs.values()} <= {*REGISTRY, *BASELINES, *TRACKERS, UNTRAINED}
-    assert {name for name, run in runs.items() if run.method in REGISTRY} == {*PARAMS["trained"], *PARAMS["trained_hed"]}
+    assert {run.method for run in runs.values()} <= {*REGISTRY, *BASELINES, *TRACKERS, UNTRAINED, PRETRAINED}
+    trained = {*PARAMS["trained"], *PARAMS["trained_hed"]}
+    assert all(runs[name].method in REGISTRY and not runs[name].checkpoint_of for name in trained)
     assert not {*PARAMS["trained"]} & {*PARAMS["trained_hed"]}
+    scored = [runs[name] for stage in ("probe", "retrieval", "tracking") for name in PARAMS[stage]]
+    assert {run.checkpoint_of or name for name, run in runs.items() if run in scored and run.method in REGISTRY} <= trained
+
+
+def test_profiles_have_every_section_that_dvc_tracks():
+    for stage in STAGES.values():
+        for tracked in stage.get("params", []):
+            for file, sections in tracked.items() if isinstance(tracked, dict) else ():
+                for profile in ("smoke", "mini", "photos", "paper"):
+                    content = load_yaml(HOME / file.replace("${item.profile}", profile))
+                    assert set(sections) <= content.keys(), (profile, sections)
+
+
+def test_dvc_tracks_the_settings_of_every_method():
+    tracked = next(entry for entry in STAGES["pretraining"]["params"] if isinstance(entry, dict))
+    sections = set(tracked["profiles/${item.profile}.yaml"])
+    assert {section for method in REGISTRY.values() for section in method.sections} | {"network", "augment", "pretrain"} <= sections
 
 
 def test_table_rows_name_runs_that_exist():

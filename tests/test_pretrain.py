@@ -43,6 +43,17 @@ def noisy(monkeypatch):
     return "noisy"
 
 
+@pytest.mark.parametrize("method", [name for name in methods.REGISTRY if name != "hierarchical"])
+def test_every_method_resumes_bit_for_bit(dataset, settings, tmp_path, method):
+    train(dataset, settings, tmp_path / "whole.pt", method=method)
+    for stop in (1, 4, None):
+        torch.manual_seed(999)
+        train(dataset, settings, tmp_path / "parts.pt", method=method, stop_after=stop)
+    whole = load_checkpoint(tmp_path / "whole.pt")
+    assert whole.losses.isfinite().all()
+    assert_same(whole, load_checkpoint(tmp_path / "parts.pt"))
+
+
 @pytest.mark.parametrize("stops", [[1], [2], [3, 5], [1, 2, 3, 4, 5]])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(dataset, settings, tmp_path, stops):
     train(dataset, settings, tmp_path / "whole.pt")
@@ -91,6 +102,21 @@ def test_what_does_not_change_the_weights_does_not_hinder_resuming(tiny):
     one = run_identity("ours", tiny(), 8, 0, "")
     assert one == run_identity("ours", tiny({"pretrain.workers": 4, "device": "cuda", "probe.lr": 1.0}), 8, 0, "")
     assert one != run_identity("ours", tiny(), 9, 0, "") and one != run_identity("ours", tiny(), 8, 1, "")
+
+
+@pytest.mark.parametrize("change, stale", [
+    ({"moco.temperature": 0.2}, {"moco", "hierarchical-image"}),
+    ({"sampling.sigma_p": 0.4}, {"hierarchical", "hierarchical-image"}),
+    ({"objective.form": "ratio"}, {"hierarchical", "hierarchical-image"}),
+    ({"instfeat.dim": 16}, {"instfeat"}),
+    ({"segsort.clusters": 3}, {"segsort"}),
+    ({"densecl.grid": 2}, {"densecl"}),
+    ({"pretrain.lr": 0.1}, set(methods.REGISTRY)),
+    ({"finetune.lr": 0.1}, set()),
+])  # fmt: skip
+def test_a_setting_makes_the_checkpoints_stale_of_those_methods_alone_that_read_it(tiny, change, stale):
+    differing = {name for name in methods.REGISTRY if run_identity(name, tiny(), 8, 0, "") != run_identity(name, tiny(change), 8, 0, "")}
+    assert differing == stale
 
 
 def stub(bad_step, loss_value):

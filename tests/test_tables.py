@@ -6,8 +6,8 @@ import io
 import pytest
 
 from hgrl import paths, tables
-from hgrl.config import load_yaml
-from hgrl.evaluate import summarise
+from hgrl.config import load_run, load_yaml
+from hgrl.evaluate import NO_WEIGHTS, OTHER_NETWORK, summarise
 from hgrl.readme import side_by_side
 from hgrl.store import read_json, write_json
 from hgrl.tables import INAPPLICABLE, MISSING, NOT_RUN
@@ -61,11 +61,56 @@ def test_only_tables_by_class_have_class_columns(scores):
 
 
 def test_what_has_no_run_says_so_in_every_score(scores):
+    rows = tables.table("smoke", "table3")
+    flow = next(row for row in rows if row["method"] == "FlowNet2")
+    assert flow["paper_j_mean"] == 26.7
+    assert {flow[key] for key in ("pretraining_data", "epochs", "j_mean_mean", "j_mean_std", "seeds")} == {MISSING}
+    assert by_run(rows, "ours-cns0")["j_mean_mean"] == NOT_RUN
+
+
+def test_rivals_that_were_not_run_say_so(scores):
     rows = tables.table("smoke", "table1")
-    moco = next(row for row in rows if row["method"] == "MoCo")
-    assert moco["paper_miou"] == 65.53
-    assert {moco[key] for key in ("pretraining_data", "epochs", "miou_mean", "miou_std", "seeds")} == {MISSING}
-    assert by_run(rows, "ours-cns0")["miou_mean"] == NOT_RUN
+    assert next(row for row in rows if row["method"] == "MoCo")["paper_miou"] == 65.53
+    rivals = [row for row in rows if row["method"].startswith(("MoCo", "InstFeat", "SegSort", "DenseCL", "Image labels"))]
+    assert len(rivals) == 10 and {row["miou_mean"] for row in rivals} == {NOT_RUN}
+    assert by_run(tables.table("smoke", "table2"), "segsort")["miou_mean"] == NOT_RUN
+
+
+def test_imagenets_row_says_what_is_missing(scores, tmp_path, monkeypatch):
+    monkeypatch.setenv("HGRL_DATA", str(tmp_path / "nothing"))
+    assert by_run(tables.table("smoke", "table1"), "imagenet")["miou_mean"] == OTHER_NETWORK
+    write_json(paths.scenes("paper") / "manifest.json", {"class_frequency": {"disc": 0.1}})
+    write_json(paths.metrics("paper", "probe"), {})
+    row = by_run(tables.table("paper", "table1"), "imagenet")
+    assert row["miou_mean"] == row["pretraining_data"] == NO_WEIGHTS and row["paper_miou"] == 70.54
+    path = tmp_path / "nothing" / load_run("imagenet").weights
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert by_run(tables.table("paper", "table1"), "imagenet")["miou_mean"] == NOT_RUN
+
+
+def test_rows_end_to_end_read_their_own_head_and_the_data_of_the_run_they_start_from(scores):
+    fcn = {"miou_mean": 0.5, "miou_std": 0.0, "seeds": 3, "iou": {"disc_mean": 0.25, "seeds": 3}}
+    write_json(paths.metrics("smoke", "probe"), {"moco-long-e2e": {"fcn-backbone": fcn}})
+    row = by_run(tables.table("smoke", "table1"), "moco-long-e2e")
+    assert (row["miou_mean"], row["iou_disc"], row["seeds"], row["paper_miou"]) == ("50.00", "25.00", 3, 55.0)
+    assert (row["pretraining_data"], row["epochs"]) == ("scenes (48 images)", 5)  # 2.5 times smoke's 2
+    assert row["linear_miou_mean"] == INAPPLICABLE
+
+
+def test_what_supervision_and_other_data_read_is_said(scores):
+    sets = {"pretrain": {"files": 48}, "probe_train": {"files": 24}}
+    write_json(paths.scenes("smoke") / "manifest.json", {"sets": sets, "class_frequency": {"disc": 0.1}})
+    backbone = {"linear-backbone": {"miou_mean": 0.5, "miou_std": 0.0, "seeds": 3}}
+    write_json(paths.metrics("smoke", "probe"), dict.fromkeys(("supervised", "imagenet"), backbone))
+    rows = tables.table("smoke", "table1")
+    assert by_run(rows, "supervised")["pretraining_data"] == "scenes, labels (24 images)"
+    assert by_run(rows, "imagenet")["pretraining_data"] == "ImageNet, labels"
+    write_json(paths.scenes("paper") / "manifest.json", {"sets": sets, "class_frequency": {"disc": 0.1}})
+    write_json(paths.metrics("paper", "probe"), dict.fromkeys(("moco", "moco-pascal"), backbone))
+    rows = tables.table("paper", "table1")
+    assert (by_run(rows, "moco")["pretraining_data"], by_run(rows, "moco")["epochs"]) == ("VOC2012 + coco (48 images)", 80)
+    assert (by_run(rows, "moco-pascal")["pretraining_data"], by_run(rows, "moco-pascal")["epochs"]) == ("VOC2012", 400)
 
 
 def test_class_frequency_row_comes_from_the_data(scores):

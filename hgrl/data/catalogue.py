@@ -12,6 +12,7 @@ from hgrl.data.bsds import open_bsds
 from hgrl.data.camvid import open_camvid
 from hgrl.data.coco import open_coco, open_coco_masks
 from hgrl.data.davis import open_davis
+from hgrl.data.folder import open_folder
 from hgrl.data.imagenet import open_imagenet
 from hgrl.data.samples import Samples, Video
 from hgrl.data.voc import open_voc
@@ -23,6 +24,7 @@ LOADERS = {
     "coco-masks": open_coco_masks,
     "bsds": open_bsds,
     "camvid": open_camvid,
+    "folder": lambda root, folder, split: open_folder([root / folder / split]),
     "imagenet": open_imagenet,
 }
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from hgrl.config import Settings
-from hgrl.network import Network
+from hgrl.network import LAYERS, Network
 from hgrl.views import Batch
 
 
 class Method(nn.Module):
-    """Subclasses implement `loss`; override `__init__` to add momentum encoders, queues or heads."""
+    """Subclasses implement `loss`; override `__init__` to add momentum encoders, queues or heads.
+
+    Whatever a method keeps from step to step lives in parameters and buffers, so that a checkpoint holds it. Every other random
+    draw comes from `batch.generator`.
+    """
 
     needs_trees = True  # False: the loop reads no trees, and labels and distances are zeros
+    needs_classes = False  # True: the loop reads the probe's labelled images, and which classes each one shows
+    sections: tuple[str, ...] = ()  # settings it reads besides network, augment and pretrain: a change of others leaves its checkpoints
+    layers: tuple[str, ...] = LAYERS  # layers of the network that it trains: evaluations read no other
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hgrl.config import SamplingSettings, Settings
+from hgrl.config import ObjectiveSettings, SamplingSettings, Settings
 from hgrl.methods.base import Method
 from hgrl.network import normalise
 from hgrl.objective import contrastive_loss
@@ -15,19 +15,28 @@ from hgrl.views import Batch
 class HierarchicalGrouping(Method):
     """Equations 1 to 3 on the embedding of both views. No momentum encoder, no memory bank."""
 
+    sections = ("sampling", "objective")
+
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.sampling, self.objective = settings.sampling, settings.objective
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        views, images = batch.images.shape[:2]
-        embedding = self.network(normalise(batch.flat_images)).unflatten(0, (views, images))
-        terms = []
-        for cns in cns_now(self.sampling, batch.progress):
-            sample = sample_pixels(batch.labels, batch.distances, self.sampling, cns, batch.generator)
-            terms.append(contrastive_loss(embedding, sample, self.objective))
-        loss = sum(term for term, _ in terms) / len(terms)
-        return loss, terms[-1][1]
+        embedding = self.network(normalise(batch.flat_images))
+        return pixel_loss(embedding, batch, self.sampling, self.objective)
+
+
+def pixel_loss(
+    embedding: Tensor, batch: Batch, sampling: SamplingSettings, objective: ObjectiveSettings
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Equation 1 on the embedding (V * B, D, h, w) of both views, with pixels drawn by equations 2 and 3."""
+    embedding = embedding.unflatten(0, batch.images.shape[:2])
+    terms = []
+    for cns in cns_now(sampling, batch.progress):
+        sample = sample_pixels(batch.labels, batch.distances, sampling, cns, batch.generator)
+        terms.append(contrastive_loss(embedding, sample, objective))
+    loss = sum(term for term, _ in terms) / len(terms)
+    return loss, terms[-1][1]
 
 
 def cns_now(settings: SamplingSettings, progress: float) -> tuple[int, ...]:
