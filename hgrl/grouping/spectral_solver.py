@@ -17,8 +17,9 @@ import scipy.sparse.linalg
 
 ROUNDS = 2  # of decimation: each keeps a quarter of the pixels
 LEAST_SIDE = 8  # px; smaller images are not decimated further
-SPARE = 4  # vectors beyond those wanted: the wanted subspace converges the faster
-COARSE_STEPS = 4  # of refinement on the levels between; they are cheap
+SPARE = 2  # vectors beyond those wanted: the wanted subspace converges the faster
+COARSE_STEPS = 2  # of refinement on the levels between; they are cheap
+DAMPING = 0.8
 SMOOTHING = 2  # averaging steps before and after the coarse correction
 SHIFT = 1e-6  # shift-invert just under 0: exact, and the same at every run
 DENSE = 64  # pixels up to which plain algebra is used
@@ -32,16 +33,25 @@ class Pencil:
 
     ties: scipy.sparse.csr_array
     degree: np.ndarray
+    damping: np.ndarray  # (n, 1), of Jacobi's iteration for D - W: without a pixel's tie to itself, or lone pixels would never move
 
     @classmethod
     def of(cls, ties: scipy.sparse.csr_array) -> Pencil:
-        return cls(ties, np.asarray(ties.sum(axis=1))[:, None])
+        degree = np.asarray(ties.sum(axis=1))[:, None]
+        return cls(ties, degree, DAMPING / np.maximum(degree - ties.diagonal()[:, None], 1e-12))
 
-    def average(self, vectors: np.ndarray, times: int = SMOOTHING) -> np.ndarray:
-        """Each pixel's mean over what it is tied to, `times` over: what is rough fades, what is smooth stays."""
-        for _ in range(times):
-            vectors = (self.ties @ vectors) / self.degree
+    def average(self, vectors: np.ndarray) -> np.ndarray:
+        """Each pixel drawn to the mean of what it is tied to, a few times over: what is rough fades, what is smooth stays."""
+        for _ in range(SMOOTHING):
+            vectors = vectors - self.damping * (self.degree * vectors - self.ties @ vectors)
         return vectors
+
+    def gather(self, residuals: np.ndarray) -> np.ndarray:
+        """The transpose of `average`, which keeps a preconditioner symmetric."""
+        for _ in range(SMOOTHING):
+            shares = self.damping * residuals
+            residuals = residuals - (self.degree * shares - self.ties @ shares)
+        return residuals
 
 
 def eigenvectors(ties: scipy.sparse.csr_array, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -124,10 +134,8 @@ def _refine(pencil: Pencil, vectors: np.ndarray, coarse: Solver, steps: int) -> 
         values, mix = _rayleigh_ritz(basis, tied, degree, count)
         moves = [array[:, count:] @ mix[count:, 1:] for array in (basis, tied)] if step else []  # where the step before went
         vectors, tied_vectors = basis @ mix, tied @ mix
-        smooth = degree * vectors[:, 1:] * (1 - values[1:]) - tied_vectors[:, 1:]  # the residual
-        for _ in range(SMOOTHING):  # the transpose of `average`, so that the preconditioner is symmetric
-            smooth = ties @ (smooth / degree)
-        search = pencil.average(coarse(smooth))
+        residual = degree * vectors[:, 1:] * (1 - values[1:]) - tied_vectors[:, 1:]
+        search = pencil.average(coarse(pencil.gather(residual)))
         basis = np.hstack([vectors, search, *moves[:1]])
         tied = np.hstack([tied_vectors, ties @ search, *moves[1:]])
     values, mix = _rayleigh_ritz(basis, tied, degree, count)
