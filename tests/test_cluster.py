@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import skimage.data
 from distributed import Client, LocalCluster

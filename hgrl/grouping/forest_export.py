@@ -17,6 +17,7 @@ EVALUATED = 4  # trees asked at a place
 STRIDE = 2  # pixels between places
 FORMAT = 2  # raise it when the exported text changes, so that an older file in a cache is not taken for it
 CHUNK, LINE = 4096, 64  # numbers in a sequence of the file, and in a line
+BLOCK = 16384  # leaves looked at together: of all at once, the places of the boundaries take 400 MB
 
 
 def export_opencv(forest: Forest, path: Path) -> None:
@@ -47,9 +48,12 @@ def export_key(model: bytes) -> str:
 
 def edge_bins(forest: Forest) -> tuple[np.ndarray, np.ndarray]:
     """The boundary pixels of each leaf's mask: starts (leaves + 1,) int64 into bins (.,) uint8, 16 column + row."""
-    edges = mask_edges(forest.masks).transpose(0, 2, 1).reshape(len(forest.masks), -1)
-    leaf, bins = np.nonzero(edges)
-    return np.concatenate([[0], np.cumsum(np.bincount(leaf, minlength=len(edges)))]), bins.astype(np.uint8)
+    counts, bins = [], []
+    for start in range(0, len(forest.masks), BLOCK):
+        edges = mask_edges(forest.masks[start : start + BLOCK]).transpose(0, 2, 1).reshape(-1, forest.masks[0].size)
+        counts.append(np.count_nonzero(edges, axis=1))
+        bins.append((np.flatnonzero(edges) % edges.shape[1]).astype(np.uint8))
+    return np.concatenate([[0], np.cumsum(np.concatenate(counts))]), np.concatenate(bins)
 
 
 def _padded(values: np.ndarray, first: np.ndarray, length: int) -> np.ndarray:
