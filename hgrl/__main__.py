@@ -202,7 +202,8 @@ def group(options: argparse.Namespace) -> int:
     from hgrl.grouping.edges import EdgeNetwork
     from hgrl.grouping.group import group_images
 
-    samples, settings, network = open_folder(options.images, leave_out=options.out), grouping_preset(options.preset), None
+    settings, network = grouping_preset(options.preset), None
+    samples = open_folder(options.images, leave_out=options.out)
     if options.hed:
         from hgrl.grouping.hed import load_hed
 

@@ -19,6 +19,8 @@ from hgrl.grouping.group import load_edge_map
 from hgrl.grouping.region_tree import RegionTree
 
 COMMANDS = {
+    "fetch": ["voc2012", "sbd", "--data", "data"],
+    "check-data": ["--data", "data"],
     "data": ["mini"],
     "notebook": ["03_pretraining", "mini", "--run", "ours", "--runs", "all"],
     "trees": ["mini", "--grouping", "hed"],
