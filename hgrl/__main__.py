@@ -57,6 +57,16 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--patches", type=int, default=1_000_000, help="patches a tree")
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--workers", type=int, default=1)
+    command = _command(commands, "bsds-bench", bsds_bench, "the BSDS500 benchmark of edge maps, contour maps (ucm2) or region trees")
+    command.add_argument("results", type=Path, help="folder of one file an image: .png (soft edges after NMS), .mat (ucm2) or .npz (tree)")
+    command.add_argument("--data", type=Path, help="folder of BSDS500; default: BSDS500 under HGRL_DATA")
+    command.add_argument("--split", default="test", choices=("train", "val", "test"))
+    command.add_argument("--kind", default="auto", choices=("auto", "edges", "ucm", "trees"), help="default: by the files' endings")
+    command.add_argument("--thresholds", type=int, default=99)
+    command.add_argument("--workers", type=int, default=2)
+    command.add_argument("--out", type=Path, help="default: RESULTS-bsds.json beside RESULTS; the curve goes to the same name with .png")
+    command.add_argument("--limit", type=int, help="the first N images only")
+    command.add_argument("--every", type=int, default=1, help="every K-th image only")
     return top
 
 
@@ -138,6 +148,19 @@ def train_forest(options: argparse.Namespace) -> None:
 
     root = options.data or paths.data_root("", embedded=False) / "BSDS500"
     train(root, options.out, trees=options.trees, patches=options.patches, seed=options.seed, workers=options.workers)
+
+
+def bsds_bench(options: argparse.Namespace) -> int:
+    from hgrl.bsds_bench import report, run_benchmark
+
+    root = options.data or paths.data_root("", embedded=False) / "BSDS500"
+    out = options.out or options.results.resolve().with_name(f"{options.results.resolve().name}-bsds.json")
+    subset = {"limit": options.limit, "every": options.every}
+    result = run_benchmark(options.results, root, out, options.split, options.kind, options.thresholds, options.workers, **subset)
+    print(report(result))
+    for name, message in result["missing"].items():
+        print(f"hgrl: {name}: {message}", file=sys.stderr)
+    return 1 if result["missing"] else 0
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hgrl.metrics import VOID
+from hgrl.metrics.segmentation import VOID
 from hgrl.retrieval import Segments, distinct_images, enlarge, majority_classes, nearest_segments
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from hgrl.metrics import VOID
-from hgrl.video_metrics import boundary_map
+from hgrl.metrics.segmentation import VOID
+from hgrl.metrics.outlines import boundary_map
 
 if TYPE_CHECKING:
     from hgrl.data.samples import Video

@@ -17,7 +17,7 @@ from hgrl.config import ProbeSettings
 from hgrl.data.samples import Samples
 from hgrl.errors import InputError
 from hgrl.features import Features
-from hgrl.metrics import confusion_matrix, segmentation_scores
+from hgrl.metrics.segmentation import confusion_matrix, segmentation_scores
 from hgrl.probe_batches import crop_batches, whole_image_batches
 from hgrl.views import mixed_seed
 
@@ -93,7 +93,7 @@ def train_probe(
 def evaluate_probe(features: Features, heads: nn.ModuleDict, val: Samples, settings: ProbeSettings) -> dict[str, dict[str, object]]:
     """Scores of each head over all of `val`: every image by itself, logits brought bilinearly to the mask's own size.
 
-    Returns {head: `hgrl.metrics.segmentation_scores`}.
+    Returns {head: `hgrl.metrics.segmentation.segmentation_scores`}.
     """
     classes = len(val.classes)
     confusions = {name: np.zeros((classes, classes), np.int64) for name in heads}

@@ -17,9 +17,12 @@ CODE = {
     "data": ("data",),
     "grouping": ("grouping",),
     "pretrain": ("augment.py", "sampling.py", "objective.py", "network.py", "views.py", "pretrain.py", "methods"),
-    "probe": ("network.py", "features.py", "feature_baselines.py", "metrics.py", "probe.py", "probe_batches.py"),
-    "retrieval": ("network.py", "features.py", "feature_baselines.py", "metrics.py", "retrieval.py"),
-    "tracking": ("network.py", "features.py", "feature_baselines.py", "metrics.py", "video_metrics.py", "tracking.py"),
+    "probe": ("network.py", "features.py", "feature_baselines.py", "metrics/segmentation.py", "probe.py", "probe_batches.py"),
+    "retrieval": ("network.py", "features.py", "feature_baselines.py", "metrics/segmentation.py", "retrieval.py"),
+    "tracking": (
+        *("network.py", "features.py", "feature_baselines.py"),
+        *("metrics/segmentation.py", "metrics/outlines.py", "metrics/video.py", "tracking.py"),
+    ),
 }
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-contrib-python", "higra", "faiss-cpu", "scikit-image")
 

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from hgrl import progress
 from hgrl.config import RetrievalSettings
 from hgrl.feature_baselines import FeatureFunction
-from hgrl.metrics import VOID, confusion_matrix, segmentation_scores
+from hgrl.metrics.segmentation import VOID, confusion_matrix, segmentation_scores
 
 if TYPE_CHECKING:
     from hgrl.data.samples import Samples

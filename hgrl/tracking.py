@@ -21,8 +21,8 @@ from hgrl import progress
 from hgrl.config import TrackingSettings
 from hgrl.errors import InputError
 from hgrl.feature_baselines import FeatureFunction
-from hgrl.metrics import VOID
-from hgrl.video_metrics import mean_scores, object_scores, video_scores
+from hgrl.metrics.segmentation import VOID
+from hgrl.metrics.video import mean_scores, object_scores, video_scores
 
 if TYPE_CHECKING:
     from hgrl.data.samples import Video

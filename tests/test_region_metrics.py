@@ -1,9 +1,22 @@
-"""Covering and achievable accuracy: closed forms on a 3x4 image, and a slow loop."""
+"""Covering, achievable accuracy, Rand index and variation of information: closed forms on a 3x4 image, and slow loops."""
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
-from hgrl.region_metrics import achievable_accuracy, best_union_covering, covering, overlaps
+from hgrl.errors import InputError
+from hgrl.metrics.regions import (
+    Hierarchy,
+    achievable_accuracy,
+    best_union_covering,
+    covering,
+    hierarchy_counts,
+    overlaps,
+    rand_index,
+    region_counts,
+    ucm_hierarchy,
+    variation_of_information,
+)
 
 TRUTH = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 1, 1]])
 
@@ -38,3 +51,101 @@ def test_covering_is_that_of_the_slow_loop(seed):
     assert covering(truth, partition) == pytest.approx(slow_covering(truth, partition))
     assert overlaps(truth, partition).sum() == 42
     assert 0 < covering(truth, partition) <= 1
+
+
+# --- the BSDS500 benchmark's counts ---------------------------------------------------------------------------------------------
+
+
+def slow_rand_index(first, second):
+    pairs = [(p, q) for p in range(first.size) for q in range(p)]
+    return np.mean([(first.flat[p] == first.flat[q]) == (second.flat[p] == second.flat[q]) for p, q in pairs])
+
+
+def slow_variation(first, second):
+    """-sum over pixels of log2 p(a | b) + log2 p(b | a), divided by the number of pixels."""
+    total = 0.0
+    for a, b in zip(first.flat, second.flat):
+        both = ((first == a) & (second == b)).sum()
+        total -= np.log2(both / (first == a).sum()) + np.log2(both / (second == b).sum())
+    return total / first.size
+
+
+@pytest.fixture(params=range(4))
+def partitions(request):
+    """Two partitions and three annotators, labels from 1, of a 6x7 image."""
+    generator = np.random.default_rng(request.param)
+    return generator.integers(1, 5, (2, 6, 7)), list(generator.integers(1, 4, (3, 6, 7)) * 2)
+
+
+def test_rand_index_and_variation_are_those_of_the_slow_loops(partitions):
+    (first, second), _ = partitions
+    assert rand_index(first, second) == pytest.approx(slow_rand_index(first, second))
+    assert variation_of_information(first, second) == pytest.approx(slow_variation(first, second))
+    assert rand_index(first, first) == 1 and variation_of_information(first, first) == pytest.approx(0, abs=1e-12)
+    assert variation_of_information(first, second) == pytest.approx(variation_of_information(second, first))
+
+
+def test_halves_against_the_whole():
+    whole = np.ones((3, 4), int)
+    assert variation_of_information(TRUTH, whole) == pytest.approx(1)  # one bit says which half
+    assert rand_index(TRUTH, whole) == pytest.approx(2 * 15 / 66)  # the pairs inside a half
+
+
+def test_counts_are_those_of_the_slow_loops(partitions):
+    found, truths = partitions
+    counts = region_counts(found, truths)
+    for t, partition in enumerate(found):
+        assert counts.covered[t] / partition.size == pytest.approx(sum(slow_covering(truth, partition) for truth in truths))
+        assert counts.pri[t] == pytest.approx(np.mean([slow_rand_index(partition, truth) for truth in truths]))
+        assert counts.vi[t] == pytest.approx(np.mean([slow_variation(partition, truth) for truth in truths]))
+        best = {r: max(iou(partition == r, truth == s) for truth in truths for s in np.unique(truth)) for r in np.unique(partition)}
+        assert counts.covered_found[t] == pytest.approx(sum((partition == r).sum() * best[r] for r in best))
+    best = sum((truth == s).sum() * max(iou(truth == s, p == r) for p in found for r in np.unique(p)) for truth in truths for s in np.unique(truth))
+    assert counts.covered_best == pytest.approx(best)
+    assert counts.truth.tolist() == [3 * 42] * 2 and counts.found.tolist() == [42] * 2
+
+
+def iou(first, second):
+    return (first & second).sum() / (first | second).sum()
+
+
+def test_label_0_covers_nothing_but_counts_as_pixels():
+    partition = TRUTH + 1
+    partition[:, 2:] = 0  # the right half is in no region
+    counts = region_counts([partition], [TRUTH])
+    assert counts.covered[0] == counts.covered_found[0] == counts.found[0] == 6 and counts.truth[0] == 12
+    assert counts.pri[0] == 1 and counts.vi[0] == pytest.approx(0, abs=1e-12)  # here it is a label as any other, as in the authors' code
+
+
+def test_a_hierarchy_counts_as_its_partitions(partitions):
+    _, truths = partitions
+    generator = np.random.default_rng(0)
+    labels, groups = generator.integers(0, 6, (6, 7)), np.array([[1, 2, 3, 4, 5, 6], [1, 2, 2, 3, 3, 1], [1, 2, 2, 2, 2, 1], [1, 1, 1, 1, 1, 1]])
+    together = hierarchy_counts(Hierarchy(labels, groups), truths)
+    for merged, apart in zip(together, region_counts([group[labels] for group in groups], truths)):
+        assert merged == pytest.approx(apart)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_regions_of_a_contour_map_are_the_connected_parts_below_the_threshold(seed):
+    ucm2 = np.random.default_rng(seed).random((15, 19))
+    if seed % 2:  # as real ones: no contour on a pixel
+        ucm2[1::2, 1::2] = 0
+    thresholds = np.array([0.1, 0.25, 0.26, 0.5, 0.9])
+    hierarchy = ucm_hierarchy(ucm2, thresholds)
+    for threshold, group in zip(thresholds, hierarchy.groups):
+        expected = ndimage.label(ucm2 <= threshold, np.ones((3, 3)))[0][1::2, 1::2]
+        found = group[hierarchy.labels]
+        pairs = {(a, b) for a, b in zip(expected.flat, found.flat)}
+        assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})  # the same parts, under other numbers
+        assert np.array_equal(expected == 0, found == 0)
+
+
+def test_regions_are_of_one_image():
+    with pytest.raises(InputError, match="same image"):
+        region_counts([TRUTH], [TRUTH.T])
+    with pytest.raises(InputError, match="no human segmentation"):
+        region_counts([TRUTH], [])
+    for shape in ((4, 5), (5, 4), (1, 5), (5, 5, 1)):
+        with pytest.raises(InputError, match="odd height and width"):
+            ucm_hierarchy(np.zeros(shape), np.array([0.5]))

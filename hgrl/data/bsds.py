@@ -63,3 +63,24 @@ def _annotators(path: Path) -> list[dict[str, np.ndarray]]:
     if not annotators:
         raise InputError(f"{path}: no segmentation in it; fetch it again")
     return annotators
+
+
+def load_ucm2(path: Path) -> np.ndarray:
+    """The `ucm2` of a mat file: (2H+1, 2W+1) float64 in [0, 1]; integers (uint8, uint16) are scaled by their type's maximum.
+
+    Raises InputError for a missing or damaged file, one without `ucm2`, and for what is no contour map of double size.
+    """
+    try:
+        ucm2 = np.asarray(loadmat(path, variable_names=["ucm2"])["ucm2"])
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; write a mat file with `ucm2` there") from None
+    except KeyError:
+        raise InputError(f"{path}: no `ucm2` in it; save the contour map of double size under that name") from None
+    except Exception as error:  # scipy raises many kinds on a damaged file
+        raise InputError(f"{path}: not a mat file that can be read ({' '.join(str(error).split())}); save it again") from error
+    if ucm2.ndim != 2 or ucm2.dtype.kind not in "fu" or min(ucm2.shape) < 3 or ucm2.shape[0] % 2 == 0 or ucm2.shape[1] % 2 == 0:
+        raise InputError(f"{path}: ucm2 is {ucm2.dtype} of shape {ucm2.shape}; it must be numbers in [0, 1], 2 x the image's height and width + 1")
+    ucm2 = ucm2.astype(np.float64) / (np.iinfo(ucm2.dtype).max if ucm2.dtype.kind == "u" else 1)
+    if not (ucm2.min() >= 0 and ucm2.max() <= 1):  # also false for nan
+        raise InputError(f"{path}: ucm2 has values outside [0, 1]; scale it")
+    return ucm2

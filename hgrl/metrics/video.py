@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from hgrl.errors import InputError
-from hgrl.metrics import VOID
+from hgrl.metrics.outlines import boundary_map
+from hgrl.metrics.segmentation import VOID
 
 BOUNDARY_TOLERANCE = 0.008  # of the image's diagonal, rounded up to pixels
 
@@ -22,19 +23,6 @@ def region_similarity(truth: np.ndarray, predicted: np.ndarray, void: np.ndarray
     scored = np.ones(truth.shape, bool) if void is None else ~void
     union = np.count_nonzero((truth | predicted) & scored)
     return np.count_nonzero(truth & predicted & scored) / union if union else 1.0
-
-
-def boundary_map(mask: np.ndarray) -> np.ndarray:
-    """Boolean (H, W): pixels that differ from their right, lower or lower-right neighbour.
-
-    The boundary lies half a pixel towards the origin. On the last row only the right neighbour counts, on the last
-    column only the lower one, and the last corner is never a boundary: so a mask that touches the image's border has no boundary there.
-    """
-    boundary = np.zeros(mask.shape, bool)
-    boundary[:, :-1] |= mask[:, :-1] != mask[:, 1:]
-    boundary[:-1] |= mask[:-1] != mask[1:]
-    boundary[:-1, :-1] |= mask[:-1, :-1] != mask[1:, 1:]
-    return boundary
 
 
 def boundary_f(truth: np.ndarray, predicted: np.ndarray, void: np.ndarray | None = None, tolerance: float = BOUNDARY_TOLERANCE) -> float:

@@ -1,0 +1,303 @@
+"""`python -m hgrl bsds-bench`: three kinds of results of toy images, and every way in which they can be wrong."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+from scipy.io import savemat
+
+from conftest import three_regions
+from hgrl import __main__ as cli
+from hgrl import bsds_bench, figures_bsds, metrics, store
+from hgrl.bsds_bench import load_counts, run_benchmark
+from hgrl.data.scene_files import ground_truth_mat
+from hgrl.grouping.region_tree import RegionTree
+
+TREE = three_regions(24, 32)
+FINE, COARSE = TREE.labels.astype(np.uint16) + 1, TREE.cut(0.5).astype(np.uint16) + 1
+NAMES = ("1", "2", "3")
+DRAWN = ("test_the_file_holds_what_the_report_is_made_of", "test_the_curve_has_iso_f_lines_and_the_human_point")
+
+
+@pytest.fixture(autouse=True)
+def small_figure(monkeypatch, request):
+    """A drawing takes a third of a second: most tests need none."""
+    if request.node.name not in DRAWN:
+        monkeypatch.setattr(figures_bsds, "precision_recall_figure", lambda curves: Figure((1, 1)))
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A BSDS500 of three images; the annotators see three regions and two."""
+    for folder in ("images", "groundTruth"):
+        (tmp_path / "BSDS500/data" / folder / "test").mkdir(parents=True)
+    for name in NAMES:
+        Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(tmp_path / f"BSDS500/data/images/test/{name}.jpg")
+        (tmp_path / f"BSDS500/data/groundTruth/test/{name}.mat").write_bytes(ground_truth_mat([FINE, COARSE]))
+    return tmp_path / "BSDS500"
+
+
+def ucm2_of(tree):
+    """The double-size contour map of a tree, cell by cell."""
+    height, width = tree.labels.shape
+    ucm2, distances = np.zeros((2 * height + 1, 2 * width + 1)), tree.distances()
+    for y in range(height):
+        for x in range(width):
+            for dy, dx in ((0, 1), (1, 0)):
+                if y + dy < height and x + dx < width:
+                    ucm2[2 * y + 1 + dy, 2 * x + 1 + dx] = distances[tree.labels[y, x], tree.labels[y + dy, x + dx]]
+    for y in range(2, 2 * height, 2):
+        for x in range(2, 2 * width, 2):
+            ucm2[y, x] = max(ucm2[y - 1, x], ucm2[y + 1, x], ucm2[y, x - 1], ucm2[y, x + 1])
+    ucm2[0], ucm2[-1] = ucm2[1], ucm2[-2]  # the frame repeats its neighbour, or regions would be joined around the contours' ends
+    ucm2[:, 0], ucm2[:, -1] = ucm2[:, 1], ucm2[:, -2]
+    return ucm2
+
+
+@pytest.fixture
+def results(tmp_path):
+    """A function that writes results of a kind for all images and gives their folder."""
+
+    def write(kind, nested=False):
+        folder = tmp_path / kind
+        home = folder / "BSDS500" if nested else folder
+        home.mkdir(parents=True)
+        for name in NAMES:
+            if kind == "trees":
+                TREE.save(home / f"{name}.npz")
+            elif kind == "ucm":
+                savemat(home / f"{name}.mat", {"ucm2": ucm2_of(TREE)})
+            else:
+                store.write_png(home / f"{name}.png", (metrics.contour_strength(TREE.labels, TREE.distances()) * 255).astype(np.uint8))
+        return folder
+
+    return write
+
+
+@pytest.mark.parametrize("kind", ["edges", "ucm", "trees"])
+def test_the_annotators_own_tree_scores_nearly_1(data, results, kind, tmp_path):
+    """The tree holds both annotators' segmentations: the fine one under .25, the coarse one above."""
+    result = run_benchmark(results(kind), data, tmp_path / "out.json", thresholds=9, workers=1)
+    assert result["kind"] == kind and result["images"] == 3 and result["missing"] == {}
+    at = dict(zip(np.round(result["thresholds"], 1), zip(result["recall"], result["precision"])))
+    assert at[0.1] == at[0.2] == (pytest.approx(1, abs=0.05), 1)  # thinning takes a pixel off the junction, none off the annotators' maps
+    fine, coarse = (np.count_nonzero(metrics.boundary_map(labels)) for labels in (FINE, COARSE))
+    assert at[0.5] == (pytest.approx(2 * coarse / (fine + coarse), abs=0.03), 1)
+    assert at[0.9] == (0, 0)
+    assert result["ois"] == pytest.approx(result["ods"]) and 0.97 < result["ods"] <= 1
+    if kind != "edges":
+        assert result["covering_best"] == 1
+        assert result["covering_ods"] == pytest.approx(max(metrics.covering(FINE, COARSE), metrics.covering(COARSE, FINE)) / 2 + 0.5)
+
+
+def test_a_tree_and_its_contour_map_score_the_same(data, results, tmp_path):
+    tree, ucm = (run_benchmark(results(kind), data, tmp_path / f"{kind}.json", thresholds=7, workers=1) for kind in ("trees", "ucm"))
+    assert tree["per_image"] == ucm["per_image"]
+
+
+def test_the_file_holds_what_the_report_is_made_of(data, results, tmp_path):
+    out = tmp_path / "deep/out.json"
+    result = run_benchmark(results("trees", nested=True), data, out, thresholds=9, workers=2)
+    assert json.loads(out.read_text()) == result
+    assert result["peak_gib"] > 0 and result["seconds"] > 0 and result["workers"] == 2
+    counts = load_counts(out)
+    assert counts.names == NAMES
+    figures = metrics.benchmark_figures(counts)
+    assert figures == pytest.approx({name: result[name] for name in figures})
+    assert sorted(path.name for path in out.parent.iterdir()) == ["out.json", "out.png"]
+    with Image.open(out.with_suffix(".png")) as picture:
+        assert min(picture.size) > 300
+    assert "3 images of test, 9 thresholds" in bsds_bench.report(result) and "peak memory" in bsds_bench.report(result)
+
+
+def test_an_interrupted_run_goes_on(data, results, tmp_path, monkeypatch):
+    folder, out, scored = results("trees"), tmp_path / "out.json", []
+    score_file = bsds_bench.score_file
+
+    def stops_at_the_third(path, *rest):
+        scored.append(path.stem)
+        if len(scored) == 3:
+            raise KeyboardInterrupt
+        return score_file(path, *rest)
+
+    monkeypatch.setattr(bsds_bench, "score_file", stops_at_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        run_benchmark(folder, data, out, thresholds=5, workers=1)
+    assert not out.exists() and scored == ["1", "2", "3"]
+    RegionTree(TREE.labels, TREE.children, TREE.heights / 2).save(folder / "2.npz")  # another result: scored again
+    (tmp_path / "out.parts/1.json").write_text("{")  # cut off: scored again
+    result = run_benchmark(folder, data, out, thresholds=5, workers=1)
+    assert scored[3:] == ["1", "2", "3"]
+    whole = run_benchmark(folder, data, tmp_path / "whole.json", thresholds=5, workers=1)
+    assert result["per_image"] == whole["per_image"]
+    assert result["per_image"]["1"] == result["per_image"]["3"] != result["per_image"]["2"]
+
+
+def test_finished_images_are_not_scored_again(data, results, tmp_path, monkeypatch):
+    folder, out, scored = results("trees"), tmp_path / "out.json", []
+    score_file = bsds_bench.score_file
+    monkeypatch.setattr(bsds_bench, "score_file", lambda path, *rest: scored.append(path.stem) or score_file(path, *rest))
+    monkeypatch.setattr(bsds_bench, "_remove", lambda parts: None)
+    first = run_benchmark(folder, data, out, thresholds=5, workers=1)
+    second = run_benchmark(folder, data, out, thresholds=5, workers=1)
+    assert scored == list(NAMES) and first["per_image"] == second["per_image"]
+    run_benchmark(folder, data, out, thresholds=6, workers=1)
+    assert len(scored) == 6  # other thresholds are another score
+
+
+def test_a_part_of_the_images(data, results, tmp_path):
+    folder = results("trees")
+    assert list(run_benchmark(folder, data, tmp_path / "a.json", thresholds=3, workers=1, every=2)["per_image"]) == ["1", "3"]
+    assert list(run_benchmark(folder, data, tmp_path / "b.json", thresholds=3, workers=1, limit=2)["per_image"]) == ["1", "2"]
+
+
+def bench(capsys, folder, data, *more):
+    status = cli.main(["bsds-bench", str(folder), "--data", str(data), "--thresholds", "3", "--workers", "1", *more])
+    output = capsys.readouterr()
+    return status, output.out, [line for line in output.err.splitlines() if line.startswith("hgrl: ")]
+
+
+def test_the_command_prints_the_table(capsys, data, results):
+    folder = results("ucm")
+    status, out, lines = bench(capsys, folder, data)
+    assert status == 0 and lines == [] and out.startswith("Boundary\nODS: F( ") and "GT covering" in out
+    assert folder.with_name("ucm-bsds.json").is_file() and folder.with_name("ucm-bsds.png").is_file()
+
+
+def damaged(folder, kind):
+    path = next(folder.glob("2.*"))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2] if kind == "cut off" else b"")
+
+
+@pytest.mark.parametrize("kind", ["edges", "ucm", "trees"])
+@pytest.mark.parametrize("how", ["cut off", "empty"])
+def test_a_damaged_result_is_named_and_left_out(capsys, data, results, kind, how):
+    folder = results(kind)
+    damaged(folder, how)
+    status, out, lines = bench(capsys, folder, data)
+    assert status == 1 and "2 images of test (1 MISSING)" in out
+    assert len(lines) == 1 and lines[0].startswith(f"hgrl: 2: {folder}/2.")
+
+
+def test_a_missing_result_is_named_and_left_out(capsys, data, results):
+    folder = results("ucm")
+    (folder / "3.mat").unlink()
+    status, out, lines = bench(capsys, folder, data)
+    assert status == 1 and "(1 MISSING)" in out and lines == [f"hgrl: 3: {folder}: no file for this image"]
+
+
+def write_wrong_size(folder, kind):
+    if kind == "edges":
+        store.write_png(folder / "1.png", np.zeros((24, 31), np.uint8))
+    elif kind == "ucm":
+        savemat(folder / "1.mat", {"ucm2": np.zeros((49, 63))})
+    else:
+        three_regions(24, 31).save(folder / "1.npz")
+
+
+@pytest.mark.parametrize("kind", ["edges", "ucm", "trees"])
+def test_a_result_of_another_size_is_named(capsys, data, results, kind):
+    folder = results(kind)
+    write_wrong_size(folder, kind)
+    status, _, lines = bench(capsys, folder, data)
+    assert status == 1 and len(lines) == 1 and "is of a 31x24 image, but the image is 32x24; write it at the image's size" in lines[0]
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    ({"ucm": np.zeros((49, 65))}, "no `ucm2` in it"),
+    ({"ucm2": np.zeros((24, 32))}, "2 x the image's height and width"),
+    ({"ucm2": np.full((49, 65), 1.5)}, "outside [0, 1]"),
+    ({"ucm2": np.full((49, 65), np.nan)}, "outside [0, 1]"),
+    ({"ucm2": np.full((49, 65), "a")}, "must be numbers"),
+])  # fmt: skip
+def test_a_mat_file_of_something_else(capsys, data, results, content, words):
+    folder = results("ucm")
+    savemat(folder / "1.mat", content)
+    status, _, lines = bench(capsys, folder, data)
+    assert status == 1 and len(lines) == 1 and words in lines[0]
+
+
+def test_whole_numbers_in_a_ucm2_are_scaled(data, results, tmp_path):
+    folder = results("ucm")
+    floats = run_benchmark(folder, data, tmp_path / "a.json", thresholds=3, workers=1)
+    for name in NAMES:
+        savemat(folder / f"{name}.mat", {"ucm2": np.rint(ucm2_of(TREE) * 255).astype(np.uint8)})
+    assert run_benchmark(folder, data, tmp_path / "b.json", thresholds=3, workers=1)["ods"] == floats["ods"]
+
+
+def test_sixteen_bits_are_read_and_colours_are_not(capsys, data, results):
+    folder = results("edges")
+    store.write_png(folder / "1.png", np.full((24, 32), 65535, np.uint16))
+    assert bsds_bench.load_edges(folder / "1.png").max() == 1
+    store.write_png(folder / "1.png", np.zeros((24, 32, 3), np.uint8))
+    status, _, lines = bench(capsys, folder, data)
+    assert status == 1 and "has 3 channels; write the edge map as" in lines[0]
+
+
+def test_nothing_to_score_is_one_line(capsys, data, results, tmp_path):
+    folder = results("trees")
+    (tmp_path / "empty").mkdir()
+    cases = {
+        (tmp_path / "nowhere", data): "no such folder; give the folder",
+        (tmp_path / "empty", data): "no result for any of the 3 images (looked for 1.png, 1.mat, 1.npz, ...)",
+        (folder, tmp_path / "elsewhere"): "no such folder",
+    }
+    for (results_folder, root), words in cases.items():
+        status, out, lines = bench(capsys, results_folder, root)
+        assert status == 1 and out == "" and len(lines) == 1 and words in lines[0]
+    for more, words in {
+        ("--kind", "ucm"): "looked for 1.mat",
+        ("--split", "val"): "val",
+        ("--workers", "0"): "at least 1",
+        ("--limit", "0"): "at least 1",
+        ("--out", str(tmp_path / "a.txt")): "ends in .json",
+    }.items():
+        status, out, lines = bench(capsys, folder, data, *more)
+        assert status == 1 and out == "" and len(lines) == 1 and words in lines[0]
+
+
+def test_all_results_damaged_is_an_error(capsys, data, results, tmp_path):
+    folder = results("edges")
+    for path in folder.iterdir():
+        path.write_bytes(b"")
+    status, out, lines = bench(capsys, folder, data)
+    assert status == 1 and out == "" and len(lines) == 1 and "1.png: cannot be read" in lines[0]
+    assert not (tmp_path / "edges-bsds.json").exists()
+
+
+def test_two_kinds_in_a_folder_must_be_told_apart(capsys, data, results):
+    folder = results("trees")
+    for name in NAMES:
+        store.write_png(folder / f"{name}.png", np.zeros((24, 32), np.uint8))
+    status, _, lines = bench(capsys, folder, data)
+    assert status == 1 and "several kinds (edges, trees); choose one with --kind" in lines[0]
+    status, out, _ = bench(capsys, folder, data, "--kind", "trees")
+    assert status == 0 and "GT covering" in out
+
+
+def test_another_json_file_holds_no_counts(tmp_path):
+    for content in ({}, [], {"thresholds": [0.5], "per_image": {"a": 3}}):
+        store.write_json(tmp_path / "a.json", content)
+        with pytest.raises(ValueError, match="not a result of `python -m hgrl bsds-bench`"):
+            load_counts(tmp_path / "a.json")
+
+
+def test_the_curve_has_iso_f_lines_and_the_human_point():
+    curves = {"weak": (np.array([0.9, 0.5, 0.001]), np.array([0.1, 0.5, 1.0])), "strong": (np.array([0.9, 0.8]), np.array([0.6, 0.8]))}
+    (axes,) = figures_bsds.precision_recall_figure(curves).axes
+    lines = [line.get_xydata().T for line in axes.lines if line.get_color() == figures_bsds.GREEN]
+    assert [np.ptp(metrics.f_measure(*line)) < 1e-9 for line in lines] == [True] * 9
+    assert [metrics.f_measure(*line)[0] for line in lines] == pytest.approx(np.arange(0.1, 0.95, 0.1))
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["[F=0.80] human", "[F=0.80] strong", "[F=0.50] weak"]
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+    assert drawn["[F=0.50] weak"] == [[0.9, 0.1], [0.5, 0.5]]  # recalls under .01 are not drawn, as in the authors' plot
+    assert drawn["[F=0.80] human"] == [[0.7235, 0.9014]]
+
+
+def test_the_metrics_need_no_torch():
+    code = "import sys, hgrl.metrics; print([name for name in ('torch', 'cv2', 'higra', 'matplotlib') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
