@@ -33,7 +33,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("names", nargs="+", metavar="NAME", choices=list(DATA_SETS), help=", ".join(DATA_SETS))
     command.add_argument("--data", type=Path, help="data root; default: HGRL_DATA, or data/")
     command.add_argument("--keep-archives", action="store_true", help="keep what was downloaded after it is unpacked")
-    command = _command(commands, "check-data", check_data, "what is under the data root, against the published numbers; status 1: the profile lacks some")
+    command = _command(commands, "check-data", check_data, "what is under the data root; exit status 1 when the profile lacks some")
     command.add_argument("--data", type=Path, help="data root; default: HGRL_DATA, or data/")
     command.add_argument("--profile", help="whose data must be there; default: params.yaml's")
     command.add_argument("--allow-partial", action="store_true", help="a set that opens will do, though it is smaller than published")

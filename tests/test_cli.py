@@ -19,8 +19,8 @@ from hgrl.grouping.group import load_edge_map
 from hgrl.grouping.region_tree import RegionTree
 
 COMMANDS = {
-    "fetch": ["voc2012", "sbd", "--data", "data"],
-    "check-data": ["--data", "data"],
+    "fetch": ["voc2012", "sbd", "--data", "folder", "--keep-archives"],
+    "check-data": ["--data", "folder", "--profile", "paper", "--allow-partial"],
     "data": ["mini"],
     "notebook": ["03_pretraining", "mini", "--run", "ours", "--runs", "all"],
     "trees": ["mini", "--grouping", "hed"],

@@ -116,6 +116,14 @@ def test_a_file_that_is_there_is_not_asked_for(server, get):
     assert len(server.seen) == 1
 
 
+@pytest.mark.parametrize(("content", "words"), [(OTHER, "wrong bytes, by their sha256"), (BYTES[:9], "9 bytes, not 700001")])
+def test_a_wrong_file_that_somebody_put_there_is_told_and_left(server, get, tmp_path, content, words):
+    (tmp_path / "down").mkdir()
+    (tmp_path / "down/file.bin").write_bytes(content)
+    assert words in fails(get)
+    assert server.seen == [] and (tmp_path / "down/file.bin").read_bytes() == content
+
+
 def test_cut_connections_are_continued_where_they_broke(server, get):
     server.cuts = [300_000, 200_000, 1]
     assert get().read_bytes() == BYTES

@@ -115,7 +115,9 @@ def test_sbd_mask_of_another_size_than_its_image(tmp_path, augmented):
         open_voc(tmp_path, "VOC2012", "train_aug").mask(1)
 
 
-@pytest.mark.parametrize("content", [b"", b"no mat file", {"GTinst": 1}, {"GTcls": {"Segmentation": np.zeros((2, 3, 4))}}, {"GTcls": {"Segmentation": 0.5}}])
+@pytest.mark.parametrize("content", [
+    b"", b"no mat file", {"GTinst": 1}, {"GTcls": {"Segmentation": np.zeros((2, 3, 4))}}, {"GTcls": {"Segmentation": 0.5}},
+])  # fmt: skip
 def test_damaged_sbd_mask(tmp_path, content):
     path = tmp_path / "a.mat"
     path.write_bytes(content) if isinstance(content, bytes) else savemat(path, content)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import http.client
+import os
 import time
 import urllib.error
 import urllib.request
@@ -64,7 +65,7 @@ class _Transfer:
 
 
 def download(addresses: Sequence[str], target: Path, size: int | None, checksum: str | None, tries: int = TRIES, wait: float = WAIT) -> Path:
-    """The file at the first of `addresses` that gives it, at `target`; a file that is there already is not touched.
+    """The file at the first of `addresses` that gives it, at `target`; a file that is there already, by hand perhaps, is only checked.
 
     size in bytes and checksum ("sha256:<hex>" or "md5:<hex>") are what the file must have; None is not checked, and without a checksum
     the SHA-256 that came is written to `<target>.sha256`, for you to compare with others'.
@@ -73,11 +74,11 @@ def download(addresses: Sequence[str], target: Path, size: int | None, checksum:
     """
     target = Path(target)
     if target.exists():
-        return target
+        return _checked(target, size, checksum)
     reasons = []
     with _exclusive(target.with_name(target.name + ".part")) as (part, file):
         if target.exists():  # another process has just finished it
-            return target
+            return _checked(target, size, checksum)
         for address in addresses:
             with bar(desc=target.name, total=size, initial=file.tell(), unit="B", unit_scale=True) as progress:
                 transfer = _Transfer(part, file, size, checksum is not None, progress)
@@ -92,8 +93,19 @@ def download(addresses: Sequence[str], target: Path, size: int | None, checksum:
         if checksum is None:
             digest = file_digest(part, "sha256")
             target.with_name(target.name + ".sha256").write_text(f"{digest}  {target.name}\n")
+        os.fsync(file.fileno())
         part.replace(target)
         transfer.state.unlink(missing_ok=True)
+    return target
+
+
+def _checked(target: Path, size: int | None, checksum: str | None) -> Path:
+    algorithm, _, expected = (checksum or "").partition(":")
+    found = target.stat().st_size
+    if size is not None and found != size:
+        raise InputError(f"{target}: {found} bytes, not {size}; delete it and run again")
+    if checksum is not None and file_digest(target, algorithm) != expected:
+        raise InputError(f"{target}: wrong bytes, by their {algorithm}; delete it and run again")
     return target
 
 

@@ -1,0 +1,292 @@
+"""`fetch` and `check-data` end to end: archives of the data sets in miniature, from a local server to what the loaders open."""
+
+import contextlib
+import dataclasses
+import hashlib
+import shutil
+import tarfile
+import threading
+import zipfile
+from collections import namedtuple
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from hgrl import __main__ as cli
+from hgrl import paths
+from hgrl.config import Settings, Source
+from hgrl.data import fetch as module
+from hgrl.data.archives import DATA_SETS, Split
+from hgrl.data.catalogue import open_samples, open_videos
+from hgrl.data.check import ELSEWHERE, count, survey
+from hgrl.data.fetch import fetch
+from hgrl.errors import InputError
+from miniature import write_coco, write_davis, write_imagenet, write_sbd, write_voc
+
+COUNTS = {
+    ("voc", "train"): 2, ("voc", "val"): 1, ("voc", "train_aug"): 4, ("sbd", "train"): 2, ("sbd", "val"): 2, ("coco", "train2014"): 3,
+    ("davis", "train"): 1, ("davis", "val"): 2, ("imagenet", "train"): 6, ("imagenet-classes", "train"): 3, ("imagenet", "val"): 3,
+}  # fmt: skip
+FETCHED = ["voc2012", "sbd", "coco2014", "davis2017"]
+
+
+def write_all(root):
+    masks = write_voc(root, ["2007_a", "2009_b"], ["2007_c"], ["2008_e", "2011_f"])
+    write_sbd(root, masks, ["2008_e", "2007_c"], ["2009_b", "2011_f"])
+    write_coco(root)
+    write_davis(root, ["bear"], ["camel", "dogs"])
+    write_imagenet(root)
+
+
+def pack(source, archive, served):
+    """An archive of the name and kind of the real one, in the server's folder."""
+    path = served / archive.file
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w") as packed:
+            for file in sorted((source / archive.top).rglob("*")):
+                packed.write(file, file.relative_to(source))
+    else:
+        with tarfile.open(path, "w:gz" if path.suffix == ".tgz" else "w") as packed:
+            packed.add(source / archive.top, archive.top)
+    return path
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """(folder of archives, their server's address, table of archives that points there)."""
+    drawn, served = tmp_path_factory.mktemp("drawn"), tmp_path_factory.mktemp("served")
+    write_all(drawn)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(served)))
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    table = {}
+    for name in [*FETCHED, "imagenet"]:
+        known, archives = DATA_SETS[name], []
+        for archive in known.archives:
+            path = pack(drawn / known.folder, archive, served)
+            address = f"http://127.0.0.1:{server.server_port}/{archive.file}"
+            digest = hashlib.sha256(path.read_bytes()).hexdigest()
+            changes = {"size": path.stat().st_size, "checksum": f"sha256:{digest}", "unpacked": 10**6, "about": 0}
+            archives.append(dataclasses.replace(archive, addresses=(address,), **changes))
+        splits = tuple(dataclasses.replace(split, count=COUNTS.get((split.kind, split.name), 1)) for split in known.splits)
+        table[name] = dataclasses.replace(known, archives=tuple(archives), splits=splits)
+    yield served, drawn, table
+    server.shutdown()
+    server.server_close()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    asked: list[str] = []
+
+    def do_GET(self):
+        self.asked.append(self.path.strip("/"))
+        with contextlib.suppress(ConnectionError):
+            super().do_GET()
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def root(world, tmp_path, monkeypatch):
+    """An empty data root, and the table of archives in miniature."""
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(paths, "HOME", tmp_path / "home")
+    monkeypatch.delenv("HGRL_DATA", raising=False)
+    for name in list(DATA_SETS):
+        monkeypatch.delitem(DATA_SETS, name)
+    for name, known in world[2].items():
+        monkeypatch.setitem(DATA_SETS, name, known)
+    Quiet.asked.clear()
+    return tmp_path / "data"
+
+
+def test_all_sets_are_fetched_and_opened(root, capsys):
+    assert fetch(FETCHED, root)
+    said = capsys.readouterr().out
+    assert "voc2012: fetched, 2 of 2 train images, 1 of 1 val images" in said
+    assert "sbd: fetched, 2 of 2 train masks" in said and "davis2017: fetched, 1 of 1 train videos" in said
+    assert open_samples(Source(kind="voc", folder="VOC2012", split="train_aug"), root).names == tuple(
+        f"VOC2012/{stem}" for stem in ("2007_a", "2008_e", "2009_b", "2011_f")
+    )
+    assert open_samples(Source(kind="coco-masks", folder="coco", split="train2014"), root).mask(0).any()
+    assert [len(video) for video in open_videos(Source(kind="davis", folder="DAVIS", split="val"), root)] == [4, 4]
+    assert list((root / "downloads").iterdir()) == []  # archives go when they are unpacked
+
+
+def test_a_second_call_fetches_nothing(root, capsys):
+    fetch(FETCHED, root)
+    asked = len(Quiet.asked)
+    capsys.readouterr()
+    assert fetch(FETCHED, root)
+    assert len(Quiet.asked) == asked == 5
+    assert capsys.readouterr().out.count("already there") == 4
+
+
+def test_what_is_complete_by_hand_is_not_fetched(world, root, capsys):
+    shutil.copytree(world[1] / "DAVIS/DAVIS", root / "DAVIS")  # without the archive's own folder
+    assert fetch(["davis2017"], root)
+    assert Quiet.asked == [] and "already there" in capsys.readouterr().out
+
+
+def test_an_incomplete_copy_is_not_overwritten_nor_shadowed(world, root):
+    shutil.copytree(world[1] / "VOC2012/VOCdevkit/VOC2012", root / "VOC2012")
+    (root / "VOC2012/ImageSets/Segmentation/train.txt").write_text("2007_a\n")
+    with pytest.raises(InputError, match=r"VOC2012: an incomplete copy \(1 of 2 train images\) is there; move it away"):
+        fetch(["voc2012"], root)
+    assert Quiet.asked == []
+
+
+def test_the_second_archive_of_a_set_is_fetched_alone(root):
+    fetch(["coco2014"], root)
+    shutil.rmtree(root / "coco/annotations")
+    Quiet.asked.clear()
+    assert fetch(["coco2014"], root)
+    assert Quiet.asked == ["annotations_trainval2014.zip"]
+
+
+def test_files_lost_after_unpacking_are_told(root, capsys):
+    fetch(["davis2017"], root)
+    next((root / "DAVIS").rglob("camel/00001.png")).unlink()
+    assert not fetch(["davis2017"], root)
+    assert "davis2017: not complete" in capsys.readouterr().out
+
+
+def test_archives_are_kept_when_asked_for(root):
+    fetch(["davis2017"], root, keep=True)
+    assert [path.name for path in (root / "downloads").iterdir()] == ["DAVIS-2017-trainval-480p.zip"]
+
+
+def test_an_archive_without_published_checksum(root, capsys, monkeypatch):
+    known = DATA_SETS["davis2017"]
+    monkeypatch.setitem(DATA_SETS, "davis2017", dataclasses.replace(known, archives=(dataclasses.replace(known.archives[0], checksum=None),)))
+    assert fetch(["davis2017"], root)
+    assert "no published checksum; size checked" in capsys.readouterr().out
+    assert (root / "downloads/DAVIS-2017-trainval-480p.zip.sha256").read_text().startswith(known.archives[0].checksum.removeprefix("sha256:"))
+
+
+def test_a_full_disk_is_told_before_anything_is_fetched(root, monkeypatch):
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda place: usage(10**9, 10**9 - 5, 5))
+    with pytest.raises(InputError, match=r"data: 0\.0 GB are needed and 0\.0 GB are free; free some space"):
+        fetch(["davis2017"], root)
+    assert Quiet.asked == [] and not root.exists()
+
+
+def test_imagenet_is_explained_and_counted(world, root, capsys):
+    assert not fetch(["imagenet"], root)
+    said = capsys.readouterr().out
+    assert "image-net.org" in said and "imagenet: not complete, 0 of 6 train images, 0 of 3 train classes" in said
+    shutil.copytree(world[1] / "imagenet", root / "imagenet")
+    assert fetch(["imagenet"], root)
+    said = capsys.readouterr().out
+    assert "imagenet: already there, 6 of 6 train images" in said and "image-net.org" not in said
+
+
+def test_the_command(root, capsys):
+    assert cli.main(["fetch", "davis2017", "--data", str(root)]) == 0
+    assert "davis2017: fetched" in capsys.readouterr().out
+    assert cli.main(["fetch", "imagenet", "--data", str(root)]) == 1
+    with pytest.raises(SystemExit):
+        cli.main(["fetch", "mnist"])
+    assert "voc2012" in capsys.readouterr().err
+
+
+def test_the_commands_default_root_is_hgrl_data(root, capsys, monkeypatch):
+    monkeypatch.setenv("HGRL_DATA", str(root))
+    cli.main(["fetch", "davis2017"])
+    assert (root / "DAVIS/DAVIS").is_dir()
+
+
+def test_a_server_that_has_lost_the_file_is_one_line(world, root, capsys):
+    path = world[0] / "DAVIS-2017-trainval-480p.zip"
+    path.rename(path.with_suffix(".gone"))
+    try:
+        assert cli.main(["fetch", "davis2017", "--data", str(root)]) == 1
+    finally:
+        path.with_suffix(".gone").rename(path)
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hgrl: ")]
+    assert "404" in line and not (root / "DAVIS").exists()
+
+
+@pytest.fixture
+def profiles(root):
+    """A home with one profile that reads the real sets, and one that draws its own."""
+    (paths.HOME / "profiles").mkdir(parents=True)
+    (paths.HOME / "profiles/real.yaml").write_text("data: {}\n")
+    (paths.HOME / "profiles/drawn.yaml").write_text("data: {scenes: {}}\n")
+    return root
+
+
+def checked(capsys, *arguments):
+    """(exit status, {"set split": status}) of check-data."""
+    capsys.readouterr()
+    status = cli.main(["check-data", *arguments])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    return status, {(row[0], row[1], row[2]): row[3 + (row[3] == "file")] for row in rows if row and row[0] in DATA_SETS}
+
+
+def test_check_data_before_and_after(profiles, capsys):
+    arguments = ("--data", str(profiles), "--profile", "real")
+    status, found = checked(capsys, *arguments)
+    assert status == 1 and set(found.values()) == {"missing"}
+    fetch(FETCHED, profiles)
+    status, found = checked(capsys, *arguments)
+    assert status == 0  # ImageNet is missing, and no source of the profile
+    assert {key[0] for key, value in found.items() if value == "missing"} == {"imagenet"}
+    assert found["sbd", "train_aug", "images"] == "complete"
+
+
+def test_check_data_with_one_set_missing_or_damaged(profiles, capsys):
+    arguments = ("--data", str(profiles), "--profile", "real")
+    fetch(FETCHED, profiles)
+    shutil.move(profiles / "SBD", profiles / "away")
+    status, found = checked(capsys, *arguments)
+    assert status == 1 and found["sbd", "train_aug", "images"] == "missing" and found["voc2012", "val", "images"] == "complete"
+    shutil.move(profiles / "away", profiles / "SBD")
+    next((profiles / "VOC2012").rglob("JPEGImages/2007_c.jpg")).unlink()  # of val
+    status, found = checked(capsys, *arguments, "--allow-partial")
+    assert status == 1 and found["voc2012", "val", "images"] == "incomplete" and found["sbd", "train_aug", "images"] == "complete"
+
+
+def test_check_data_of_a_smaller_set(profiles, capsys):
+    arguments = ("--data", str(profiles), "--profile", "real")
+    fetch(FETCHED, profiles)
+    next((profiles / "DAVIS").rglob("val.txt")).write_text("camel\n")
+    assert checked(capsys, *arguments)[0] == 1
+    assert checked(capsys, *arguments, "--allow-partial")[0] == 0
+
+
+def test_check_data_of_a_profile_that_draws_its_own(profiles, capsys):
+    assert checked(capsys, "--data", str(profiles), "--profile", "drawn")[0] == 0
+
+
+def test_too_many_images_are_not_complete(root):
+    fetch(["davis2017"], root)
+    assert count(root, "davis2017", Split("davis", "DAVIS", "val", 1, "videos")).status == "differs"
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_the_real_table_is_whole(name):
+    known = DATA_SETS[name]
+    assert known.terms and known.splits and known.title
+    for archive in known.archives:
+        algorithm, _, digest = archive.checksum.partition(":")
+        assert len(digest) == {"sha256": 64, "md5": 32}[algorithm] and set(digest) <= set("0123456789abcdef")
+        assert all(address.startswith(("http://", "https://")) and address.endswith(archive.file) for address in archive.addresses)
+        assert archive.size in (None, archive.about) and archive.unpacked > 0
+
+
+def test_checksums_are_torchvisions_where_it_has_them():
+    from torchvision.datasets.sbd import SBDataset
+    from torchvision.datasets.voc import DATASET_YEAR_DICT
+
+    (voc,), (sbd,) = DATA_SETS["voc2012"].archives, DATA_SETS["sbd"].archives
+    assert voc.checksum == f"md5:{DATASET_YEAR_DICT['2012']['md5']}" and voc.addresses[0] == DATASET_YEAR_DICT["2012"]["url"]
+    assert sbd.checksum == f"md5:{SBDataset.md5}" and sbd.addresses[0] == SBDataset.url
+
+
+def test_real_data_against_the_published_numbers(real_data):
+    rows = {(row.name, row.split.name): row for row in survey(real_data, Settings(profile="paper"))}
+    assert [rows["bsds500", split].status for split in ("train", "val", "test")] == ["complete"] * 3
+    assert all(count(real_data, "camvid", split).status == "complete" for split in ELSEWHERE["camvid"])
