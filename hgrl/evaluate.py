@@ -117,7 +117,7 @@ def layers_of(definition: Run) -> tuple[str, ...]:
 
 def probe_settings(settings: Settings, definition: Run) -> ProbeSettings:
     """The probe's settings for a run: heads on the layers it trained; the protocol `finetune` where it goes on from a checkpoint."""
-    if definition.end_to_end and definition.checkpoint_of:
+    if _is_fine_tuned(definition):
         own = settings.finetune
         changed = {"heads": (own.head,), "end_to_end_iterations": own.iterations, "fcn_dilation": own.dilation}
         return settings.probe.model_copy(update=changed | own.model_dump(exclude={"head", "iterations", "dilation"}))
@@ -125,6 +125,10 @@ def probe_settings(settings: Settings, definition: Run) -> ProbeSettings:
     if not heads:
         raise InputError(f"setting 'probe.heads': none reads a layer that method {definition.method!r} trains ({', '.join(layers_of(definition))})")
     return settings.probe.model_copy(update={"heads": heads})
+
+
+def _is_fine_tuned(definition: Run) -> bool:
+    return definition.end_to_end and definition.checkpoint_of is not None
 
 
 def probe_task(settings: Settings, run: str, definition: Run, seed: int, tick: Tick) -> dict[str, Any]:
@@ -258,14 +262,18 @@ def _gather(stage: str, profile: str, run: str, started: float) -> dict[int, Any
     settings, definition = load_settings(profile, run), load_run(run)
     scores = {seed: read_json(_score_file(stage, profile, run, seed))["scores"] for seed in seeds_of(stage, settings, definition)}
     content = {"method": definition.method, "seeds": scores}
-    write_results(profile, stage, run, content, settings.model_dump(mode="json", include={stage, "data", "network"}), started)
+    write_results(profile, stage, run, content, _sections(stage, settings, definition), started)
     return scores
 
 
+def _sections(stage: str, settings: Settings, definition: Run) -> dict[str, Any]:
+    """The settings that decide a run's scores."""
+    names = {stage, "data", "network"} | ({"finetune"} if stage == "probe" and _is_fine_tuned(definition) else set())
+    return settings.model_dump(mode="json", include=names)
+
+
 def _fingerprint(stage: str, settings: Settings, run: str, definition: Run, seed: int) -> str:
-    sections = settings.model_dump(mode="json", include={stage, "data", "network"})
-    if stage == "probe" and definition.end_to_end and definition.checkpoint_of:
-        sections["finetune"] = settings.finetune.model_dump(mode="json")
+    sections = _sections(stage, settings, definition)
     weights = weights_file(definition) if definition.method == PRETRAINED else checkpoint_file(settings.profile, run, seed)
     return fingerprint(sections, definition.model_dump(mode="json"), seed, weights, manifest_path(settings.profile), code_fingerprint(stage))
 

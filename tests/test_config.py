@@ -7,7 +7,7 @@ from hgrl import config
 from hgrl.config import GROUPING_PRESETS, GroupingSettings, Settings, grouping_preset, load_run, load_runs, load_settings
 from hgrl.errors import InputError
 
-PAPER = {  # section 4 of the paper, and nothing else
+PAPER = {  # section 4 of the paper; of the rivals, their authors' own
     "grouping.max_regions": 40,  # 4.1
     "grouping.spectral": True,
     "network.backbone": "resnet50",  # 4.2
@@ -28,6 +28,24 @@ PAPER = {  # section 4 of the paper, and nothing else
     "pretrain.milestones": (25 / 80, 45 / 80, 60 / 80),
     "pretrain.decay": 0.1,
     "pretrain.warmup_steps": 0,
+    "moco.momentum": 0.999,  # He et al. 2020
+    "moco.queue": 65_536,
+    "moco.temperature": 0.07,
+    "moco.dim": 128,
+    "instfeat.temperature": 0.1,  # Ye et al. 2019
+    "instfeat.dim": 128,
+    "segsort.concentration": 10,  # Hwang et al. 2019
+    "densecl.temperature": 0.2,  # Wang et al. 2021
+    "densecl.queue": 65_536,
+    "densecl.momentum": 0.999,
+    "densecl.cell_weight": 0.5,
+    "finetune.iterations": 30_000,  # He et al. 2020, appendix
+    "finetune.lr": 0.003,
+    "finetune.milestones": (0.7, 0.9),
+    "finetune.batch": 16,
+    "finetune.weight_decay": 1e-4,
+    "finetune.crop_size": 513,
+    "finetune.dilation": 6,
     "probe.iterations": 20_000,
     "probe.milestones": (10 / 20, 15 / 20),
     "probe.batch": 20,
@@ -115,6 +133,10 @@ BAD_PROFILES = {
     "data: {videos: {kind: youtube, folder: x, split: y}}": "setting 'data.videos.kind'",
     "data: {videos: {kind: davis}}": "setting 'data.videos.folder'",
     "pretrain: {lr: fast}": "setting 'pretrain.lr'",
+    "moco: {momenta: 0.9}": "unknown setting 'moco.momenta'",
+    "moco: {momentum: 1.5}": "setting 'moco.momentum'",
+    "densecl: {queue: 0}": "setting 'densecl.queue'",
+    "segsort: {clusters: 0}": "setting 'segsort.clusters'",
     "pretrain:": "setting 'pretrain'",
     "seeds: []": "setting 'seeds'",
     "- a list": "expected a mapping",
@@ -148,6 +170,11 @@ BAD_RUNS = {
     "runs: {ours: {method: hierarchical, override: {}}}": "unknown setting 'runs.ours.override'",
     "runs: {ours: {end_to_end: true}}": "setting 'runs.ours.method'",
     "runs: {ours: }": "setting 'runs.ours':",
+    "runs: {e2e: {method: moco, checkpoint_of: moco}}": "setting 'runs.e2e.checkpoint_of': 'moco' is no run of method 'moco' that trains",
+    "runs: {ours: {method: hierarchical}, e2e: {method: moco, checkpoint_of: ours}}": "setting 'runs.e2e.checkpoint_of': 'ours'",
+    "runs: {a: {method: moco}, b: {method: moco, checkpoint_of: a}, c: {method: moco, checkpoint_of: b}}": "setting 'runs.c.checkpoint_of'",
+    "runs: {net: {method: imagenet}}": "setting 'runs.net.weights'",
+    "runs: {net: {method: moco, weights: x.pth}}": "setting 'runs.net.weights'",
     "runs: [ours]": "section 'runs'",
     "profile: mini": "section 'runs'",
 }

@@ -8,11 +8,13 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
+from torchvision.models import resnet18, resnet50
 
-from conftest import write_profile
+from conftest import SMALL_PARAMS, write_profile
 from hgrl import evaluate as evaluation
-from hgrl import paths, provenance
+from hgrl import paths, provenance, stages
 from hgrl.checkpoint import load_checkpoint, save_checkpoint
 from hgrl.config import load_run, load_settings
 from hgrl.data.images import read_mask
@@ -247,3 +249,75 @@ def test_summaries_go_down_into_dicts_and_leave_out_what_is_no_number():
 
 def test_the_code_fingerprint_of_every_stage_is_known():
     assert evaluation.TASKS.keys() <= provenance.CODE.keys()
+
+
+@pytest.fixture
+def rivals(pipeline):
+    stages.prepare("small", "moco")
+    return pipeline
+
+
+def test_methods_that_train_the_backbone_alone_are_read_there_alone(rivals):
+    assert evaluate("probe", "small", "moco")["moco"][0].keys() == {"linear-backbone"}
+    assert evaluate("retrieval", "small", "moco")["moco"][0].keys() == {"backbone"}
+    assert evaluate("retrieval", "small", "ours")["ours"][0].keys() == {"embedding", "backbone"}
+    scores = evaluate("tracking", "small", "moco,ours,ours-backbone")
+    assert 0 <= scores["moco"][0]["j_mean"] <= 1 and scores["ours"] != scores["ours-backbone"]
+    write_profile(rivals, {"tracking.layer": "backbone"})
+    assert evaluate("tracking", "small", "moco,ours") == {"moco": scores["moco"], "ours": scores["ours-backbone"]}
+
+
+def test_heads_on_untrained_layers_alone_are_one_line(rivals):
+    write_profile(rivals, {"probe.heads": ["linear-embedding"]})
+    assert "none reads a layer that method 'moco' trains (backbone)" in line("probe", "small", "moco")
+
+
+def test_fine_tuning_starts_from_the_other_runs_checkpoint_by_the_protocol_of_mocos_paper(rivals, scored, monkeypatch):
+    seen = []
+    real = evaluation.train_probe
+
+    def remembering(features, train, settings, seed, trained, workers):
+        weights = load_checkpoint(paths.checkpoints("small", "moco") / f"seed{seed}.pt").method
+        same = all(torch.equal(value, weights[f"network.{key}"]) for key, value in trained.state_dict().items())
+        seen.append((same, settings.heads, settings.end_to_end_iterations, settings.lr, settings.weight_decay, settings.crop_size, settings.fcn_dilation))
+        heads = real(features, train, settings, seed, trained, workers)
+        assert any(not torch.equal(value, weights[f"network.{key}"]) for key, value in trained.state_dict().items())
+        return heads
+
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluation, "train_probe", remembering)
+        scores = evaluate("probe", "small", "moco-e2e")["moco-e2e"]
+    assert seen == [(True, ("fcn-backbone",), 2, 0.003, 1e-4, 32, 1)] * 2
+    assert scores[0].keys() == {"fcn-backbone"}
+    evaluate("probe", "small", "random-e2e,random")
+    scored.clear()
+    write_profile(rivals, {"finetune.lr": 0.1})
+    evaluate("probe", "small", "moco-e2e,random-e2e,random")
+    assert [run for run, _ in scored] == ["moco-e2e", "moco-e2e"]
+
+
+def test_imagenet_is_left_out_where_it_cannot_be_had_and_named_it_says_why(pipeline, monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("HGRL_DATA", str(tmp_path / "data"))
+    params = {**SMALL_PARAMS, "retrieval": ["lab", "imagenet"]}
+    paths.PARAMS.write_text(yaml.safe_dump(params))
+    assert evaluate("retrieval", "small").keys() == {"lab"}
+    assert "run 'imagenet' is left out: weights are of another network" in capsys.readouterr().out
+    assert "weights are of another network" in line("retrieval", "small", "imagenet")
+    write_profile(pipeline, {"network": {}})
+    assert evaluate("retrieval", "small").keys() == {"lab"}
+    assert "run 'imagenet' is left out: weights file missing" in capsys.readouterr().out
+    assert line("retrieval", "small", "imagenet").startswith(f"{tmp_path / 'data' / 'resnet50.pth'}: run 'imagenet': weights file missing; save ")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "resnet50.pth").write_bytes(b"not weights")
+    assert "not torchvision's resnet50 weights" in line("retrieval", "small", "imagenet")
+
+
+def test_imagenets_weights_become_the_backbone(pipeline, monkeypatch, tmp_path):
+    monkeypatch.setenv("HGRL_DATA", str(tmp_path))
+    write_profile(pipeline, {"network": {}})
+    theirs = resnet50(weights=None)
+    torch.save(theirs.state_dict(), tmp_path / "resnet50.pth")
+    network = load_network(load_settings("small"), "imagenet", "imagenet", 0)
+    assert torch.equal(network.backbone.stages[2][5].conv3.weight, theirs.layer3[5].conv3.weight)
+    torch.save(resnet18(weights=None).state_dict(), tmp_path / "resnet50.pth")
+    assert "not torchvision's resnet50 weights" in line("retrieval", "small", "imagenet")

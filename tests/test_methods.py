@@ -1,8 +1,11 @@
 """The registry, and the paper's method as the loop sees it."""
 
+import dataclasses
+
 import pytest
 import torch
 from conftest import batch_of, one_region, three_regions
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from hgrl.config import SamplingSettings
 from hgrl.errors import InputError
@@ -42,6 +45,22 @@ def test_losses_are_finite_under_bf16_autocast(name, settings):
     loss.backward()
     assert torch.isfinite(loss) and loss.dtype == torch.float32
     assert all(torch.isfinite(p.grad).all() for p in method.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("name", list(REGISTRY))
+def test_a_loss_never_waits_for_the_device(name, settings):
+    """Fake tensors have shapes and no values: whatever needs a value, or a shape that values decide, raises."""
+    method = build_method(name, settings)
+    batch = batch_of([three_regions()] * 4)
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
+        for module in method.modules():
+            for kind in (module._parameters, module._buffers):
+                for key, value in kind.items():
+                    kind[key] = value if value is None else fake.from_tensor(value)
+        tensors = {key: fake.from_tensor(getattr(batch, key)) for key in ("images", "labels", "distances", "classes")}
+        loss, _ = method.loss(dataclasses.replace(batch, **tensors))
+        with pytest.raises(DataDependentOutputException):
+            loss.item()
 
 
 @pytest.mark.parametrize("name", list(REGISTRY))

@@ -75,6 +75,15 @@ def test_a_new_module_in_a_listed_folder_changes_the_fingerprint_and_a_compiled_
     assert code_fingerprint("pretrain") != before
 
 
+def test_left_out_modules_do_not_count(package):
+    """So that a new method leaves the checkpoints of the others: they follow their own files (`hgrl.methods.method_files`)."""
+    before = code_fingerprint("pretrain", leave_out=("methods",))
+    (package / "methods/rival.py").write_text("x = 1\n")
+    assert code_fingerprint("pretrain", leave_out=("methods",)) == before
+    (package / "pretrain.py").write_text("x = 1\n")
+    assert code_fingerprint("pretrain", leave_out=("methods",)) != before
+
+
 def test_the_machine_is_described_in_json():
     found = json.loads(json.dumps(machine(time.monotonic() - 2)))
     assert 2 <= found["seconds"] < 60

@@ -294,3 +294,44 @@ def test_a_mistyped_setting_of_a_grouping_is_one_line(with_hed):
     profile["groupings"]["hed"]["edgs"] = "hed"
     paths.profile_file("small").write_text(yaml.safe_dump(profile))
     assert "groupings.hed: unknown setting 'grouping.edgs'" in line(load_settings, "small", "ours-hed")
+
+
+def test_methods_without_trees_see_the_same_images_as_those_with_and_others_their_own(pipeline):
+    settings = load_settings("small")
+    missing = stages.training_samples("small", settings).names[0]
+    stages.tree_path("small", missing).unlink()
+    for method in ("hierarchical", "moco", "segsort"):
+        names = stages.training_samples("small", settings, method).names
+        assert len(names) == 5 and missing not in names
+    labelled = stages.training_samples("small", settings, "supervised")
+    assert len(labelled) == 4 and labelled.mask(0).shape == (48, 48)
+    other = load_settings("small", **{"data.pretrain": [{"kind": "voc", "folder": "VOC2012", "split": "tune"}]})
+    assert len(stages.training_samples("small", other, "moco")) == 3
+    assert len(stages.training_samples("small", other)) == 0  # no trees were grown for them
+
+
+@pytest.mark.parametrize("run", ["moco", "segsort", "supervised"])
+def test_rivals_are_trained_by_the_same_stage(pipeline, run):
+    first, second = stages.pretrain("small", run)
+    assert first.complete and first.losses.isfinite().all() and not torch.equal(first.losses, second.losses)
+    assert first.identity["images"] == (4 if run == "supervised" else 6)
+    before = ages(paths.checkpoints("small", "ours"))
+    stages.pretrain("small", "ours")
+    assert ages(paths.checkpoints("small", "ours")) == before
+
+
+def test_a_run_on_anothers_checkpoints_trains_none_and_is_prepared_by_it(pipeline):
+    assert line(stages.pretrain, "small", "moco-e2e").endswith("run 'moco-e2e' has the checkpoints of 'moco'; list that under 'trained', not this")
+    stages.prepare("small", "moco-e2e")
+    assert paths.checkpoints("small", "moco").exists() and not paths.checkpoints("small", "moco-e2e").exists()
+
+
+def test_checkpoints_follow_their_own_methods_code_alone(pipeline, steps, monkeypatch):
+    stages.pretrain("small", "moco")
+    steps.clear()
+    real = stages.method_files
+    monkeypatch.setattr(stages, "method_files", lambda name: [*real(name), *([paths.PARAMS] if name == "moco" else [])])
+    stages.pretrain("small", "ours")
+    assert steps == []
+    stages.pretrain("small", "moco")
+    assert len(steps) == 2 * STEPS
