@@ -22,7 +22,7 @@ import numpy as np
 from scipy.io import savemat
 
 from hgrl import paths, store
-from hgrl.bsds_bench import load_counts, report, run_benchmark
+from hgrl.bsds_bench import committed_curves, load_counts, report, run_benchmark
 from hgrl.config import GroupingSettings, grouping_preset
 from hgrl.data.bsds import ContourSamples, open_bsds
 from hgrl.figures_bsds import precision_recall_figure
@@ -160,10 +160,11 @@ def summarise(samples: ContourSamples, root: Path) -> None:
     content["against_official"] = _against_official({row: RESULTS / f"{row}.json" for row in scored if ROWS[row][1] == "ucm"}, root)
     store.write_json(RESULTS / "summary.json", content)
     store.write_text(RESULTS / "summary.md", markdown(content))
-    curves = {row: (np.array(found["recall"]), np.array(found["precision"])) for row, found in scored.items()}
+    curves = {row: {"recall": found["recall"], "precision": found["precision"]} for row, found in scored.items()}
     official = bsds.official_scores(root / "ucm2" / "test_eval").tables["eval_bdry_thr"]
-    curves[OFFICIAL] = (official[:, 1], official[:, 2])
-    store.write_figure(RESULTS / "precision_recall.png", precision_recall_figure(curves))
+    curves[OFFICIAL] = {"recall": official[:, 1].tolist(), "precision": official[:, 2].tolist()}
+    store.write_json(RESULTS / "curves.json", {name: {side: [round(x, 5) for x in values] for side, values in curve.items()} for name, curve in curves.items()})
+    store.write_figure(RESULTS / "precision_recall.png", precision_recall_figure(committed_curves()))
     print(markdown(content))
 
 

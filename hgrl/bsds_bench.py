@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hgrl import store
+from hgrl import paths, store
 from hgrl.data.bsds import ContourSamples, load_ucm2, open_bsds
 from hgrl.errors import InputError
 from hgrl.grouping.region_tree import RegionTree
@@ -124,6 +124,13 @@ def load_counts(path: Path) -> BenchmarkCounts:
         return bsds.gather(list(content["per_image"]), thresholds, scores)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path}: not a result of `python -m hgrl bsds-bench` ({error}); run it again") from error
+
+
+def committed_curves() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """{name: (recall, precision)} on the 200 test images, from results/bsds500/curves.json (written by benchmarks/bsds500.py); {} without it."""
+    path = paths.HOME / "results" / "bsds500" / "curves.json"
+    curves = store.read_json(path) if path.exists() else {}
+    return {name: (np.array(curve["recall"]), np.array(curve["precision"])) for name, curve in curves.items()}
 
 
 def report(result: dict[str, Any]) -> str:
