@@ -1,4 +1,4 @@
-"""A forest as OpenCV's model file, so that `cv2.ximgproc.createStructuredEdgeDetection` runs it."""
+"""A forest as OpenCV's model file, so that `cv2.ximgproc.createStructuredEdgeDetection` runs it (without sharpening: it has no masks)."""
 
 from __future__ import annotations
 
