@@ -18,6 +18,7 @@ import scipy.sparse.linalg
 ROUNDS = 2  # of decimation: each keeps a quarter of the pixels
 LEAST_SIDE = 8  # px; smaller images are not decimated further
 SPARE = 2  # vectors beyond those wanted: the wanted subspace converges the faster
+STEPS = 2  # of refinement on the full image
 COARSE_STEPS = 2  # of refinement on the levels between; they are cheap
 DAMPING = 0.8
 SMOOTHING = 2  # averaging steps before and after the coarse correction
@@ -64,7 +65,7 @@ def eigenvectors(ties: scipy.sparse.csr_array, count: int) -> tuple[np.ndarray, 
 
 
 def decimated_eigenvectors(
-    ties: scipy.sparse.csr_array, shape: tuple[int, int], count: int, steps: int, rounds: int = ROUNDS
+    ties: scipy.sparse.csr_array, shape: tuple[int, int], count: int, steps: int = STEPS, rounds: int = ROUNDS
 ) -> tuple[np.ndarray, np.ndarray]:
     """Nearly the same, from every fourth pixel a round: eigenvalues (k,), vectors (HW, k).
 
