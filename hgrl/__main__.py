@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--seed", type=int, default=0)
     command.add_argument("--workers", type=int, default=1)
     command = _command(commands, "bsds-bench", bsds_bench, "the BSDS500 benchmark of edge maps, contour maps (ucm2) or region trees")
-    command.add_argument("results", type=Path, help="folder with one file an image: NAME.png, NAME.mat or NAME.npz")
+    command.add_argument("results", type=Path, help="folder of one file an image: .png (soft edges after NMS), .mat (ucm2) or .npz (tree)")
     command.add_argument("--data", type=Path, help="folder of BSDS500; default: BSDS500 under HGRL_DATA")
     command.add_argument("--split", default="test", choices=("train", "val", "test"))
     command.add_argument("--kind", default="auto", choices=("auto", "edges", "ucm", "trees"), help="default: by the files' endings")

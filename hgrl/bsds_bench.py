@@ -20,7 +20,6 @@ import numpy as np
 from hgrl import store
 from hgrl.data.bsds import ContourSamples, load_ucm2, open_bsds
 from hgrl.errors import InputError
-from hgrl.figures_bsds import precision_recall_figure
 from hgrl.grouping.region_tree import RegionTree
 from hgrl.metrics import bsds
 from hgrl.metrics.boundaries import THRESHOLDS, BoundaryCounts, benchmark_thresholds, contour_strength
@@ -46,12 +45,15 @@ def run_benchmark(
 ) -> dict[str, Any]:
     """Score `results/<image>.png` (edges), `.mat` (ucm) or `.npz` (trees) and write `out` (JSON) and its precision-recall curve (PNG).
 
+    Edge maps are thresholded and thinned: give them soft and with non-maxima suppressed, as the field does, or thick edges lose precision.
     data: the folder of BSDS500. `limit` and `every` take the first images, and each so-manieth of them. Scores of finished images are kept
     in `<out>.parts` until all is done, so an interrupted run goes on. The answer is the content of the file: the figures of
     `hgrl.metrics.bsds.benchmark_figures`, recall and precision at each threshold, `per_image` counts (see `load_counts`), `images`, `seconds`
     (of this run), `peak_gib` (all processes together), and `missing`: {image: what is wrong}, for images that are not in the figures.
     Raises InputError when nothing can be scored, for a kind that cannot be told from the files, and for numbers below 1.
     """
+    from hgrl.figures_bsds import precision_recall_figure  # here, for the workers draw nothing and matplotlib is large
+
     started = time.monotonic()
     results, out = Path(results), Path(out)
     if min(thresholds, workers, every, 1 if limit is None else limit) < 1:
@@ -223,11 +225,7 @@ def _peak_gib() -> float:
 def _content(counts: BenchmarkCounts) -> dict[str, Any]:
     recall, precision = bsds.precision_recall(counts)
     curves = {"thresholds": counts.thresholds.tolist(), "recall": recall.tolist(), "precision": precision.tolist()}
-    scores = [
-        ImageScore(BoundaryCounts(*(field[k] for field in counts.boundaries)), counts.regions and RegionCounts(*(field[k] for field in counts.regions)))
-        for k in range(len(counts))
-    ]
-    per_image = {name: _numbers(score) for name, score in zip(counts.names, scores)}
+    per_image = {name: _numbers(score) for name, score in zip(counts.names, counts.scores())}
     return bsds.benchmark_figures(counts) | curves | {"images": len(counts), "per_image": per_image}
 
 

@@ -20,13 +20,14 @@ def precision_recall_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]])
     for f in np.arange(0.1, 0.95, 0.1):
         recall = np.geomspace(f / (2 - f), 1, 200)  # where the precision is 1, and where the recall is
         axes.plot(recall, f * recall / (2 * recall - f), color=GREEN, lw=0.8, alpha=0.6)
-        axes.annotate(f"{f:.1f}", (1, f / (2 - f)), xytext=(3, 0), textcoords="offset points", color=GREEN, fontsize=8, va="center", annotation_clip=False)
+        axes.text(1.01, f / (2 - f), f"{f:.1f}", color=GREEN, fontsize=8, va="center")
     axes.plot(*HUMAN, "o", color="darkgreen", ms=8, label=f"[F={f_measure(*map(np.array, HUMAN)):.2f}] human")
     for name, (recall, precision) in sorted(curves.items(), key=lambda item: -f_measure(*item[1]).max()):
         f, shown = f_measure(recall, precision), recall >= 0.01
         axes.plot(recall[shown], precision[shown], lw=2.5, label=f"[F={f.max():.2f}] {name}")
         axes.plot(recall[f.argmax()], precision[f.argmax()], "k.", ms=6)
-    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1), aspect="equal", xticks=np.arange(0, 1.01, 0.1), yticks=np.arange(0, 1.01, 0.1))
+    ticks = np.arange(0, 1.01, 0.1)
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1), aspect="equal", xticks=ticks, yticks=ticks)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower left")
     return figure

@@ -19,7 +19,10 @@ CODE = {
     "pretrain": ("augment.py", "sampling.py", "objective.py", "network.py", "views.py", "pretrain.py", "methods"),
     "probe": ("network.py", "features.py", "feature_baselines.py", "metrics/segmentation.py", "probe.py", "probe_batches.py"),
     "retrieval": ("network.py", "features.py", "feature_baselines.py", "metrics/segmentation.py", "retrieval.py"),
-    "tracking": ("network.py", "features.py", "feature_baselines.py", "metrics/segmentation.py", "metrics/outlines.py", "metrics/video.py", "tracking.py"),
+    "tracking": (
+        *("network.py", "features.py", "feature_baselines.py"),
+        *("metrics/segmentation.py", "metrics/outlines.py", "metrics/video.py", "tracking.py"),
+    ),
 }
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-contrib-python", "higra", "faiss-cpu", "scikit-image")
 

@@ -6,18 +6,28 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 from scipy.io import savemat
 
 from conftest import three_regions
 from hgrl import __main__ as cli
-from hgrl import bsds_bench, metrics, store
+from hgrl import bsds_bench, figures_bsds, metrics, store
 from hgrl.bsds_bench import load_counts, run_benchmark
 from hgrl.data.scene_files import ground_truth_mat
+from hgrl.grouping.region_tree import RegionTree
 
 TREE = three_regions(24, 32)
 FINE, COARSE = TREE.labels.astype(np.uint16) + 1, TREE.cut(0.5).astype(np.uint16) + 1
 NAMES = ("1", "2", "3")
+DRAWN = ("test_the_file_holds_what_the_report_is_made_of", "test_the_curve_has_iso_f_lines_and_the_human_point")
+
+
+@pytest.fixture(autouse=True)
+def small_figure(monkeypatch, request):
+    """A drawing takes a third of a second: most tests need none."""
+    if request.node.name not in DRAWN:
+        monkeypatch.setattr(figures_bsds, "precision_recall_figure", lambda curves: Figure((1, 1)))
 
 
 @pytest.fixture
@@ -43,7 +53,8 @@ def ucm2_of(tree):
     for y in range(2, 2 * height, 2):
         for x in range(2, 2 * width, 2):
             ucm2[y, x] = max(ucm2[y - 1, x], ucm2[y + 1, x], ucm2[y, x - 1], ucm2[y, x + 1])
-    ucm2[-1], ucm2[:, -1] = ucm2[-2], ucm2[:, -2]  # the frame repeats its neighbour
+    ucm2[0], ucm2[-1] = ucm2[1], ucm2[-2]  # the frame repeats its neighbour, or regions would be joined around the contours' ends
+    ucm2[:, 0], ucm2[:, -1] = ucm2[:, 1], ucm2[:, -2]
     return ucm2
 
 
@@ -73,11 +84,11 @@ def test_the_annotators_own_tree_scores_nearly_1(data, results, kind, tmp_path):
     result = run_benchmark(results(kind), data, tmp_path / "out.json", thresholds=9, workers=1)
     assert result["kind"] == kind and result["images"] == 3 and result["missing"] == {}
     at = dict(zip(np.round(result["thresholds"], 1), zip(result["recall"], result["precision"])))
-    assert at[0.1] == at[0.2] == (1, 1)
+    assert at[0.1] == at[0.2] == (pytest.approx(1, abs=0.05), 1)  # thinning takes a pixel off the junction, none off the annotators' maps
     fine, coarse = (np.count_nonzero(metrics.boundary_map(labels)) for labels in (FINE, COARSE))
     assert at[0.5] == (pytest.approx(2 * coarse / (fine + coarse), abs=0.03), 1)
     assert at[0.9] == (0, 0)
-    assert result["ois"] == result["ods"] == 1
+    assert result["ois"] == pytest.approx(result["ods"]) and 0.97 < result["ods"] <= 1
     if kind != "edges":
         assert result["covering_best"] == 1
         assert result["covering_ods"] == pytest.approx(max(metrics.covering(FINE, COARSE), metrics.covering(COARSE, FINE)) / 2 + 0.5)
@@ -117,7 +128,7 @@ def test_an_interrupted_run_goes_on(data, results, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run_benchmark(folder, data, out, thresholds=5, workers=1)
     assert not out.exists() and scored == ["1", "2", "3"]
-    three_regions(24, 32).__class__(TREE.labels, TREE.children, TREE.heights / 2).save(folder / "2.npz")  # another result: scored again
+    RegionTree(TREE.labels, TREE.children, TREE.heights / 2).save(folder / "2.npz")  # another result: scored again
     (tmp_path / "out.parts/1.json").write_text("{")  # cut off: scored again
     result = run_benchmark(folder, data, out, thresholds=5, workers=1)
     assert scored[3:] == ["1", "2", "3"]
@@ -273,6 +284,18 @@ def test_another_json_file_holds_no_counts(tmp_path):
         store.write_json(tmp_path / "a.json", content)
         with pytest.raises(ValueError, match="not a result of `python -m hgrl bsds-bench`"):
             load_counts(tmp_path / "a.json")
+
+
+def test_the_curve_has_iso_f_lines_and_the_human_point():
+    curves = {"weak": (np.array([0.9, 0.5, 0.001]), np.array([0.1, 0.5, 1.0])), "strong": (np.array([0.9, 0.8]), np.array([0.6, 0.8]))}
+    (axes,) = figures_bsds.precision_recall_figure(curves).axes
+    lines = [line.get_xydata().T for line in axes.lines if line.get_color() == figures_bsds.GREEN]
+    assert [np.ptp(metrics.f_measure(*line)) < 1e-9 for line in lines] == [True] * 9
+    assert [metrics.f_measure(*line)[0] for line in lines] == pytest.approx(np.arange(0.1, 0.95, 0.1))
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["[F=0.80] human", "[F=0.80] strong", "[F=0.50] weak"]
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+    assert drawn["[F=0.50] weak"] == [[0.9, 0.1], [0.5, 0.5]]  # recalls under .01 are not drawn, as in the authors' plot
+    assert drawn["[F=0.80] human"] == [[0.7235, 0.9014]]
 
 
 def test_the_metrics_need_no_torch():

@@ -20,7 +20,8 @@ def boundary_only(matched_truth, truth, matched_found, found, thresholds=None):
 def random_counts(seed, images=7, thresholds=5):
     generator = np.random.default_rng(seed)
     truth, found = np.repeat(generator.integers(50, 99, (images, 1)), thresholds, 1), -np.sort(-generator.integers(1, 99, (images, thresholds)))
-    boundaries = BoundaryCounts((truth * generator.random(truth.shape)).astype(int), truth, (found * generator.random(truth.shape)).astype(int), found)
+    matched_truth, matched_found = ((total * generator.random(total.shape)).astype(int) for total in (truth, found))
+    boundaries = BoundaryCounts(matched_truth, truth, matched_found, found)
     pixels = np.full(truth.shape, 100.0)
     shares = generator.random((4, *truth.shape))
     regions = RegionCounts(100 * shares[0], pixels, 100 * shares[1], pixels, shares[2], 3 * shares[3], 100 * shares[0].max(1) + 0.5)
@@ -53,7 +54,8 @@ def test_the_best_f_is_looked_for_between_the_thresholds(seed):
     counts = random_counts(seed)
     recall, precision = metrics.precision_recall(counts)
     figures = benchmark_figures(counts)
-    assert [figures[f"ods{name}"] for name in ("_threshold", "_recall", "_precision", "")] == pytest.approx(slow_best(counts.thresholds, recall, precision))
+    found = [figures[f"ods{name}"] for name in ("_threshold", "_recall", "_precision", "")]
+    assert found == pytest.approx(slow_best(counts.thresholds, recall, precision))
     for row, fields in zip(metrics.image_best(counts), zip(*counts.boundaries)):
         assert row == pytest.approx(slow_best(counts.thresholds, fields[0] / fields[1], fields[2] / fields[3]))
 
@@ -79,6 +81,12 @@ def test_region_figures_by_hand():
     assert figures["covering_ois"] == 11 / 20 and figures["covering_best"] == 15 / 20
     assert (figures["pri_ods"], figures["pri_ods_threshold"], figures["pri_ois"]) == pytest.approx((0.7, 0.25, 0.8))
     assert (figures["vi_ods"], figures["vi_ods_threshold"], figures["vi_ois"]) == pytest.approx((1.5, 0.25, 1.0))
+
+
+def test_the_scores_of_the_images_are_given_back():
+    for counts in (random_counts(0), boundary_only([[1]], [[2]], [[1]], [[2]])):
+        again = metrics.gather(counts.names, counts.thresholds, counts.scores())
+        assert benchmark_figures(again) == benchmark_figures(counts)
 
 
 def test_printed_figures():

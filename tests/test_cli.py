@@ -26,7 +26,7 @@ COMMANDS = {
     "profile": ["photos"],
     "group": ["a.jpg", "folder", "--out", "trees", "--preset", "best", "--workers", "2"],
     "train-forest": ["--data", "BSDS500", "--out", "model", "--splits", "train", "--trees", "2", "--patches", "1000", "--seed", "1", "--workers", "2"],
-    "bsds-bench": ["results", "--data", "BSDS500", "--split", "val", "--kind", "ucm", "--thresholds", "9", "--workers", "1", "--out", "a.json", "--every", "4"],
+    "bsds-bench": ["results", "--data", "BSDS500", "--split", "val", "--kind", "ucm", "--thresholds", "9", "--workers", "1", "--out", "a.json"],
 }
 
 

@@ -41,6 +41,14 @@ class BenchmarkCounts:
     def __len__(self) -> int:
         return len(self.names)
 
+    def scores(self) -> list[ImageScore]:
+        """Of each image; what `gather` was given."""
+        return [ImageScore(_row(self.boundaries, k), self.regions and _row(self.regions, k)) for k in range(len(self))]
+
+
+def _row(fields: BoundaryCounts | RegionCounts, k: int) -> BoundaryCounts | RegionCounts:
+    return type(fields)(*(field[k] for field in fields))
+
 
 def score_edges(edge_map: np.ndarray, boundaries: Sequence[np.ndarray], thresholds: np.ndarray) -> ImageScore:
     """Of an edge map (H, W) in [0, 1], soft and with non-maxima suppressed, against human boundary maps, boolean (H, W)."""
@@ -107,9 +115,10 @@ def image_best(counts: BenchmarkCounts) -> np.ndarray:
 def image_covering(counts: BenchmarkCounts) -> np.ndarray:
     """(N, 3): each image's best threshold, its covering there, and the covering of the regions by the segments (eval_cover_img)."""
     regions = _regions(counts)
-    best = (regions.covered / regions.truth).argmax(1)
-    rows = np.arange(len(counts)), best
-    return np.stack([counts.thresholds[best], (regions.covered / regions.truth)[rows], (regions.covered_found / np.maximum(regions.found, 1))[rows]], 1)
+    best = regions.covered.argmax(1)
+    at = np.arange(len(counts)), best
+    covering, of_regions = regions.covered[at] / regions.truth[at], regions.covered_found[at] / np.maximum(regions.found[at], 1)
+    return np.stack([counts.thresholds[best], covering, of_regions], axis=1)
 
 
 def _ods(counts: BenchmarkCounts, weights: np.ndarray) -> np.ndarray:
@@ -250,9 +259,11 @@ def figures_text(figures: dict[str, float]) -> str:
     ]
     if "covering_ods" not in f:
         return "\n".join(lines)
-    ods = {name: f"ODS = {f[f'{name}_ods']:.3f} [th = {f[f'{name}_ods_threshold']:.2f}]. OIS = {f[f'{name}_ois']:.3f}." for name in ("covering", "pri", "vi")}
-    lines += ["", "Region", f"GT covering: {ods['covering']} Best = {f['covering_best']:.3f}"]
-    return "\n".join([*lines, f"Rand Index: {ods['pri']}", f"Var. Info.: {ods['vi']}"])
+    lines += ["", "Region"]
+    for title, name in (("GT covering", "covering"), ("Rand Index", "pri"), ("Var. Info.", "vi")):
+        best = f" Best = {f['covering_best']:.3f}." if name == "covering" else ""
+        lines.append(f"{title}: ODS = {f[f'{name}_ods']:.3f} [th = {f[f'{name}_ods_threshold']:.2f}]. OIS = {f[f'{name}_ois']:.3f}.{best}")
+    return "\n".join(lines)
 
 
 # --- comparisons ------------------------------------------------------------------------------------------------------------
@@ -264,7 +275,7 @@ def paired_bootstrap(
     """(difference, low, high): a figure of a minus that of b, and the 95 % interval over draws of images with replacement.
 
     The same images are drawn for both, so what is hard for both cancels. figure: a name of `FIGURES`; the percentiles are 2.5 and 97.5.
-    Raises InputError for an unknown figure, one the counts do not have, and for other images or another order in a and b.
+    Raises InputError for an unknown figure, one the counts do not have, and for other images, or another order of them, in b.
     """
     if figure not in FIGURES:
         raise InputError(f"no figure {figure!r}; choose from {', '.join(FIGURES)}")

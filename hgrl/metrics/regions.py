@@ -5,7 +5,7 @@ Arbelaez et al., TPAMI 2011, section 2.3, as the BSDS500 benchmark computes them
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numba
@@ -86,8 +86,7 @@ def ucm_hierarchy(ucm2: np.ndarray, thresholds: np.ndarray) -> Hierarchy:
         raise InputError(f"a contour map of shape {ucm2.shape}: a ucm2 has odd height and width, 2 x the image's + 1")
     since = np.searchsorted(thresholds, ucm2.ravel(), side="left").reshape(ucm2.shape)  # the first threshold that takes a cell in
     since[np.isnan(ucm2)] = len(thresholds)
-    labels, representatives, groups = _flood(since, len(thresholds))
-    return Hierarchy(labels, groups[:, : len(representatives)])
+    return Hierarchy(*_flood(since, len(thresholds)))
 
 
 def rand_index(first: np.ndarray, second: np.ndarray) -> float:
@@ -184,10 +183,10 @@ def _find(parent: np.ndarray, cell: int) -> int:
 
 
 @numba.njit(nogil=True, cache=True)
-def _flood(since: np.ndarray, levels: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _flood(since: np.ndarray, levels: int) -> tuple[np.ndarray, np.ndarray]:
     """Join 8-connected cells level by level, for cells that are in from level `since` on.
 
-    Returns the finest labels of the pixels (H, W), a cell of each label, and (levels, at least labels) groups from 1 (0: not in yet).
+    Returns the finest labels of the pixels (H, W), and (levels, labels) groups from 1 (0: not in yet).
     """
     height, width = since.shape
     order = np.argsort(since.ravel(), kind="mergesort")
@@ -230,4 +229,4 @@ def _flood(since: np.ndarray, levels: int) -> tuple[np.ndarray, np.ndarray, np.n
                 count += 1
                 number[root] = count
             groups[level, region] = number[root]
-    return labels, representatives[:regions].copy(), groups
+    return labels, groups
