@@ -22,12 +22,18 @@ GAIN = (2.0, 1.8, 1.66)  # by px of sharpening, the last for more: votes gather 
 
 @numba.njit(nogil=True, cache=True)
 def find_leaves(regular, similarity, table, first, child, feature, threshold, found):
-    """found[i, j, k] = the node that the k-th tree asked at patch (i, j) ends in (OpenCV's choice of trees)."""
+    """found[i, j, k] = the node that the k-th tree asked at patch (i, j) ends in (OpenCV's choice of trees).
+
+    Tree after tree, or their nodes push one another out of the cache.
+    """
     trees, evaluated = len(first) - 1, found.shape[2]
-    for i in range(found.shape[0]):
-        for j in range(found.shape[1]):
-            for k in range(evaluated):
-                root = first[((i + j) % (2 * evaluated) + k) % trees]
+    for tree in range(trees):
+        root = first[tree]
+        for i in range(found.shape[0]):
+            for j in range(found.shape[1]):
+                k = (tree - (i + j) % (2 * evaluated)) % trees
+                if k >= evaluated:
+                    continue
                 node = root
                 while child[node] > 0:
                     where = table[feature[node]]
