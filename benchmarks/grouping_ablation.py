@@ -1,6 +1,6 @@
 """One change at a time to the grouping, on every third validation image of BSDS500: what each setting is worth.
 
-    python -m hgrl train-forest --out train-only.npz --splits train
+    python -m hgrl train-forest --splits train --out train-only.npz
     python benchmarks/grouping_ablation.py --forest train-only.npz
 
 The forest must not have seen the validation images: train one on BSDS500's train split. Writes ablation_val.json and ablation_val.md to
@@ -106,7 +106,9 @@ def _renamed(changes: dict[str, Any]) -> dict[str, Any]:
     return {"name" if key == "preset" else key: value for key, value in changes.items()}
 
 
-def _kept_score(samples: ContourSamples, index: int, settings: GroupingSettings, thresholds: int, forest: Path, parts: Path, edge_maps: dict) -> dict[str, Any]:
+def _kept_score(
+    samples: ContourSamples, index: int, settings: GroupingSettings, thresholds: int, forest: Path, parts: Path, edge_maps: dict
+) -> dict[str, Any]:
     """The score of one image in one row; read where an interrupted run has left it."""
     path = parts / f"{samples.images[index].stem}-{fingerprint(settings.model_dump_json(), thresholds, forest)}.json"
     if path.exists():

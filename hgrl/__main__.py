@@ -70,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     command = _command(commands, "train-forest", train_forest, "train the structured forest on BSDS500")
     command.add_argument("--data", type=Path, help="folder of BSDS500; default: BSDS500 under HGRL_DATA")
     command.add_argument("--out", type=Path, default=Path("bsds500.npz"), help="default: bsds500.npz")
+    command.add_argument("--splits", default="train,val", help="comma-separated; train alone for a forest that is scored on val")
     command.add_argument("--trees", type=int, default=8)
     command.add_argument("--patches", type=int, default=1_000_000, help="patches a tree")
     command.add_argument("--seed", type=int, default=0)
@@ -221,7 +222,8 @@ def train_forest(options: argparse.Namespace) -> None:
     from hgrl.grouping.forest import train_forest as train
 
     root = options.data or paths.data_root("", embedded=False) / "BSDS500"
-    train(root, options.out, trees=options.trees, patches=options.patches, seed=options.seed, workers=options.workers)
+    splits = tuple(options.splits.split(","))
+    train(root, options.out, trees=options.trees, patches=options.patches, seed=options.seed, workers=options.workers, splits=splits)
 
 
 def bsds_bench(options: argparse.Namespace) -> int:

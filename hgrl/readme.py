@@ -8,23 +8,32 @@ from typing import Any
 
 from hgrl import paths
 from hgrl.errors import InputError
-from hgrl.store import write_text
+from hgrl.store import read_json, write_text
 from hgrl.tables import TITLES
 
 PROFILES = ("mini", "photos")
 COLUMNS = {"table1": ["miou"], "table2": ["miou"], "table3": ["j_mean", "f_mean"]}
+BSDS_ROWS = {
+    "se": "edges, sharpened, one scale",
+    "se_multiscale": "edges, sharpened, three scales",
+    "hed": "HED edges, narrow, from scratch",
+    "ucm_fast": "contour map, `fast`",
+    "ucm_best": "contour map, `best`",
+}
+BSDS_HEADS = {"ods": "ODS", "ois": "OIS", "ap": "AP", "covering_ods": "covering", "pri_ods": "PRI", "vi_ods": "VI"}
+OFFICIAL = {"ods": 0.7263, "ois": 0.7595, "ap": 0.7266, "covering_ods": 0.5884, "pri_ods": 0.8273, "vi_ods": 1.6896}  # BSDS500's own files
 HEADS = {"miou": "mIoU", "j_mean": "J", "f_mean": "F"}
 
 
 def update_readme() -> None:
-    """Replace what stands between `<!-- table1 -->` and `<!-- end -->` (likewise 2 and 3) by the committed results."""
+    """Replace what stands between `<!-- table1 -->` and `<!-- end -->` (likewise 2, 3 and bsds500) by the committed results."""
     path = paths.HOME / "README.md"
     text = path.read_text()
-    for name in COLUMNS:
+    for name, content in {**{name: side_by_side(name) for name in COLUMNS}, "bsds500": bsds500()}.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         if not pattern.search(text):
             raise InputError(f"{path}: no <!-- {name} --> ... <!-- end --> to write the results into; put the markers back")
-        text = pattern.sub(lambda match, name=name: match[1] + side_by_side(name) + match[2], text)
+        text = pattern.sub(lambda match, content=content: match[1] + content + match[2], text)
     write_text(path, text)
 
 
@@ -39,6 +48,23 @@ def side_by_side(name: str) -> str:
         scores = [_score(row, column) for row in rows for column in columns]
         lines.append("| " + " | ".join([rows[0]["method"], rows[0]["cns"], *(rows[0][f"paper_{c}"] for c in columns), *scores]) + " |")
     return f"**{TITLES[name]}**\n\n" + "\n".join(lines) + "\n"
+
+
+def bsds500() -> str:
+    """The grouping on BSDS500 in Markdown, from results/bsds500/summary.json; "" where that was not made."""
+    path = paths.HOME / "results" / "bsds500" / "summary.json"
+    if not path.exists():
+        return ""
+    summary = read_json(path)
+    lines = ["| | " + " | ".join(BSDS_HEADS.values()) + " | s an image |", "|---|" + "---|" * (len(BSDS_HEADS) + 1)]
+    for row, title in BSDS_ROWS.items():
+        found = summary.get(row, {})
+        seconds = summary.get("seconds_per_image", {}).get(row.removeprefix("ucm_"), {}).get("total")
+        scores = [f"{found[figure]:.3f}" if figure in found else "-" for figure in BSDS_HEADS]
+        lines.append(f"| {title} | {' | '.join(scores)} | {'-' if seconds is None else f'{seconds:.2f}'} |")
+    official = [f"{OFFICIAL[figure]:.3f}" if figure in OFFICIAL else "-" for figure in BSDS_HEADS]
+    lines.append(f"| gPb-owt-ucm, published | {' | '.join(official)} | minutes |")
+    return "\n".join(lines) + "\n"
 
 
 def _rows(profile: str, name: str) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ COMMANDS = {
     "readme": [],
     "profile": ["photos"],
     "group": ["a.jpg", "folder", "--out", "trees", "--preset", "best", "--workers", "2", "--hed", "hed.pt"],
-    "train-forest": ["--data", "BSDS500", "--out", "model", "--trees", "2", "--patches", "1000", "--seed", "1", "--workers", "2"],
+    "train-forest": ["--data", "BSDS500", "--out", "model", "--splits", "train", "--trees", "2", "--patches", "1000", "--seed", "1", "--workers", "2"],
     "bsds-bench": ["results", "--data", "BSDS500", "--split", "val", "--kind", "ucm", "--thresholds", "9", "--workers", "1", "--out", "a.json"],
     "train-hed": ["mini", "--out", "hed.pt", "--data", "BSDS500", "--splits", "train", "--imagenet", "vgg16.pth", "--width", "16", "--crop-size", "96"],
 }

@@ -8,10 +8,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hgrl.config import GroupingSettings
+from hgrl.config import GroupingSettings, grouping_preset
 from hgrl.data.samples import Samples
 from hgrl.errors import InputError
-from hgrl.grouping.group import group_images, height_scale, load_edge_map, region_tree, save_edge_map, tree_path
+from hgrl.grouping.group import full_hierarchy, group_images, height_scale, load_edge_map, region_tree, save_edge_map, tree_path
 from hgrl.grouping.region_tree import RegionTree
 
 FAST = GroupingSettings(detector="numba", spectral=False)
@@ -44,6 +44,28 @@ def test_a_photograph_gives_an_edge_map_and_a_tree(spectral):
 def test_odd_images_give_a_tree_too(image, spectral):
     _, tree = region_tree(image, GroupingSettings(detector="numba", spectral=spectral, min_area=0))
     assert tree.problem() is None and tree.labels.shape == image.shape[:2]
+
+
+def test_the_full_hierarchy_is_the_same_from_the_image_and_from_its_edge_map():
+    settings = grouping_preset("best", min_area=100)
+    edge_map, tree = region_tree(CROP, settings)
+    full, again = full_hierarchy(CROP, settings), full_hierarchy(edge_map, settings)
+    np.testing.assert_array_equal(full.ucm2(), again.ucm2())
+    assert full.ucm2().shape == (2 * CROP.shape[0] + 1, 2 * CROP.shape[1] + 1)
+    cut = full.cut(settings.max_regions)  # both areas are 100 px: the stored tree is this one's cut
+    np.testing.assert_array_equal(cut.labels, tree.labels)
+    np.testing.assert_array_equal(cut.heights, tree.heights)
+    assert full_hierarchy(CROP, settings.model_copy(update={"ucm_min_area": 0})).regions > full.regions > tree.regions
+
+
+@pytest.mark.parametrize("preset", ["fast", "best"])
+@pytest.mark.parametrize("changes", [{}, {"arc_strength": "oriented", "spectral_derivative": "oriented", "arc_weight": "root"}])
+def test_presets_group_a_photograph_and_odd_images(preset, changes):
+    for image in (CROP, CROP[:2, :5], CROP[:9, :1], np.full((30, 40, 3), 7, np.uint8)):
+        settings = grouping_preset(preset, **changes)
+        tree = region_tree(image, settings)[1]
+        assert tree.problem() is None and 1 <= tree.regions <= 40
+        assert full_hierarchy(image, settings).ucm2().max() <= 1
 
 
 def test_twice_gives_the_same_tree():

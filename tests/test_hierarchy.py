@@ -103,6 +103,23 @@ def test_trees_are_well_formed_with_connected_leaves(seed, most):
         assert scipy.ndimage.label(members[-1])[1] == 1
 
 
+@given(st.integers(0, 10_000), st.integers(0, 40))
+@settings(max_examples=25, deadline=None)
+def test_no_leaf_is_a_sliver(seed, least):
+    arcs = random_arcs(seed, 0)
+    tree = build_tree(arcs, GroupingSettings(min_area=round(least * hierarchy.REFERENCE / 64), max_regions=40))
+    assert tree.regions <= 40 and (tree.regions == 1 or np.bincount(tree.labels.ravel()).min() >= least)
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=25, deadline=None)
+def test_linkage_by_the_root_of_length_is_the_naive_one_of_such_lengths(seed):
+    arcs = random_arcs(seed, 0)
+    rooted = Arcs(arcs.labels, arcs.ends, np.sqrt(arcs.length), arcs.strength)
+    found, naive = as_merges(arcs, *average_linkage(arcs, "root")), naive_average_linkage(rooted)
+    assert {group for group, _ in found} == {group for group, _ in naive}
+
+
 @given(st.integers(0, 10_000))
 @settings(max_examples=25, deadline=None)
 def test_a_coarser_cut_agrees_with_the_finer_tree(seed):

@@ -11,7 +11,7 @@ import numpy as np
 import scipy.sparse
 
 from hgrl.grouping.orientation import ORIENTATIONS
-from hgrl.grouping.spectral_solver import decimated_eigenvectors, eigenvectors
+from hgrl.grouping.spectral_solver import STEPS, decimated_eigenvectors, eigenvectors
 
 OFFSETS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))  # pixels tied: all within a radius of 2
 SHARPNESS = 0.12  # ties are exp(-edge / 0.12)
@@ -52,7 +52,7 @@ def _windows(array: np.ndarray, down: int, right: int, step: int = 0) -> tuple[n
     return array[half[0] : half[0] + rows, half[1] : half[1] + columns], array[down:, left + right : left + right + columns]
 
 
-def solve(edge_map: np.ndarray, exact: bool = False, refinements: int = 2) -> tuple[np.ndarray, np.ndarray]:
+def solve(edge_map: np.ndarray, exact: bool = False, refinements: int = STEPS) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues (k,) and eigenvectors (HW, k) of the image whose edges are `edge_map` (H, W) in [0, 1]; k is 6 but for tiny images.
 
     exact: on the whole image (3 to 5 s a photograph); otherwise decimated and refined that many steps (0.5 s).
