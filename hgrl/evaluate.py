@@ -48,7 +48,8 @@ def load_network(settings: Settings, run: str, method: str, seed: int) -> Networ
     if method in TRACKERS:
         raise InputError(f"params.yaml: run {run!r}: method {method!r} tracks masks and has no features; list it under 'tracking' only")
     if method not in REGISTRY:
-        raise InputError(f"params.yaml: run {run!r}: unknown method {method!r}; choose one of: {', '.join([*REGISTRY, UNTRAINED, PRETRAINED, *BASELINES, *TRACKERS])}")
+        known = ", ".join([*REGISTRY, UNTRAINED, PRETRAINED, *BASELINES, *TRACKERS])
+        raise InputError(f"params.yaml: run {run!r}: unknown method {method!r}; choose one of: {known}")
     return network_of(checkpoint_file(settings.profile, run, seed), settings)
 
 

@@ -279,7 +279,8 @@ def test_fine_tuning_starts_from_the_other_runs_checkpoint_by_the_protocol_of_mo
     def remembering(features, train, settings, seed, trained, workers):
         weights = load_checkpoint(paths.checkpoints("small", "moco") / f"seed{seed}.pt").method
         same = all(torch.equal(value, weights[f"network.{key}"]) for key, value in trained.state_dict().items())
-        seen.append((same, settings.heads, settings.end_to_end_iterations, settings.lr, settings.weight_decay, settings.crop_size, settings.fcn_dilation))
+        protocol = (settings.end_to_end_iterations, settings.lr, settings.weight_decay, settings.crop_size, settings.fcn_dilation)
+        seen.append((same, settings.heads, *protocol))
         heads = real(features, train, settings, seed, trained, workers)
         assert any(not torch.equal(value, weights[f"network.{key}"]) for key, value in trained.state_dict().items())
         return heads

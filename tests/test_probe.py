@@ -11,7 +11,7 @@ from hgrl.config import ProbeSettings
 from hgrl.errors import InputError
 from hgrl.features import BaselineFeatures, NetworkFeatures
 from hgrl.network import Network
-from hgrl.probe import AsppHead, _cross_entropy, build_heads, evaluate_probe, train_probe
+from hgrl.probe import AsppHead, FcnHead, _cross_entropy, build_heads, evaluate_probe, train_probe
 from hgrl.probe_batches import LabelledCrops, whole_image_batches
 
 CPU = torch.device("cpu")
@@ -160,13 +160,22 @@ def test_all_heads_of_a_network_are_trained_by_their_names(dataset, tiny):
 
 @pytest.mark.parametrize("name", ["deep-backbone", "aspp", "aspp-logits", "aspp-backbone-2", ""])
 def test_an_unknown_head_is_named(name):
-    with pytest.raises(InputError, match=f"'probe.heads': '{name}' is not <aspp|linear>-<backbone|hypercolumn|embedding>"):
+    with pytest.raises(InputError, match=f"'probe.heads': '{name}' is not <aspp|linear|fcn>-<backbone|hypercolumn|embedding>"):
         build_heads({"backbone": 4, "embedding": 4}, 3, ProbeSettings(), (name,))
 
 
 def test_an_empty_split_is_one_line(dataset, settings):
     with pytest.raises(InputError, match="no images"):
         train_probe(tiny_features(settings), dataset[0].subset([]), settings.probe, seed=0)
+
+
+def test_the_fcn_head_is_that_of_mocos_paper():
+    """Two 3x3 convolutions of 256 channels at dilation 6, with BN and ReLU, and a 1x1 classifier; the size stays."""
+    head = FcnHead(1024, 21, ProbeSettings())
+    shapes = [(tuple(layer.weight.shape), layer.dilation[0]) for layer in head if isinstance(layer, torch.nn.Conv2d)]
+    assert shapes == [((256, 1024, 3, 3), 6), ((256, 256, 3, 3), 6), ((21, 256, 1, 1), 1)]
+    assert [type(layer).__name__ for layer in head] == ["Conv2d", "BatchNorm2d", "ReLU"] * 2 + ["Conv2d"]
+    assert head(torch.zeros(1, 1024, 5, 7)).shape == (1, 21, 5, 7)
 
 
 def test_the_aspp_head_is_deeplabv3s():

@@ -174,6 +174,17 @@ def test_data_root_is_the_environments_or_the_profiles_own(monkeypatch, tmp_path
     assert data_root(embedded).parts[-2:] == ("test", "data")
 
 
+def test_a_folder_of_any_images_is_a_source(tmp_path):
+    for name in ("n01/a", "n02/a"):
+        path = tmp_path / "ImageNet" / "train" / f"{name}.png"
+        path.parent.mkdir(parents=True)
+        Image.fromarray(np.zeros((4, 5, 3), np.uint8)).save(path)
+    samples = open_samples(Source(kind="folder", folder="ImageNet", split="train"), tmp_path)
+    assert samples.names == ("train/n01_a", "train/n02_a") and samples.masks is None
+    with pytest.raises(InputError, match="ImageNet/val: no such file or folder"):
+        open_samples(Source(kind="folder", folder="ImageNet", split="val"), tmp_path)
+
+
 def test_pretraining_is_the_union_of_its_sources(monkeypatch, tmp_path):
     coco(tmp_path)
     coco(tmp_path, split="extra", names=("e",))
