@@ -193,6 +193,7 @@ def test_dvc_plans_every_stage_of_the_profile(tmp_path):
     params = yaml.safe_load(text)
     expected = ["data paper", "notebook 01_grouping paper", "notebook 02_sampling paper", "tables paper", "notebook 07_ablations paper"]
     expected += [f"notebook 03_pretraining paper --run {run}" for run in params["trained"]]
+    expected += ["train-hed paper", "trees paper --grouping hed", *(f"notebook 03_pretraining paper --run {run}" for run in params["trained_hed"])]
     expected += [f"notebook {name} paper --runs all" for name in ("04_probe", "05_retrieval", "06_tracking")]
     expected += [f"sweep paper --cns {cns} --sigma-p {sigma}" for cns in params["sweep"]["cns"] for sigma in params["sweep"]["sigma_p"]]
     assert sorted(planned) == sorted(expected)
