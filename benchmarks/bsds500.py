@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from hgrl.grouping.region_tree import RegionTree
 from hgrl.metrics import bsds
 from hgrl.metrics.regions import achievable_accuracy, best_union_covering
 from hgrl.parallel import run_tasks
+from hgrl.provenance import machine
 
 MADE = paths.HOME / "artifacts" / "bsds500"
 RESULTS = paths.HOME / "results" / "bsds500"
@@ -52,6 +54,16 @@ SETTINGS = {
     "hed": grouping_preset("best", edges="hed"),
 }
 OFFICIAL = "gPb-owt-ucm (official)"
+COMMANDS = {  # file of results/bsds500 -> what made it; HGRL_DATA is set
+    "<row>.json, <row>.png": "python benchmarks/bsds500.py detect --hed hed.pt; python benchmarks/bsds500.py score",
+    "hed.pt (not committed)": "python -m hgrl train-hed photos --device cpu --iterations 7000 --out hed.pt",
+    "leaves_<preset>.json": "python benchmarks/bsds500.py score",
+    "ablation_val.json, ablation_val.md": "python benchmarks/grouping_ablation.py --forest train-only.npz",
+    "train-only.npz (not committed)": "python -m hgrl train-forest --splits train --out train-only.npz",
+    "spectral_correlation.json": "python benchmarks/spectral_correlation.py",
+    "speed.json": "python benchmarks/grouping.py --images 20 --scaling 100 --out results/bsds500/speed.json",
+    "summary.json, summary.md, curves.json, precision_recall.png": "python benchmarks/bsds500.py summary",
+}
 BARS = {  # of the project's plan; the first word says which side is good
     "se": {"ods": ("at least", 0.735), "ois": ("at least", 0.755)},
     "se_multiscale": {"ods": ("at least", 0.742), "ois": ("at least", 0.760), "ap": ("at least", 0.78)},
@@ -95,7 +107,7 @@ def main() -> None:
     elif options.step == "score":
         score(samples, root, options.workers)
     else:
-        summarise(samples, root)
+        summarise(root)
 
 
 # --- edge maps, contour maps, trees -------------------------------------------------------------------------------------------
@@ -153,7 +165,8 @@ def _score_leaves(sample: ContourSamples, preset: str, tick: Any) -> tuple[int, 
 # --- the summary --------------------------------------------------------------------------------------------------------------
 
 
-def summarise(samples: ContourSamples, root: Path) -> None:
+def summarise(root: Path) -> None:
+    started = time.monotonic()
     scored = {row: store.read_json(RESULTS / f"{row}.json") for row in ROWS if (RESULTS / f"{row}.json").exists()}
     content: dict[str, Any] = {}
     for row, found in scored.items():
@@ -163,6 +176,7 @@ def summarise(samples: ContourSamples, root: Path) -> None:
         content[f"leaves_{preset}"] = _leaves(store.read_json(RESULTS / f"leaves_{preset}.json")["per_image"])
     content |= _measured(RESULTS / "spectral_correlation.json", RESULTS / "speed.json")
     content["against_official"] = _against_official({row: RESULTS / f"{row}.json" for row in scored if ROWS[row][1] == "ucm"}, root)
+    content["made_by"] = COMMANDS | machine(started)
     store.write_json(RESULTS / "summary.json", content)
     store.write_text(RESULTS / "summary.md", markdown(content))
     curves = {row: {"recall": found["recall"], "precision": found["precision"]} for row, found in scored.items()}
@@ -227,7 +241,7 @@ def _against_official(files: dict[str, Path], root: Path) -> dict[str, Any]:
 def markdown(content: dict[str, Any]) -> str:
     """Each figure beside its bar."""
     lines = ["| row | figure | measured | bar | met | images |", "|---|---|---|---|---|---|"]
-    rows = {row: figures for row, figures in content.items() if row not in ("against_official", "seconds_per_image")}
+    rows = {row: figures for row, figures in content.items() if row not in ("against_official", "seconds_per_image", "made_by")}
     rows |= {f"{preset}, seconds an image": figures for preset, figures in content.get("seconds_per_image", {}).items()}
     for row, figures in rows.items():
         for name, value in figures.items():
@@ -240,6 +254,7 @@ def markdown(content: dict[str, Any]) -> str:
     for row, found in content["against_official"].items():
         cells = ("{:+.4f} [{:+.4f}, {:+.4f}]".format(*found[name]) for name in ("best_f", "best_covering"))
         lines.append(f"| {row} | {' | '.join(cells)} |")
+    lines += ["", "| file | made by |", "|---|---|", *(f"| {file} | `{command}` |" for file, command in COMMANDS.items())]
     return "\n".join(lines) + "\n"
 
 
