@@ -328,7 +328,7 @@ def test_grey_is_read_as_colour_and_a_constant_image_has_one_answer_inside():
 
 def test_the_setting_chooses_the_detector(trained):
     image = np.random.default_rng(1).integers(0, 256, (20, 30, 3), np.uint8)
-    path, settings = trained[0], GroupingSettings(edges="hed")
+    path, settings = trained[0], GroupingSettings(edges="hed", scales=(1.0,))
     np.testing.assert_array_equal(detect_edges(image, settings, EdgeNetwork(path)), detect(image, load_hed(path)))
     doubled = detect_edges(image, GroupingSettings(edges="hed", scales=(1.0, 2.0)), EdgeNetwork(path))
     assert doubled.shape == (20, 30) and not np.array_equal(doubled, detect(image, load_hed(path)))
