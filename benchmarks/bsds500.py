@@ -86,9 +86,11 @@ BARS = {  # of the project's plan; the first word says which side is good
     "spectral": {"correlation_with_exact": ("at least", 0.98)},
     "fast, seconds an image": {"total": ("at most", 0.5)},
     "best, seconds an image": {"total": ("at most", 2.0)},
-    "speedup_2_workers": {"value": ("at least", 1.8)},
-    "bytes_per_tree_500x375": {"value": ("at most", 12_000)},
-    "ms_per_tree_load": {"value": ("at most", 2.0)},
+    "files and workers": {
+        "speedup_2_workers": ("at least", 1.8),
+        "bytes_per_tree_500x375": ("at most", 12_000),
+        "ms_per_tree_load": ("at most", 2.0),
+    },
 }
 EDGES, CONTOURS = ("ods", "ois", "ap"), ("ods", "ois", "ap", "covering_ods", "covering_ois", "pri_ods", "vi_ods")
 
@@ -220,9 +222,10 @@ def _speed(found: dict[str, Any]) -> dict[str, Any]:
         seconds = {part: round(value, 4) for part, value in (parts | {"total": timed["total"]}).items()}
         content["seconds_per_image"][preset] = seconds | {"images": found["images"]}
     files, workers = found["files"], found["workers"]
-    content["speedup_2_workers"] = {"value": round(workers["speedup"], 3), "with_start": round(workers["speedup_whole"], 3), "images": workers["images"]}
-    content["bytes_per_tree_500x375"] = {"value": round(files["tree_bytes"]), "largest": round(files["tree_bytes_most"]), "images": found["images"]}
-    content["ms_per_tree_load"] = {"value": round(files["load_ms"], 3), "largest": round(files["load_ms_most"], 3), "images": found["images"]}
+    content["speedup_2_workers"] = round(workers["speedup"], 3)
+    content["bytes_per_tree_500x375"] = round(files["tree_bytes"])
+    content["ms_per_tree_load"] = round(files["load_ms"], 3)
+    content["images"] = {"speedup_2_workers": workers["images"], "bytes_per_tree_500x375": found["images"], "ms_per_tree_load": found["images"]}
     return content
 
 
@@ -241,14 +244,16 @@ def _against_official(files: dict[str, Path], root: Path) -> dict[str, Any]:
 def markdown(content: dict[str, Any]) -> str:
     """Each figure beside its bar."""
     lines = ["| row | figure | measured | bar | met | images |", "|---|---|---|---|---|---|"]
-    rows = {row: figures for row, figures in content.items() if row not in ("against_official", "seconds_per_image", "made_by")}
+    rows = {row: figures for row, figures in content.items() if row in BARS or row in ROWS}
     rows |= {f"{preset}, seconds an image": figures for preset, figures in content.get("seconds_per_image", {}).items()}
+    rows["files and workers"] = {name: content[name] for name in content.get("images", {})}
     for row, figures in rows.items():
         for name, value in figures.items():
             if name != "images" and isinstance(value, int | float):
+                images = figures.get("images") or content["images"][name]
                 side, bar = BARS.get(row, {}).get(name, ("", None))
                 met = "" if bar is None else "yes" if (value >= bar if side == "at least" else value <= bar) else "NO"
-                lines.append(f"| {row} | {name} | {value} | {f'{side} {bar}' if side else ''} | {met} | {figures.get('images', '')} |")
+                lines.append(f"| {row} | {name} | {value} | {f'{side} {bar}' if side else ''} | {met} | {images} |")
     lines += ["", "Against the official gPb-owt-ucm, image by image (mean difference, 95 % paired bootstrap):", ""]
     lines += ["| row | each image's best F | each image's best covering |", "|---|---|---|"]
     for row, found in content["against_official"].items():

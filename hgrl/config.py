@@ -438,7 +438,8 @@ def _validate(model: type[Section], content: Any, origin: str, prefix: str = "")
         if first["type"] == "extra_forbidden":
             raise InputError(f"{origin}: unknown setting {key!r}; see hgrl/config.py for the known ones") from None
         reasons = " or ".join(found["msg"].lower() for other, found in errors if other == key)  # several: a setting of several types
-        raise InputError(f"{origin}: setting {key!r}: {reasons} (got {first['input']!r})") from None
+        where = f"{origin}: setting {key!r}" if key else origin  # what is wrong with a section as a whole names no setting
+        raise InputError(f"{where}: {reasons} (got {first['input']!r})") from None
 
 
 def _key(location: tuple[int | str, ...], prefix: str) -> str:
