@@ -78,6 +78,8 @@ def train_edge_network(profile: str) -> dict[str, Any]:
     samples, path, device = _contours(settings), paths.hed_weights(profile), pick_device(settings.device)
     origin = code_fingerprint("hed")
     _discard_stale(path, hed_identity(samples, settings.hed, initial_network(settings.hed)[1], origin))
+    if path.exists() and paths.hed_summary(profile).exists() and load_checkpoint(path).complete:
+        return read_json(paths.hed_summary(profile))  # trained before: the time it took stays on record
     with _one_thread(device):
         saved = train_hed(samples, settings.hed, path, device, origin)
     summary = {
