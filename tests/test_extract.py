@@ -8,6 +8,7 @@ import zipfile
 
 import pytest
 
+from hgrl.data import extract
 from hgrl.data.extract import MARKER, unpack
 from hgrl.errors import InputError
 
@@ -108,8 +109,11 @@ def test_a_link_that_leads_out_is_refused(tmp_path, kind, link):
     assert "link" in refused(tar(tmp_path / "archive", members=[member("top/link", kind, link)]), tmp_path)
 
 
-def test_a_file_written_through_a_link_is_refused(tmp_path):
-    """A chain of links, each of which looks harmless by name: the standard library's filter resolves them."""
+@pytest.mark.parametrize("own_checks_alone", [False, True])  # Python before 3.11.4 has no filter
+def test_a_file_written_through_a_link_is_refused(tmp_path, monkeypatch, own_checks_alone):
+    """A chain of links, each of which looks harmless by name."""
+    if own_checks_alone:
+        monkeypatch.setattr(extract, "FILTER", {})
     links = [member("top/d", tarfile.DIRTYPE), member("top/d/up", tarfile.SYMTYPE, ".."), member("top/out", tarfile.SYMTYPE, "d/up/../../..")]
     refused(tar(tmp_path / "archive", members=links), tmp_path)
 

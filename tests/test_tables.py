@@ -2,6 +2,7 @@
 
 import csv
 import io
+import subprocess
 
 import pytest
 
@@ -137,6 +138,9 @@ def test_summary_is_mean_and_sample_deviation_over_seeds():
 
 
 def test_the_readme_shows_the_committed_results():
+    changed = subprocess.run(["git", "status", "--porcelain", "results"], cwd=paths.HOME, capture_output=True, text=True)
+    if changed.returncode != 0 or changed.stdout.strip():
+        pytest.skip("results were made anew here and are not committed: `python -m hgrl readme` writes them into the README")
     readme = (paths.HOME / "README.md").read_text()
     for name in ("table1", "table2", "table3"):
         assert side_by_side(name) in readme, "run `python -m hgrl readme` and commit the README"

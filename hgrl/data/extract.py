@@ -18,6 +18,7 @@ from hgrl.progress import bar
 from hgrl.store import read_json, write_json
 
 MARKER = ".unpacked.json"  # inside the unpacked folder: which archive it came from, complete
+FILTER = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # the standard library's own checks, which Python 3.11.3 has not yet
 Tick = Callable[[int], None]  # told the bytes of the archive that are read
 
 
@@ -61,7 +62,7 @@ def _unpack_all(archive: Path, folder: Path) -> int:
                 return _unzip(archive, folder, progress.update)
             if tarfile.is_tarfile(archive):
                 return _untar(archive, folder, lambda position: progress.update(position - progress.n))
-        except (tarfile.FilterError, tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
             raise _damaged(archive, " ".join(str(error).split())) from error
     raise _damaged(archive, "neither a tar nor a zip archive")
 
@@ -79,7 +80,8 @@ def _untar(archive: Path, folder: Path, reached: Tick) -> int:
                 _check_link(archive, member)
             elif not (member.isfile() or member.isdir()):
                 raise _unsafe(archive, member.name, "is a device or a pipe")
-            tar.extract(member, folder, filter="data")  # the standard library's own, second check
+            _check_place(archive, folder, member)
+            tar.extract(member, folder, set_attrs=False, **FILTER)
             count += member.isfile()
             reached(raw.tell())
         _check_end(tar)
@@ -133,6 +135,17 @@ def _check_link(archive: Path, member: tarfile.TarInfo) -> None:
     target = posixpath.normpath(posixpath.join(base, member.linkname))
     if posixpath.isabs(target) or target.split("/")[0] == "..":
         raise _unsafe(archive, member.name, f"is a link out of the archive, to {member.linkname}")
+
+
+def _check_place(archive: Path, folder: Path, member: tarfile.TarInfo) -> None:
+    """Where an entry really lands, and where a link really leads: links of earlier entries are followed, which names alone do not show."""
+    home = os.path.realpath(folder)
+    places = [os.path.join(home, member.name)]
+    if member.issym() or member.islnk():
+        places.append(os.path.join(os.path.dirname(places[0]) if member.issym() else home, member.linkname))
+    for place in places:
+        if os.path.commonpath([home, os.path.realpath(place)]) != home:
+            raise _unsafe(archive, member.name, "leads out of the archive by way of a link")
 
 
 def _unsafe(archive: Path, name: str, why: str) -> InputError:
