@@ -7,7 +7,7 @@ NAME ?= mini
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export PYTHONUNBUFFERED = 1
 
-.PHONY: repro test setup profile lab lock
+.PHONY: repro test setup profile lab bench lock
 
 repro: $(READY) ## every table and figure of the current profile
 	@$(if $(PROFILE),python -m hgrl profile $(PROFILE))
@@ -32,6 +32,9 @@ profile: $(READY) ## make profile NAME=photos: what `make repro` and `dvc repro`
 
 lab: $(READY) ## the notebooks, in a browser
 	jupyter lab notebooks
+
+bench: $(READY) ## speed and memory against what one would use instead: benchmarks/results.json
+	python benchmarks/peers.py
 
 lock: ## renew requirements.lock from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --constraint constraints.txt --extra test --universal --fork-strategy fewest --python-version 3.11 \

@@ -1,0 +1,217 @@
+"""What the package's hot paths cost against what a user would write or pick instead, each pair in one run, as ratios.
+
+    python benchmarks/peers.py            # all; about 3 minutes on 2 cores; writes benchmarks/results.json and prints a table
+
+Below 1 the package is faster, or smaller. Every pair must give the same answer first, where there is one. Tracking's two sides run in
+processes of their own, so that the memory of each can be read. Ours, MoCo and InstFeat and the GPU are not compared here.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from train_step import measure as measure_step
+
+from hgrl import paths
+from hgrl.config import SamplingSettings, Settings, TrackingSettings, grouping_preset, load_settings
+from hgrl.data.folder import open_folder
+from hgrl.grouping.group import group_images, region_tree, tree_path
+from hgrl.grouping.region_tree import RegionTree
+from hgrl.provenance import machine
+from hgrl.retrieval import Segments, nearest_segments
+from hgrl.sampling import negative_probability, positive_probability, sample_pixels
+from hgrl.store import write_json
+from hgrl.tracking import Context, _weights, lift, vote
+from hgrl.views import EpochOrder, TrainingViews, batches
+
+RESULTS = paths.HOME / "benchmarks" / "results.json"
+GRIDS = {"paper": ((60, 107), 2), "field": ((60, 107), 20)}  # 480p in cells of stride 8, and the context frames of the two variants
+CHANNELS, OBJECTS = 32, 3
+EPOCHS = 100  # over the photographs below, by the loader
+GALLERY, QUERIES = 1_000_000, 1_000
+PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
+
+
+def seconds_of(action: Callable[[], Any], times: int = 1) -> float:
+    started = time.perf_counter()
+    for _ in range(times):
+        action()
+    return (time.perf_counter() - started) / times
+
+
+# --- tracking: one frame's vote -----------------------------------------------------------------------------------------------
+
+
+def frames(variant: str) -> tuple[torch.Tensor, list[Context], TrackingSettings]:
+    """A frame's queries and its context, of random features."""
+    (h, w), count = GRIDS[variant]
+    settings = TrackingSettings(variant=variant)
+    generator = torch.Generator().manual_seed(0)
+    context = []
+    for number in range(count + 1):
+        queries, keys = lift(torch.randn(CHANNELS, h, w, generator=generator), 0.0 if variant == "field" else settings.coordinate_weight)
+        shares = torch.rand(h, w, OBJECTS, generator=generator)
+        context.append(Context(keys, shares, anywhere=variant == "paper" or number == 0))
+    return queries, context[:count], settings
+
+
+def dense_vote(queries: torch.Tensor, context: list[Context], settings: TrackingSettings) -> torch.Tensor:
+    """The straightforward way: the whole affinity of the frame with each context frame, masked, then the k largest of each row."""
+    h, w, channels = queries.shape
+    y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+    far = ((y.flatten()[:, None] - y.flatten()) ** 2 + (x.flatten()[:, None] - x.flatten()) ** 2) > settings.radius**2
+    affinities = []
+    for frame in context:
+        affinity = queries.reshape(-1, channels) @ frame.keys.reshape(-1, channels).T
+        affinities.append(affinity if frame.anywhere else affinity.masked_fill(far, -torch.inf))
+    nearest, index = torch.cat(affinities, 1).topk(settings.neighbours)
+    labels = torch.cat([frame.labels.flatten(0, 1) for frame in context])
+    return (_weights(nearest, settings)[..., None] * labels[index]).sum(1).view(h, w, -1)
+
+
+def one_side(variant: str, side: str, out: Path) -> None:
+    """In a process of its own: seconds and additional memory of one frame, and its answer."""
+    made = frames(variant)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    answer = (vote if side == "ours" else dense_vote)(*made)
+    seconds = time.perf_counter() - started
+    np.save(out, answer.numpy())
+    print(json.dumps({"seconds": seconds, "mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}))
+
+
+def tracking(home: Path) -> dict[str, Any]:
+    figures = {}
+    for variant in GRIDS:
+        sides = {}
+        for side in ("ours", "dense"):
+            command = [sys.executable, __file__, variant, side, str(home / f"{side}.npy")]
+            sides[side] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        same = np.isclose(np.load(home / "ours.npy"), np.load(home / "dense.npy"), atol=1e-4).all(-1)
+        assert same.mean() > 0.999, same.mean()  # two neighbours may tie within float32's rounding
+        (h, w), count = GRIDS[variant]
+        suffix = "" if variant == "paper" else "_field"
+        peer = f"dense affinity, {h}x{w} cells, {count} context frames: {sides['dense']['seconds']:.2f} s, {sides['dense']['mib']:.0f} MiB"
+        figures[f"tracking.time_ratio_to_dense{suffix}"] = figure(sides["ours"]["seconds"] / sides["dense"]["seconds"], "ratio", peer, 1)
+        figures[f"tracking.memory_ratio_to_dense{suffix}"] = figure(sides["ours"]["mib"] / sides["dense"]["mib"], "ratio", peer, 1)
+    return figures
+
+
+# --- retrieval, sampler, trees, loader ------------------------------------------------------------------------------------------
+
+
+def retrieval() -> dict[str, Any]:
+    from sklearn.neighbors import NearestNeighbors
+
+    random = np.random.default_rng(0)
+    descriptors = random.standard_normal((GALLERY, CHANNELS)).astype(np.float32)
+    descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
+    asked = descriptors[:QUERIES] + 0.1 * random.standard_normal((QUERIES, CHANNELS)).astype(np.float32)
+    asked /= np.linalg.norm(asked, axis=1, keepdims=True)
+    empty = np.zeros(0, np.int64)
+    queries, gallery = (Segments((), array, empty, empty) for array in (asked, descriptors))
+    peer = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(descriptors)
+    started = time.perf_counter()
+    found = nearest_segments(queries, gallery, np.arange(QUERIES))[0][:, 0]
+    ours = time.perf_counter() - started
+    started = time.perf_counter()
+    theirs_found = peer.kneighbors(asked, return_distance=False)[:, 0]
+    theirs = time.perf_counter() - started
+    assert (found == theirs_found).mean() > 0.999  # ties of float32 apart
+    name = f"scikit-learn's brute force, {GALLERY:,} descriptors: {theirs:.2f} s"
+    return {"retrieval.time_ratio_to_sklearn": figure(ours / theirs, "ratio", name, QUERIES)}
+
+
+def sampler() -> dict[str, Any]:
+    """The paper's batch: 70 images of 56x56 cells and 40 regions."""
+    settings, images, cells, regions = SamplingSettings(), 70, 56, 40
+    generator = torch.Generator().manual_seed(0)
+    labels = (torch.arange(cells * cells) * regions // cells**2).view(cells, cells).expand(2, images, cells, cells).contiguous()
+    distances = torch.rand(images, regions, regions, generator=generator)
+    distances = torch.maximum(distances, distances.mT)
+    ours = seconds_of(lambda: sample_pixels(labels, distances, settings, 5, generator), 5)
+    theirs = seconds_of(lambda: loop_sampler(labels.numpy(), distances, settings, 5))
+    name = f"a Python loop over images and anchors: {theirs:.2f} s"
+    return {"sampler.time_ratio_to_loop": figure(ours / theirs, "ratio", name, images)}
+
+
+def loop_sampler(labels: np.ndarray, distances: torch.Tensor, settings: SamplingSettings, cns: int) -> list[np.ndarray]:
+    """What one would write first: for each image and anchor, regions drawn by equations 2 and 3, then a pixel of each."""
+    random, drawn = np.random.default_rng(0), []
+    views, images = labels.shape[:2]
+    everywhere = torch.ones(distances.shape[1], dtype=torch.bool)
+    for image in range(images):
+        positive = positive_probability(distances[image], settings.sigma_p, everywhere).double().numpy()
+        negative = negative_probability(distances[image], settings.sigma_p, everywhere).double().numpy()
+        for region in random.permutation(len(positive))[: settings.anchors]:
+            for view in range(views):
+                flat = labels[view, image].ravel()
+                for probability, count in ((positive[region], settings.positives), (negative[region], settings.negatives)):
+                    for chosen in random.choice(len(probability), count, p=probability / probability.sum()):
+                        drawn.append(random.choice(np.flatnonzero(flat == chosen)))
+            others = np.delete(np.arange(images), image)
+            drawn += [(other, random.integers(labels[0, other].size)) for other in random.choice(others, cns)]
+    return drawn
+
+
+def trees_and_loader(home: Path) -> dict[str, Any]:
+    import skimage.data
+
+    settings = grouping_preset("fast")
+    samples = open_folder([Path(skimage.data.__file__).parent / name for name in PHOTOGRAPHS])
+    group_images(samples, home / "trees", None, settings, workers=1)
+    files = [tree_path(home / "trees", name) for name in samples.names]
+    images = [samples.image(k) for k in range(len(samples))]
+    loaded = np.median([seconds_of(lambda file=file: RegionTree.load(file), 20) for file in files])
+    made = np.mean([seconds_of(lambda image=image: region_tree(image, settings)) for image in images])
+    name = f"growing it again, preset fast: {made:.2f} s a photograph"
+    figures = {"tree.load_ms": figure(1000 * loaded, "ms", name, len(files)), "grouping.seconds_per_image": figure(made, "s", "-", len(files))}
+    views = TrainingViews(samples, home / "trees", Settings(profile="paper"), 0, 1.0)
+    order = EpochOrder(len(views), len(views), EPOCHS, 0)
+    seconds = seconds_of(lambda: [None for _ in batches(views, order, 2, torch.device("cpu"))])
+    name = "2 worker processes, their start included; two 224 px views of each photograph and its tree"
+    return figures | {"loader.images_per_second": figure(EPOCHS * len(views) / seconds, "images/s", name, EPOCHS * len(views))}
+
+
+def train_step() -> dict[str, Any]:
+    torch.set_num_threads(1)
+    parts = measure_step(load_settings("mini"))
+    torch.set_num_threads(torch.get_num_interop_threads())
+    network, objective = parts["network"], parts["sampling and objective"]
+    name = f"two-view backbone and hypercolumn, forward, backward and update, profile mini, one thread: {network:.3f} s"
+    return {
+        "train_step.sampling_and_objective_share": figure(objective / (network + objective), "share", name, 20),
+        "train_step.ratio_to_bare": figure((network + objective) / network, "ratio", name, 20),
+    }
+
+
+def figure(value: float, unit: str, peer: str, n: int) -> dict[str, Any]:
+    return {"value": float(f"{value:.4g}"), "unit": unit, "peer": peer, "n": n}
+
+
+def main() -> None:
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as name:
+        figures = tracking(Path(name)) | retrieval() | sampler() | trees_and_loader(Path(name)) | train_step()
+    where = machine(started)
+    short = f"{where['processor']}, {where['cores']} cores, torch {where['versions']['torch']}, {where['date']}"
+    write_json(RESULTS, {key: value | {"machine": short} for key, value in figures.items()})
+    for key, value in figures.items():
+        print(f"{key:42} {value['value']:10.4g} {value['unit']:9} n={value['n']:<6} against {value['peer']}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 4:
+        one_side(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
+    else:
+        main()
