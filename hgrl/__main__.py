@@ -52,6 +52,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("profile")
     command.add_argument("--cns", required=True)
     command.add_argument("--sigma-p", required=True, type=float)
+    command = _command(commands, "tune", tune, "every method's trials on the tune split; about an hour in mini on 2 cores")
+    command.add_argument("profile")
+    command.add_argument("--methods", help="comma-separated; default: all that params.yaml lists under 'tuning'")
     command = _command(commands, "tables", tables, "write the paper's tables from the scores at hand")
     command.add_argument("profile")
     _command(commands, "report", report, "where the results lie")
@@ -164,6 +167,13 @@ def sweep(options: argparse.Namespace) -> None:
 
     result = sweep_cell(options.profile, options.cns, options.sigma_p)
     print(f"cns {options.cns}, sigma_p {options.sigma_p}: mIoU {100 * result['miou_mean']:.2f} +- {100 * result['miou_std']:.2f} on the tune split")
+
+
+def tune(options: argparse.Namespace) -> None:
+    from hgrl import ablation
+
+    for name, result in ablation.tune(options.profile, options.methods.split(",") if options.methods else None).items():
+        print(f"{name}: {100 * result['miou_mean']:.2f}")
 
 
 def tables(options: argparse.Namespace) -> None:

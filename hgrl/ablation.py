@@ -1,64 +1,103 @@
-"""Notebook 07's cells: one change of the settings, trained short, scored on the tune split."""
+"""Changed settings, trained and scored on the tune split: notebook 07's cells, and the trials that every method is tuned by."""
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hgrl import paths
 from hgrl.config import Settings, load_settings, load_yaml
 from hgrl.data.catalogue import data_root, open_samples
+from hgrl.errors import InputError
 from hgrl.evaluate import network_of
 from hgrl.features import NetworkFeatures
 from hgrl.parallel import run_tasks
 from hgrl.pretrain import pick_device
 from hgrl.probe import evaluate_probe, train_probe
 from hgrl.stages import train, training_tasks, write_results
-from hgrl.store import read_json
+from hgrl.store import read_json, write_text
 
 METHOD = "hierarchical"
+Result = dict[str, Any]
 
 
-def cell_settings(profile: str, overrides: dict[str, Any]) -> Settings:
-    """The profile's settings at the ablation's length, with `overrides`."""
-    cell = load_settings(profile).ablation
+class Cell(NamedTuple):
+    """One set of settings to try."""
+
+    overrides: dict[str, Any]  # dotted setting -> value
+    method: str = METHOD
+
+
+def cell_settings(profile: str, overrides: dict[str, Any], section: str = "ablation") -> Settings:
+    """The profile's settings at the length that its `ablation` or `tuning` section states, with `overrides`."""
+    trial = getattr(load_settings(profile), section)
     length = {
-        "seeds": cell.seeds,
-        "pretrain.epochs": cell.epochs,
-        "probe.heads": [cell.head],
-        "probe.iterations": cell.iterations,
-        "data.probe_train": cell.train.model_dump(),
-        "data.probe_val": cell.val.model_dump(),
+        "seeds": trial.seeds,
+        "pretrain.epochs": trial.epochs,
+        "probe.heads": [trial.head],
+        "probe.iterations": trial.iterations,
+        "data.probe_train": trial.train.model_dump(),
+        "data.probe_val": trial.val.model_dump(),
     }
+    length = {name: value for name, value in length.items() if value is not None}
     return load_settings(profile, None, **(length | overrides))  # an override may change the length too
 
 
-def sweep(profile: str, cns: str | int, sigma_p: float) -> dict[str, Any]:
+def sweep(profile: str, cns: str | int, sigma_p: float) -> Result:
     """One cell of the grid over cns and sigma_p; writes results/<profile>/sweep/cns<cns>-sigma<sigma_p>.json."""
-    overrides = {"sampling.cns": cns, "sampling.sigma_p": sigma_p}
-    return train_and_score(profile, "sweep", {f"cns{cns}-sigma{sigma_p}": overrides})[f"cns{cns}-sigma{sigma_p}"]
+    name = f"cns{cns}-sigma{sigma_p}"
+    return train_and_score(profile, "sweep", {name: Cell({"sampling.cns": cns, "sampling.sigma_p": sigma_p})})[name]
 
 
-def ablate(profile: str) -> dict[str, dict[str, Any]]:
+def ablate(profile: str) -> dict[str, Result]:
     """The unchanged settings and every change that `params.yaml` lists, one at a time; {name: result}."""
-    return train_and_score(profile, "ablations", {"base": {}, **(load_yaml(paths.PARAMS).get("ablations") or {})})
+    return train_and_score(profile, "ablations", {"base": Cell({}), **_listed("ablations", METHOD)})
 
 
-def train_and_score(profile: str, stage: str, cells: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Mean and deviation of the tune split's mIoU over the ablation's seeds, for each cell (name -> overrides)."""
-    started, settings = time.monotonic(), {name: cell_settings(profile, overrides) for name, overrides in cells.items()}
+def tune(profile: str, methods: list[str] | None = None) -> dict[str, Result]:
+    """The trials that `params.yaml` lists under `tuning`, as many for one method as for another; {"<method>-<trial>": result}.
+
+    Each is a whole pretraining with the seeds of `tuning.seeds`, which no table row has. Writes results/<profile>/tuning/<cell>.json and
+    tuning.md. The best one's overrides are to be copied into the profile's `tuned` section: the pipeline does not do this by itself,
+    for it would train every run anew whenever a trial is added.
+    """
+    trials = load_yaml(paths.PARAMS).get("tuning") or {}
+    unknown = set(methods or ()) - set(trials)
+    if unknown:
+        raise InputError(f"{paths.PARAMS}: no trials for {', '.join(sorted(unknown))} under 'tuning'; choose from: {', '.join(trials)}")
+    cells = {f"{method}-{k}": Cell(overrides, method) for method in methods or trials for k, overrides in enumerate(trials[method])}
+    results = train_and_score(profile, "tuning", cells, section="tuning")
+    write_text(paths.results(profile) / "tuning.md", tuning_table(profile))
+    return results
+
+
+def ablate_best(profile: str) -> dict[str, Result]:
+    """The strongest recipe, one change at a time: the list `best_ablations` of `params.yaml`, each {method, overrides}."""
+    entries = load_yaml(paths.PARAMS).get("best_ablations") or {}
+    cells = {name: Cell(entry.get("overrides", {}), entry.get("method", METHOD)) for name, entry in entries.items()}
+    return train_and_score(profile, "best", cells, section="tuning")
+
+
+def _listed(section: str, method: str) -> dict[str, Cell]:
+    return {name: Cell(overrides, method) for name, overrides in (load_yaml(paths.PARAMS).get(section) or {}).items()}
+
+
+def train_and_score(profile: str, stage: str, cells: dict[str, Cell], section: str = "ablation") -> dict[str, Result]:
+    """Mean and deviation of the tune split's mIoU over the section's seeds, for each cell; writes results/<profile>/<stage>/<cell>.json."""
+    started, settings = time.monotonic(), {name: cell_settings(profile, cell.overrides, section) for name, cell in cells.items()}
     tasks = []
-    for name, cell in settings.items():
+    for name, cell in cells.items():
         folder = paths.artifacts(profile) / stage / name
-        tasks += [(training, cell) for training in training_tasks(profile, METHOD, cell, folder)]
+        tasks += [(training, settings[name], settings[name].probe.heads[0]) for training in training_tasks(profile, cell.method, settings[name], folder)]
     scores = iter(run_tasks(_train_and_score, tasks, load_settings(profile).jobs, f"{stage}: {', '.join(cells)}, seeds", len(tasks)))
     results = {}
-    for name, cell in settings.items():
-        seeds = {seed: next(scores) for seed in cell.seeds}
-        results[name] = {"overrides": cells[name], "head": cell.ablation.head, "seeds": seeds, **_mean_and_deviation(list(seeds.values()))}
-        write_results(profile, stage, name, results[name], cell.model_dump(mode="json"), started)
+    for name, cell in cells.items():
+        seeds = {seed: next(scores) for seed in settings[name].seeds}
+        about = {"method": cell.method, "overrides": cell.overrides, "head": settings[name].probe.heads[0], "seeds": seeds}
+        results[name] = about | _mean_and_deviation(list(seeds.values()))
+        write_results(profile, stage, name, results[name], settings[name].model_dump(mode="json"), started)
     return results
 
 
@@ -66,19 +105,32 @@ def _mean_and_deviation(scores: list[float]) -> dict[str, float]:
     return {"miou_mean": float(np.mean(scores)), "miou_std": float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0}
 
 
-def gathered(profile: str, stage: str) -> dict[str, dict[str, Any]]:
-    """All cells of `sweep` or `ablations` that have been made so far, by name."""
+def gathered(profile: str, stage: str) -> dict[str, Result]:
+    """All cells of `sweep`, `ablations`, `tuning` or `best` that have been made so far, by name."""
     files = sorted((paths.results(profile) / stage).glob("*.json"))
     return {path.stem: read_json(path) for path in files if not path.stem.endswith(".origin")}
 
 
-def _train_and_score(training: tuple, settings: Settings, tick: Any) -> float:
+def tuning_table(profile: str) -> str:
+    """Every trial of every method in Markdown, the best of each in bold."""
+    cells = gathered(profile, "tuning")
+    best = {cell["method"]: max(c["miou_mean"] for c in cells.values() if c["method"] == cell["method"]) for cell in cells.values()}
+    lines = [f"# Trials on the tune split: mIoU in percent, profile `{profile}`", "", "| method | changed | mIoU | seeds |", "|---|---|---|---|"]
+    for cell in cells.values():
+        changed = ", ".join(f"{key} {value}" for key, value in cell["overrides"].items()) or "nothing"
+        score = f"{100 * cell['miou_mean']:.2f}"
+        score = f"**{score}**" if cell["miou_mean"] == best[cell["method"]] else score
+        lines.append(f"| {cell['method']} | {changed} | {score} | {len(cell['seeds'])} |")
+    return "\n".join(lines) + "\n"
+
+
+def _train_and_score(training: tuple, settings: Settings, head: str, tick: Any) -> float:
     train(*training, lambda steps: None)
     *_, checkpoint, seed, _ = training
     root = data_root(settings)
     probe_train, val = (open_samples(source, root) for source in (settings.data.probe_train, settings.data.probe_val))
     features = NetworkFeatures(network_of(checkpoint, settings), pick_device(settings.device))
     heads = train_probe(features, probe_train, settings.probe, seed)
-    miou = evaluate_probe(features, heads, val, settings.probe)[settings.ablation.head]["miou"]
+    miou = evaluate_probe(features, heads, val, settings.probe)[head]["miou"]
     tick(1)
     return miou

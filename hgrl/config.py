@@ -286,13 +286,13 @@ class TrackingSettings(Section):
     context_frames: AtLeastOne = 20  # field's variant (CRW), and the first frame always
 
 
-class AblationSettings(Section):
-    """How one cell of notebook 07 is trained and scored: shorter than a reported run, and on the tune split."""
+class TrialSettings(Section):
+    """How a change of the settings is tried: trained and scored as a reported run or shorter, and on the tune split."""
 
     seeds: tuple[int, ...] = (0, 1)
-    epochs: int = 20  # a quarter of the paper's
+    epochs: AtLeastOne | None = 20  # a quarter of the paper's; None: the profile's own
     head: str = "linear-backbone"
-    iterations: int = 5_000
+    iterations: AtLeastOne | None = 5_000  # of the probe; None: the profile's own
     train: Source = Source(kind="voc", folder="VOC2012", split="train_aug", part=(0.0, 0.9))
     val: Source = Source(kind="voc", folder="VOC2012", split="train_aug", part=(0.9, 1.0))  # never the split that is reported
 
@@ -321,7 +321,9 @@ class Settings(Section):
     finetune: FineTuneSettings = FineTuneSettings()
     retrieval: RetrievalSettings = RetrievalSettings()
     tracking: TrackingSettings = TrackingSettings()
-    ablation: AblationSettings = AblationSettings()
+    ablation: TrialSettings = TrialSettings()  # notebook 07's cells
+    tuning: TrialSettings = TrialSettings(seeds=(100,), epochs=None, head="aspp-backbone", iterations=None)  # seeds that no row reports
+    tuned: dict[str, dict[str, Any]] = {}  # what `tuning` chose: method -> {dotted setting: value}
 
 
 class Run(Section):
@@ -378,7 +380,8 @@ def trained_run(name: str) -> str:
 
 
 def load_settings(profile: str, run: str | None = None, grouping: str | None = None, **overrides: Any) -> Settings:
-    """Settings of a profile, with a run's grouping and overrides, then the caller's (`sampling__cns=5` or dotted keys in a dict).
+    """Settings of a profile, then a run's grouping, what its method was tuned to, its overrides, and the caller's (`sampling__cns=5` or dotted
+    keys in a dict), each over what stands before it.
 
     grouping: a name in the profile's `groupings` to use without a run.
 
@@ -392,6 +395,7 @@ def load_settings(profile: str, run: str | None = None, grouping: str | None = N
     if variant:
         settings = _with_grouping(content, settings, variant, str(path))
     if definition is not None:
+        settings = _overridden(content, settings.tuned.get(definition.method, {}), f"{path}: tuned.{definition.method}")
         settings = _overridden(content, definition.overrides, f"{paths.PARAMS}: runs.{run}")
     if overrides:
         settings = _overridden(content, {key.replace("__", "."): value for key, value in overrides.items()}, "overrides")

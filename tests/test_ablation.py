@@ -36,7 +36,7 @@ def test_an_override_may_change_the_length_itself(pipeline):
 @pytest.mark.parametrize("overrides", [{"sampling.cn": 5}, {"objective.form": "logs"}, {"sampling.sigma_p": -1}, {"sampling.cns": "five"}])
 def test_a_mistyped_override_is_one_line_with_its_name(pipeline, overrides):
     with pytest.raises(InputError) as caught:
-        ablation.train_and_score("small", "ablations", {"odd": overrides})
+        ablation.train_and_score("small", "ablations", {"odd": ablation.Cell(overrides)})
     assert next(iter(overrides)) in str(caught.value) and "\n" not in str(caught.value)
 
 
