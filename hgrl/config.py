@@ -209,6 +209,18 @@ class DenseCLSettings(Section):
     groups: AtLeastOne = 8  # as for MoCo
 
 
+class BestSettings(Section):
+    """Ours, not the paper's: what the run `ours-best` adds; results/<profile>/best has the ablation."""
+
+    symmetric: bool = True  # anchors of either view
+    pixel_weight: float = Field(1.0, ge=0)  # of equation 1
+    region_weight: float = Field(1.0, ge=0)  # of the contrast of whole regions
+    region_temperature: Positive = 0.1
+    region_dim: AtLeastOne = 128
+    momentum: Share | None = None  # of the encoder that gives the targets; None: no such encoder
+    hard_negatives: AtLeastOne = 1  # cross-image pixels drawn for each that is kept, the most similar ones
+
+
 class PretrainSettings(Section):
     epochs: AtLeastOne = 80  # section 4.2
     epochs_factor: Positive = 1.0  # a run's epochs against the profile's: 140 / 80 for half the data
@@ -316,6 +328,7 @@ class Settings(Section):
     instfeat: InstFeatSettings = InstFeatSettings()
     segsort: SegSortSettings = SegSortSettings()
     densecl: DenseCLSettings = DenseCLSettings()
+    best: BestSettings = BestSettings()
     pretrain: PretrainSettings = PretrainSettings()
     probe: ProbeSettings = ProbeSettings()
     finetune: FineTuneSettings = FineTuneSettings()

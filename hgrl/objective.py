@@ -12,19 +12,23 @@ from hgrl.sampling import PixelSample
 NO_NEGATIVE = -1e4  # a log-similarity that weighs nothing, and keeps gradients finite where -inf would not
 
 
-def contrastive_loss(embedding: Tensor, sample: PixelSample, settings: ObjectiveSettings) -> tuple[Tensor, dict[str, Tensor]]:
+def contrastive_loss(
+    embedding: Tensor, sample: PixelSample, settings: ObjectiveSettings, reference: Tensor | None = None
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Equation 1 over the sampled pixels, as a loss to minimise.
 
     embedding: (V, B, D, h, w), not normalised; the cosine similarity of equation 1 is taken here, in float32, at the sampled cells alone.
+    reference: the same, of another encoder, which positives and negatives are read from; None: `embedding`, as in the paper.
     Returns a scalar and detached diagnostics. `ratio` is minus the mean of equation 1's terms (so in [-1, 0]); `log` is the mean of
     -log of the same terms. Both average over the positives that count; without any (nothing sampled) the loss is 0, not NaN.
     The positive's own similarity stands in the denominator, the other positives' do not, as in equation 1.
     """
     cells = embedding.permute(0, 1, 3, 4, 2).flatten(0, 3)  # (V * B * N, D)
+    others = cells if reference is None else reference.permute(0, 1, 3, 4, 2).flatten(0, 3)
     anchor = _unit(cells[sample.anchors]).unsqueeze(-1)  # (B, A, D, 1)
     with torch.autocast(cells.device.type, enabled=False):  # under bf16 a product would be rounded to 3 digits, before the temperature
-        positive = (_unit(cells[sample.positives]) @ anchor).squeeze(-1)  # (B, A, P) cosine
-        negative = (_unit(cells[sample.negatives]) @ anchor).squeeze(-1)  # (B, A, M)
+        positive = (_unit(others[sample.positives]) @ anchor).squeeze(-1)  # (B, A, P) cosine
+        negative = (_unit(others[sample.negatives]) @ anchor).squeeze(-1)  # (B, A, M)
     logits = (negative / settings.temperature).masked_fill(~sample.negatives_valid, NO_NEGATIVE)
     margin = logits.logsumexp(-1, keepdim=True) - positive / settings.temperature  # log of negatives over positive
     terms = F.softplus(margin) if settings.form == "log" else -torch.sigmoid(-margin)

@@ -14,6 +14,7 @@ from hgrl.errors import InputError
 from hgrl.methods.base import Method
 from hgrl.methods.densecl import DenseCL
 from hgrl.methods.hierarchical import HierarchicalGrouping
+from hgrl.methods.hierarchical_best import HierarchicalBest
 from hgrl.methods.hierarchical_image import HierarchicalImage
 from hgrl.methods.instfeat import InstFeat
 from hgrl.methods.moco import MoCo
@@ -27,6 +28,7 @@ REGISTRY: dict[str, type[Method]] = {
     "segsort": SegSort,
     "hierarchical-image": HierarchicalImage,
     "densecl": DenseCL,
+    "hierarchical-best": HierarchicalBest,
     "supervised": ImageLabels,
 }
 
