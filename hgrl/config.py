@@ -339,6 +339,9 @@ class Settings(Section):
     tuned: dict[str, dict[str, Any]] = {}  # what `tuning` chose: method -> {dotted setting: value}
 
 
+NOT_IN_PROFILE = "not in this profile"
+
+
 class Run(Section):
     """A named method: a row of the tables."""
 
@@ -347,6 +350,7 @@ class Run(Section):
     grouping: str | None = None  # one of the profile's `groupings`: whose trees it learns from; None: those of `grouping` itself
     checkpoint_of: str | None = None  # the run whose checkpoints this one evaluates, in another way; it trains none of its own
     weights: str | None = None  # method `imagenet`: torchvision's file, below the folder of the data sets
+    profiles: tuple[str, ...] | None = None  # the only ones it makes sense in, for its data; the others leave it out. None: all
     overrides: dict[str, Any] = {}  # dotted setting -> value, e.g. {"sampling.cns": [5, 20]}
 
 
@@ -385,6 +389,12 @@ def load_run(name: str) -> Run:
     if name not in runs:
         raise InputError(f"{paths.PARAMS}: no run named {name!r}; choose one of: {', '.join(runs)}")
     return runs[name]
+
+
+def left_out(profile: str, name: str) -> str | None:
+    """Why a profile leaves a run out, in a few words for its table row; None where it does not."""
+    profiles = load_run(trained_run(name)).profiles
+    return NOT_IN_PROFILE if profiles is not None and profile not in profiles else None
 
 
 def trained_run(name: str) -> str:

@@ -12,7 +12,7 @@ import torch
 
 from hgrl import paths
 from hgrl.checkpoint import load_checkpoint
-from hgrl.config import ProbeSettings, Run, Settings, load_run, load_settings, load_yaml, trained_run
+from hgrl.config import ProbeSettings, Run, Settings, left_out, load_run, load_settings, load_yaml, trained_run
 from hgrl.data.catalogue import data_root, open_samples, open_videos
 from hgrl.errors import InputError
 from hgrl.features import BASELINES, BaselineFeatures, Features, NetworkFeatures, single_layer
@@ -60,7 +60,7 @@ def checkpoint_file(profile: str, run: str, seed: int) -> Path:
 
 def imagenet_network(settings: Settings, run: str, seed: int) -> Network:
     """A ResNet-50 with torchvision's supervised weights (IMAGENET1K_V1 or V2); InputError where `unavailable`, and for another file."""
-    path, reason = weights_file(load_run(run)), unavailable(settings, load_run(run))
+    path, reason = weights_file(load_run(run)), unavailable(settings, run)
     if reason:
         fetch = "save torchvision's resnet50 weights there (resnet50-0676ba61.pth on pytorch.org)"
         raise InputError(f"{path}: run {run!r}: {reason}; {fetch if reason == NO_WEIGHTS else 'take the run off this profile'}")
@@ -77,8 +77,11 @@ def weights_file(definition: Run) -> Path:
     return paths.data_root("", embedded=False) / (definition.weights or "")
 
 
-def unavailable(settings: Settings, definition: Run) -> str | None:
+def unavailable(settings: Settings, run: str) -> str | None:
     """Why a run cannot be had in this profile, in a few words for its table row; None where it can."""
+    definition = load_run(run)
+    if reason := left_out(settings.profile, run):
+        return reason
     if definition.method != PRETRAINED:
         return None
     if (settings.network.backbone, settings.network.width) != ("resnet50", 64):
@@ -217,7 +220,7 @@ def _listed(stage: str) -> list[str]:
 
 
 def _available(profile: str, names: list[str]) -> list[str]:
-    reasons = {name: unavailable(load_settings(profile, name), load_run(name)) for name in names}
+    reasons = {name: unavailable(load_settings(profile, name), name) for name in names}
     for name, reason in reasons.items():
         if reason:
             print(f"run {name!r} is left out: {reason}")

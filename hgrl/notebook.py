@@ -6,14 +6,17 @@ import os
 import tempfile
 from pathlib import Path
 
+import nbformat
 import papermill
 from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from hgrl import paths, progress
-from hgrl.config import load_settings
+from hgrl.config import left_out, load_settings
 from hgrl.errors import InputError
+from hgrl.leave_out import write_reason
+from hgrl.store import write_text
 
 
 def run_notebook(name: str, parameters: dict[str, str]) -> Path:
@@ -21,7 +24,7 @@ def run_notebook(name: str, parameters: dict[str, str]) -> Path:
 
     Bars of the kernel and of its worker processes appear on this process's terminal or log. Raises InputError with the
     notebook's own one-line error; the half-executed copy is kept beside the target as `<name>.failed.ipynb`. A wrong profile or run is
-    refused before a kernel starts.
+    refused before a kernel starts. Of a run that the profile leaves out the copy says so, and nothing is executed.
     """
     source = paths.HOME / "notebooks" / f"{name}.ipynb"
     if not source.exists():
@@ -30,6 +33,11 @@ def run_notebook(name: str, parameters: dict[str, str]) -> Path:
     load_settings(parameters["profile"], parameters.get("run"))
     target = paths.executed_notebook(parameters["profile"], "-".join([name, *filter(None, [parameters.get("run")])]))
     target.parent.mkdir(parents=True, exist_ok=True)
+    if (run := parameters.get("run")) and (reason := left_out(parameters["profile"], run)):
+        write_reason(parameters["profile"], run, reason)
+        print(f"run {run!r} is left out: {reason}")
+        write_text(target, nbformat.writes(nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"Run `{run}`: {reason}.")])))
+        return target
     if terminal := progress.terminal_name():
         os.environ.setdefault(progress.STREAM, terminal)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:

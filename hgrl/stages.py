@@ -14,7 +14,7 @@ import torch
 
 from hgrl import paths
 from hgrl.checkpoint import Checkpoint, load_checkpoint
-from hgrl.config import Settings, load_run, load_settings, trained_run
+from hgrl.config import Settings, left_out, load_run, load_settings, trained_run
 from hgrl.data.catalogue import data_root, open_samples, open_videos, pretraining_samples
 from hgrl.data.samples import Samples
 from hgrl.data.scenes import is_complete, make_scenes
@@ -24,6 +24,7 @@ from hgrl.grouping.group import group_images, height_scale
 from hgrl.grouping.hed import load_hed
 from hgrl.grouping.hed_training import hed_identity, initial_network, train_hed
 from hgrl.grouping.region_tree import RegionTree
+from hgrl.leave_out import LOSS_COLUMNS
 from hgrl.methods import REGISTRY, Method, method_files
 from hgrl.parallel import run_tasks
 from hgrl.pretrain import pick_device, run_identity
@@ -200,6 +201,8 @@ def training_samples(profile: str, settings: Settings, method: str = "hierarchic
 
 def pretrain(profile: str, run: str) -> list[Checkpoint]:
     """Train a run with every seed, side by side; seeds that are trained already stay as they are."""
+    if reason := left_out(profile, run):
+        raise InputError(f"run {run!r}: {reason} ({profile}), but in {', '.join(load_run(run).profiles or ())}; see {paths.PARAMS}")
     if trained_run(run) != run:
         raise InputError(f"{paths.PARAMS}: run {run!r} has the checkpoints of {trained_run(run)!r}; list that under 'trained', not this")
     settings, definition, started = load_settings(profile, run), load_run(run), time.monotonic()
@@ -213,7 +216,7 @@ def pretrain(profile: str, run: str) -> list[Checkpoint]:
 
 def _loss_curves(seeds: tuple[int, ...], checkpoints: list[Checkpoint], points: int = 100) -> str:
     """CSV of the loss over the steps, each point the mean of its stretch of the run: what `dvc plots` draws."""
-    rows = ["seed,step,loss"]
+    rows = [LOSS_COLUMNS]
     for seed, saved in zip(seeds, checkpoints, strict=True):
         stretches = np.array_split(np.arange(saved.step), min(points, saved.step))
         rows += [f"{seed},{stretch[-1] + 1},{saved.losses.numpy()[stretch].mean():.6f}" for stretch in stretches]

@@ -56,7 +56,7 @@ def _row(profile: str, specification: Row, row: Row, metrics: dict[str, Any]) ->
     if row.get("class_frequency"):
         scores = _class_frequency(profile, specification)
     elif run is None or run not in metrics:
-        scores = _unscored(specification, MISSING if run is None else unavailable(load_settings(profile, run), load_run(run)) or NOT_RUN)
+        scores = _unscored(specification, MISSING if run is None else unavailable(load_settings(profile, run), run) or NOT_RUN)
     else:
         scores = {**_pretraining(profile, run), **_scores(_places(specification, row), metrics[run])}
     return {**about, **scores, **{key: value for key, value in row.items() if key.startswith("paper_")}}

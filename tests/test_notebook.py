@@ -82,3 +82,14 @@ def test_a_kernel_that_dies_or_does_not_exist_is_one_line(small, monkeypatch, er
     monkeypatch.setenv(progress.STREAM, str(small / "log"))
     with pytest.raises(InputError, match=words):
         run_notebook("00_small", {"profile": "tiny"})
+
+
+def test_a_run_that_the_profile_leaves_out_is_said_everywhere_and_not_executed(small, monkeypatch):
+    monkeypatch.setattr(paths, "PARAMS", small / "params.yaml")
+    (small / "params.yaml").write_text("runs: {far: {method: moco, profiles: [paper]}, here: {method: moco, checkpoint_of: far}}\n")
+    for run in ("far", "here"):
+        target = run_notebook("00_small", {"profile": "tiny", "run": run})
+        assert f"`{run}`: not in this profile" in nbformat.read(target, 4).cells[0].source
+        assert (paths.checkpoints("tiny", run) / "left_out.txt").read_text() == "not in this profile\n"
+        assert '"left_out": "not in this profile"' in (paths.results("tiny") / f"pretraining/{run}.json").read_text()
+        assert (paths.results("tiny") / f"pretraining/{run}.csv").read_text() == "seed,step,loss\n"
