@@ -7,12 +7,14 @@ NAME ?= mini
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export PYTHONUNBUFFERED = 1
 
-.PHONY: repro test setup profile lab bench lock
+.PHONY: repro quick test setup profile lab bench lock
 
 repro: $(READY) ## every table and figure of the current profile
 	@$(if $(PROFILE),python -m hgrl profile $(PROFILE))
-	dvc repro
-	@python -m hgrl report
+	@python -m hgrl repro
+
+quick: $(READY) ## the same in a quarter of an hour, smaller, into results/quick
+	@python -m hgrl repro --quick
 
 test: $(READY) ## all tests, and the seven notebooks
 	python -m pytest tests notebooks --nbval-lax

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
@@ -55,10 +54,16 @@ def parser() -> argparse.ArgumentParser:
     command = _command(commands, "tune", tune, "every method's trials on the tune split; about an hour in mini on 2 cores")
     command.add_argument("profile")
     command.add_argument("--methods", help="comma-separated; default: all that params.yaml lists under 'tuning'")
+    command = _command(commands, "best", best, "the recipe of `ours-best`, one change at a time, on the tune split")
+    command.add_argument("profile")
     command = _command(commands, "tables", tables, "write the paper's tables from the scores at hand")
     command.add_argument("profile")
     _command(commands, "report", report, "where the results lie")
     _command(commands, "readme", readme, "write the committed results into the README")
+    command = _command(commands, "repro", repro, "every table and figure: `dvc repro`, at the size of one profile")
+    size = command.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="a quarter of an hour on 2 cores, into results/quick")
+    size.add_argument("--profile", help="default: params.yaml's")
     command = _command(commands, "profile", switch_profile, "choose the profile that `dvc repro` makes")
     command.add_argument("name")
 
@@ -176,6 +181,13 @@ def tune(options: argparse.Namespace) -> None:
         print(f"{name}: {100 * result['miou_mean']:.2f}")
 
 
+def best(options: argparse.Namespace) -> None:
+    from hgrl import ablation
+
+    for name, result in ablation.ablate_best(options.profile).items():
+        print(f"{name}: {100 * result['miou_mean']:.2f}")
+
+
 def tables(options: argparse.Namespace) -> None:
     from hgrl.tables import write_tables
 
@@ -185,8 +197,9 @@ def tables(options: argparse.Namespace) -> None:
 
 def report(options: argparse.Namespace) -> None:
     from hgrl.report import report as text
+    from hgrl.reproduce import current_profile
 
-    print(text())
+    print(text(current_profile()))
 
 
 def readme(options: argparse.Namespace) -> None:
@@ -196,15 +209,19 @@ def readme(options: argparse.Namespace) -> None:
 
 
 def switch_profile(options: argparse.Namespace) -> None:
-    from hgrl.config import load_settings
-    from hgrl.store import write_text
+    from hgrl.reproduce import choose_profile
 
-    load_settings(options.name)
-    text, found = re.subn(r"^profile:\s*[^\s#]+", f"profile: {options.name}", paths.PARAMS.read_text(), count=1, flags=re.MULTILINE)
-    if not found:
-        raise InputError(f"{paths.PARAMS}: no line 'profile: ...' in it; add one")
-    write_text(paths.PARAMS, text)
+    choose_profile(options.name)
     print(f"params.yaml: profile is {options.name}; `dvc repro` makes it")
+
+
+def repro(options: argparse.Namespace) -> None:
+    from hgrl.report import report as lines
+    from hgrl.reproduce import QUICK, current_profile, reproduce
+
+    profile = QUICK if options.quick else options.profile or current_profile()
+    reproduce(profile)
+    print(lines(profile))
 
 
 def group(options: argparse.Namespace) -> int:

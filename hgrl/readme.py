@@ -41,13 +41,18 @@ def side_by_side(name: str) -> str:
     """One table in Markdown: method, cross-image negatives, the paper's scores, ours in every profile that has results."""
     tables = {profile: rows for profile in PROFILES if (rows := _rows(profile, name))}
     columns = COLUMNS[name]
-    header = ["method", "cross-image negatives", *(f"paper: {HEADS[c]}" for c in columns)]
+    header = ["method", "cross-image negatives", "paper: data, epochs", *(f"paper: {HEADS[c]}" for c in columns)]
     header += [f"{profile}: {HEADS[c]}" for profile in tables for c in columns]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for rows in zip(*tables.values(), strict=True):
         scores = [_score(row, column) for row in rows for column in columns]
-        lines.append("| " + " | ".join([rows[0]["method"], rows[0]["cns"], *(rows[0][f"paper_{c}"] for c in columns), *scores]) + " |")
+        lines.append("| " + " | ".join([rows[0]["method"], rows[0]["cns"], _trained_on(rows[0]), *(rows[0][f"paper_{c}"] for c in columns), *scores]) + " |")
     return f"**{TITLES[name]}**\n\n" + "\n".join(lines) + "\n"
+
+
+def _trained_on(row: dict[str, Any]) -> str:
+    data, epochs = row.get("paper_pretraining_data", "-"), row.get("paper_epochs", "-")
+    return f"{data}, {epochs}" if epochs != "-" else "-"
 
 
 def bsds500() -> str:

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from hgrl import paths
-from hgrl.config import load_settings, load_yaml
-from hgrl.errors import InputError
+from hgrl.config import load_settings
 
 
-def report() -> str:
-    """A few lines for the terminal about the current profile."""
-    profile = load_yaml(paths.PARAMS).get("profile")
-    if profile is None:
-        raise InputError(f"{paths.PARAMS}: no line 'profile: ...' in it; add one")
+def report(profile: str) -> str:
+    """A few lines for the terminal about a profile that was made."""
     folders = {
         "tables": paths.results(profile) / "tables",
         "figures": paths.figures(profile, committed=True),

@@ -17,6 +17,7 @@ from hgrl.errors import InputError
 from hgrl.grouping import group as grouping
 from hgrl.grouping.group import load_edge_map
 from hgrl.grouping.region_tree import RegionTree
+from hgrl.reproduce import current_profile
 
 COMMANDS = {
     "fetch": ["voc2012", "sbd", "--data", "folder", "--keep-archives"],
@@ -25,9 +26,12 @@ COMMANDS = {
     "notebook": ["03_pretraining", "mini", "--run", "ours", "--runs", "all"],
     "trees": ["mini", "--grouping", "hed"],
     "sweep": ["mini", "--cns", "5,20", "--sigma-p", "0.4"],
+    "tune": ["mini", "--methods", "moco,instfeat"],
+    "best": ["mini"],
     "tables": ["mini"],
     "report": [],
     "readme": [],
+    "repro": ["--quick"],
     "profile": ["photos"],
     "group": ["a.jpg", "folder", "--out", "trees", "--preset", "best", "--workers", "2", "--hed", "hed.pt"],
     "train-forest": ["--data", "BSDS500", "--out", "model", "--splits", "train", "--trees", "2", "--patches", "1000", "--seed", "1", "--workers", "2"],
@@ -139,6 +143,30 @@ def test_switching_the_profile_edits_that_line_alone(pipeline, capsys, before):
     comment = before.partition(" #")[1:]
     assert paths.PARAMS.read_text() == f"# head\nprofile: other-one{''.join(comment)}\n{rest}"
     assert "other-one" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("arguments, made", [(["--quick"], "quick"), (["--profile", "other-one"], "other-one"), ([], "small")])
+def test_repro_makes_a_profile_and_leaves_the_current_one(pipeline, capsys, monkeypatch, arguments, made):
+    write_profile(pipeline, name="other-one")
+    write_profile(pipeline, name="quick")
+    before, chosen = paths.PARAMS.read_bytes(), []
+
+    def dvc(command, cwd, check):
+        chosen.append((command[1:], current_profile()))
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr("hgrl.reproduce.subprocess.run", dvc)
+    assert cli.main(["repro", *arguments]) == 0
+    assert chosen == [(["-m", "dvc", "repro"], made)] and paths.PARAMS.read_bytes() == before
+    assert f"results/{made}/tables/" in capsys.readouterr().out
+
+
+def test_a_repro_that_fails_says_so_and_leaves_the_current_profile(pipeline, capsys, monkeypatch):
+    write_profile(pipeline, name="quick")
+    before = paths.PARAMS.read_bytes()
+    monkeypatch.setattr("hgrl.reproduce.subprocess.run", lambda command, cwd, check: subprocess.CompletedProcess(command, 3))
+    assert "dvc repro ended with status 3" in fails(capsys, "repro", "--quick")
+    assert paths.PARAMS.read_bytes() == before
 
 
 def test_switching_to_an_unknown_profile_changes_nothing(pipeline, capsys):
