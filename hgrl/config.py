@@ -39,6 +39,7 @@ class ScenesSettings(Section):
 
     size: int = Field(64, ge=32, le=512)  # image side in pixels; objects are 8 to 17 px in radius at 64
     unlabelled: int = Field(3000, ge=0)  # no masks: for pretraining
+    objects: int = Field(0, ge=0)  # no masks: images of one object, and as many of 5 to 7, else alike (`hgrl.data.scene_objects`)
     train: int = Field(800, ge=0)
     tune: int = Field(200, ge=0)  # for choosing settings; never reported
     val: int = Field(300, ge=0)  # reported
@@ -64,6 +65,7 @@ class DataSettings(Section):
         Source(kind="voc", folder="VOC2012", split="train_aug"),
         Source(kind="coco", folder="coco", split="train2014"),
     )  # section 4.1
+    extra: tuple[Source, ...] = ()  # what runs with a `data.pretrain` of their own learn from: trees are grown for these as well
     fraction: float = Field(1.0, gt=0, le=1)  # share of the pretraining images; table 1's "COCO x 0.5"
     short_side: int | None = None  # pretraining images are resized to it once, when read
     keep_in_memory: bool = False  # decode every pretraining image once; for sets that fit

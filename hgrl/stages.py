@@ -14,9 +14,10 @@ import torch
 
 from hgrl import paths
 from hgrl.checkpoint import Checkpoint, load_checkpoint
-from hgrl.config import Settings, load_run, load_settings, trained_run
-from hgrl.data.catalogue import data_root, open_samples, open_videos, pretraining_samples
+from hgrl.config import Settings, Source, load_run, load_settings, trained_run
+from hgrl.data.catalogue import data_root, grouped_samples, open_samples, open_videos, pretraining_samples
 from hgrl.data.samples import Samples
+from hgrl.data.scene_objects import MANY, SINGLE
 from hgrl.data.scenes import is_complete, make_scenes
 from hgrl.errors import InputError
 from hgrl.grouping.edges import EdgeNetwork
@@ -50,12 +51,18 @@ def manifest_path(profile: str) -> Path:
 
 def _all_sets(settings: Settings) -> dict[str, Any]:
     root, data = data_root(settings), settings.data
-    return {
+    extra = {set_name(source): open_samples(source, root).images for source in data.extra}
+    return extra | {
         "pretrain": pretraining_samples(settings).images,
         "probe_train": open_samples(data.probe_train, root).images,
         "probe_val": open_samples(data.probe_val, root).images,
         "videos": [frame for video in open_videos(data.videos, root) for frame in video.frames],
     }
+
+
+def set_name(source: Source) -> str:
+    """What a source of `data.extra` is called in the manifest."""
+    return f"{source.folder}/{source.split}"
 
 
 def _describe(files: Any) -> dict[str, Any]:
@@ -109,21 +116,23 @@ def _one_thread(device: torch.device) -> Iterator[None]:
 def group(profile: str, grouping: str | None = None) -> dict[str, Any]:
     """Edge maps and region trees of all pretraining images, and the scale of `height_unit: auto`.
 
-    grouping: one of the profile's `groupings`, whose trees lie in a folder of their own; None: the profile's `grouping` itself.
+    grouping: one of the profile's `groupings`, whose trees lie in a folder of their own; None: the profile's `grouping` itself, by which the
+    images of `data.extra` are grouped too. They have no say in the scale, which is the same with and without them.
     Trees that are there stay, unless settings, data or code have changed since; images that cannot be read are listed in the summary, and
     the others go on.
     """
     settings = load_settings(profile, grouping=grouping)
-    samples, started = pretraining_samples(settings), time.monotonic()
+    own, started = pretraining_samples(settings), time.monotonic()
+    samples = own if grouping else grouped_samples(settings)
     network = _edge_network(profile, settings)
     _discard_stale_trees(profile, grouping, _grouping_mark(profile, settings))
     edges = paths.edge_maps(profile, grouping) if settings.grouping.keep_edge_maps else None
     folder = paths.trees(profile, grouping)
     failures = group_images(samples, folder, edges, settings.grouping, settings.jobs, network=network)
-    if len(failures) == len(samples):
+    trees = [RegionTree.load(tree_path(profile, name, grouping)) for name in own.names if name not in failures]
+    if not trees:
         first = next(iter(failures.values()), "there is none")
-        raise InputError(f"none of the {len(samples)} pretraining images could be grouped; the first: {first}")
-    trees = [RegionTree.load(tree_path(profile, name, grouping)) for name in samples.names if name not in failures]
+        raise InputError(f"none of the {len(own)} pretraining images could be grouped; the first: {first}")
     scale = height_scale(trees, settings.sampling.sigma_p, settings.grouping.self_target)
     write_json(folder / "height_scale.json", {"scale": scale, "sigma_p": settings.sampling.sigma_p, "target": settings.grouping.self_target})
     regions = np.array([len(tree.heights) + 1 for tree in trees])
@@ -132,7 +141,7 @@ def group(profile: str, grouping: str | None = None) -> dict[str, Any]:
         "failures": failures,
         "regions": {"median": float(np.median(regions)), "min": int(regions.min()), "max": int(regions.max())},
         "height_scale": scale,
-    }
+    } | ({"extra_images": len(samples) - len(failures) - len(trees)} if len(samples) > len(own) else {})
     write_results(profile, "grouping", folder.name, summary, settings.grouping.model_dump(mode="json"), started)
     return summary
 
@@ -186,16 +195,22 @@ def auto_height_scale(profile: str, grouping: str | None = None) -> float:
 def training_samples(profile: str, settings: Settings, method: str = "hierarchical", grouping: str | None = None) -> Samples:
     """The pretraining images that have a tree: those that could not be read are left out, for methods without trees too.
 
-    All images of a run's own `data.pretrain` where the method reads no trees: none were grown for it. The probe's labelled images where
-    the method learns from labels.
+    All images of a run's own `data.pretrain` where the method reads no trees and none were grown for them. The probe's labelled images
+    where the method learns from labels.
     """
     definition = REGISTRY.get(method, Method)
     if definition.needs_classes:
         return open_samples(settings.data.probe_train, data_root(settings))
     samples = pretraining_samples(settings)
-    if not definition.needs_trees and settings.data.pretrain != load_settings(profile).data.pretrain:
+    if not definition.needs_trees and not _is_grouped(profile, settings, grouping):
         return samples
     return samples.subset([index for index, name in enumerate(samples.names) if tree_path(profile, name, grouping).exists()])
+
+
+def _is_grouped(profile: str, settings: Settings, grouping: str | None) -> bool:
+    """Whether the profile's grouping grows trees for all that a run learns from."""
+    data = load_settings(profile).data
+    return set(settings.data.pretrain) <= {*data.pretrain, *(() if grouping else data.extra)}
 
 
 def pretrain(profile: str, run: str) -> list[Checkpoint]:
@@ -203,12 +218,21 @@ def pretrain(profile: str, run: str) -> list[Checkpoint]:
     if trained_run(run) != run:
         raise InputError(f"{paths.PARAMS}: run {run!r} has the checkpoints of {trained_run(run)!r}; list that under 'trained', not this")
     settings, definition, started = load_settings(profile, run), load_run(run), time.monotonic()
+    _require_counted_scenes(profile, run, settings)
     folder = paths.checkpoints(profile, run)
     checkpoints = train_seeds(profile, definition.method, settings, folder, desc=f"pretrain {run}", grouping=definition.grouping)
     scores = {seed: {"loss": float(saved.losses[-50:].mean()), "steps": saved.step} for seed, saved in zip(settings.seeds, checkpoints, strict=True)}
     write_results(profile, "pretraining", run, {"seeds": scores}, settings.model_dump(mode="json"), started)
     write_text(paths.results(profile) / "pretraining" / f"{run}.csv", _loss_curves(settings.seeds, checkpoints))
     return checkpoints
+
+
+def _require_counted_scenes(profile: str, run: str, settings: Settings) -> None:
+    """Scenes of one and of many objects are drawn, not downloaded: other profiles have nothing that could stand for them."""
+    drawn = settings.data.scenes is not None and settings.data.scenes.objects > 0
+    if not drawn and any(source.split in (SINGLE, MANY) for source in settings.data.pretrain):
+        where = paths.profile_file(profile)
+        raise InputError(f"{where}: run {run!r} learns from embedded scenes of one or many objects; train it in a profile with `data.scenes.objects`")
 
 
 def _loss_curves(seeds: tuple[int, ...], checkpoints: list[Checkpoint], points: int = 100) -> str:
@@ -236,7 +260,9 @@ def training_tasks(profile: str, method: str, settings: Settings, folder: Path, 
     samples, trees = training_samples(profile, settings, method, grouping), paths.trees(profile, grouping)
     if not len(samples):
         stage = f"grouping-{grouping}" if grouping else "grouping"
-        raise InputError(f"{trees}: no region trees; run `dvc repro {stage}@{profile}` first")
+        listed = _is_grouped(profile, settings, grouping)
+        first = "" if listed else f"list the run's own `data.pretrain` under 'data.extra' in {paths.profile_file(profile)}, then "
+        raise InputError(f"{trees}: no region trees; {first}run `dvc repro {stage}@{profile}` first")
     code = (code_fingerprint("pretrain", leave_out=("methods",)), *method_files(method))
     origin = fingerprint(*code, samples.names, manifest_path(profile), trees / "height_scale.json")
     tasks = []

@@ -56,11 +56,19 @@ def pretraining_samples(settings: Settings) -> Samples:
     The share is the head of one fixed permutation, so that a smaller share is part of a larger one. An image that several splits
     list is taken once; two images of one name are an InputError.
     """
-    parts = [open_samples(source, data_root(settings)) for source in settings.data.pretrain]
+    union = _union([open_samples(source, data_root(settings)) for source in settings.data.pretrain])
+    return union.subset(_share(len(union), settings.data.fraction))
+
+
+def grouped_samples(settings: Settings) -> Samples:
+    """The images that trees are grown for: those of `pretraining_samples`, and behind them all of `data.extra`, each once."""
+    return _union([pretraining_samples(settings), *(open_samples(source, data_root(settings)) for source in settings.data.extra)])
+
+
+def _union(parts: list[Samples]) -> Samples:
     named = {(name, image): None for part in parts for name, image in zip(part.names, part.images)}
     names, images = zip(*named) if named else ((), ())
-    union = Samples(names, images)
-    return union.subset(_share(len(union), settings.data.fraction))
+    return Samples(names, images)
 
 
 def _share(count: int, fraction: float) -> np.ndarray:

@@ -65,7 +65,7 @@ def survey(root: Path, settings: Settings) -> list[Row]:
 def _sources(settings: Settings) -> set[tuple[str, str, str]]:
     """All that the stages read, as (kind, folder, split)."""
     data, ablation = settings.data, settings.ablation
-    sources = (*data.pretrain, data.probe_train, data.probe_val, data.videos, ablation.train, ablation.val)
+    sources = (*data.pretrain, *data.extra, data.probe_train, data.probe_val, data.videos, ablation.train, ablation.val)
     return {(source.kind, source.folder, source.split) for source in sources}
 
 
