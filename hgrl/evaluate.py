@@ -23,7 +23,7 @@ from hgrl.pretrain import pick_device
 from hgrl.probe import evaluate_probe, predict, train_probe
 from hgrl.provenance import code_fingerprint, fingerprint
 from hgrl.retrieval import retrieve
-from hgrl.stages import manifest_path, write_results
+from hgrl.stages import lacks_counted_scenes, manifest_path, write_results
 from hgrl.store import read_json, write_json, write_png
 from hgrl.tracking import evaluate_tracking, feature_tracker, identity, optical_flow
 from hgrl.views import mixed_seed
@@ -31,6 +31,7 @@ from hgrl.views import mixed_seed
 PICTURES = 8  # images of the reported split whose predicted classes notebook 04 shows
 NO_WEIGHTS = "weights file missing"
 OTHER_NETWORK = "weights are of another network"
+NO_COUNTED_SCENES = "not run in this profile: on embedded scenes only"
 Tick = Callable[[int], None]
 UNTRAINED = "random"  # the method of networks that stay as they were initialised
 PRETRAINED = "imagenet"  # the method of torchvision's supervised ResNet-50, from a file the reader has
@@ -79,6 +80,8 @@ def weights_file(definition: Run) -> Path:
 
 def unavailable(settings: Settings, definition: Run) -> str | None:
     """Why a run cannot be had in this profile, in a few words for its table row; None where it can."""
+    if lacks_counted_scenes(settings):
+        return NO_COUNTED_SCENES
     if definition.method != PRETRAINED:
         return None
     if (settings.network.backbone, settings.network.width) != ("resnet50", 64):

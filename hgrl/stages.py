@@ -228,11 +228,15 @@ def pretrain(profile: str, run: str) -> list[Checkpoint]:
 
 
 def _require_counted_scenes(profile: str, run: str, settings: Settings) -> None:
-    """Scenes of one and of many objects are drawn, not downloaded: other profiles have nothing that could stand for them."""
-    drawn = settings.data.scenes is not None and settings.data.scenes.objects > 0
-    if not drawn and any(source.split in (SINGLE, MANY) for source in settings.data.pretrain):
+    if lacks_counted_scenes(settings):
         where = paths.profile_file(profile)
         raise InputError(f"{where}: run {run!r} learns from embedded scenes of one or many objects; train it in a profile with `data.scenes.objects`")
+
+
+def lacks_counted_scenes(settings: Settings) -> bool:
+    """Whether a run would learn from scenes of one or of many objects that its profile does not draw; no real data stand for them."""
+    drawn = settings.data.scenes is not None and settings.data.scenes.objects > 0
+    return not drawn and any(source.split in (SINGLE, MANY) for source in settings.data.pretrain)
 
 
 def _loss_curves(seeds: tuple[int, ...], checkpoints: list[Checkpoint], points: int = 100) -> str:

@@ -4,8 +4,8 @@ Picture i of both splits has the same backdrop, light, shadow, blur and noise, a
 colours. Both hold as much object: the radii of many add up, squared, to the one's, and that sum is on average an ordinary scene's. Without
 it, pictures of one object would be little but backdrop, and the two would differ in how much there is to learn about objects at all. What
 then has to differ is the size: the one is sqrt(5) to sqrt(7) times as large as each of many. It is larger than the objects that the probe
-reads by about as much as each of many is smaller (1.7 times). No object is cut by the picture's margin and none hides another, as they
-do in ordinary scenes.
+reads by about as much as each of many is smaller (1.7 times). Objects' discs
+lie inside the picture and hardly overlap, so that all show; in ordinary scenes objects are cut by the margin and hide one another.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ MANY_OBJECTS = (5, 7)
 WHOLE = (0.27, 0.39)  # radius of a disc as large as all objects' discs; squared on average three times an ordinary object's
 SPREAD = 0.2  # by which the logarithms of many objects' radii differ from one another
 APART = 0.9  # centres, in sums of two radii: discs may touch, and outlines seldom fill them
+MARGIN = 0.1  # centres keep off the picture's margin by this, or by their radius; `Thing.position` reflects at it
 TRIES = 200
 
 
@@ -50,7 +51,8 @@ def _place(radii: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     while len(placed) < len(radii):
         placed = []  # a dead end: all again
         for k in np.argsort(-radii):
-            tried = rng.uniform(radii[k], 1 - radii[k], size=(TRIES, 2))
+            low = max(radii[k], MARGIN)
+            tried = rng.uniform(low, 1 - low, size=(TRIES, 2))
             clear = np.all(np.hypot(*(tried[:, None] - centres[placed]).T).T >= APART * (radii[k] + radii[placed]), axis=1)
             if not clear.any():
                 break
