@@ -64,6 +64,30 @@ def test_every_profile_is_valid_for_every_run(profile):
         assert load_settings(profile, run).profile == profile
 
 
+COUNTED = [f"{method}-{split}" for method in ("ours", "moco", "instfeat") for split in ("single", "many")]
+
+
+@pytest.mark.parametrize("profile", ["smoke", "mini"])
+def test_runs_on_one_and_on_many_objects_have_trees_and_equally_many_steps(profile):
+    own, sources = load_settings(profile), set()
+    steps = own.pretrain.run_epochs * (own.data.scenes.unlabelled // own.pretrain.batch)
+    for name in COUNTED:
+        settings = load_settings(profile, name)
+        sources |= {*settings.data.pretrain}
+        counted = settings.pretrain.run_epochs * (settings.data.scenes.objects // settings.pretrain.batch)
+        assert counted == {"smoke": 12, "mini": 150}[profile] and 0.75 <= counted / steps <= 1.25
+    assert sources == set(own.data.extra)
+
+
+def test_the_stand_ins_for_pascal_alone_train_for_as_large_a_share_of_the_steps():
+    paper, own = 400 * 10_582 / (80 * 93_365), load_settings("mini")
+    images, batch = own.data.scenes.unlabelled, own.pretrain.batch
+    for name in ("moco-small", "ours-cns5-small"):
+        settings = load_settings("mini", name)
+        steps = settings.pretrain.run_epochs * (round(settings.data.fraction * images) // batch)
+        assert steps / (own.pretrain.run_epochs * (images // batch)) == pytest.approx(paper, rel=0.05)
+
+
 def test_listed_runs_are_defined_and_their_methods_known():
     runs = load_runs()
     for stage in ("trained", "trained_hed", "probe", "retrieval", "tracking"):
@@ -95,6 +119,7 @@ def test_table_rows_name_runs_that_exist():
     for table in load_yaml(ROWS).values():
         for row in (*table["paper"], *table["extra"]):
             assert row["run"] is None or row["run"] in load_runs()
+            assert row.get("stand_in") is None or load_runs()[row["stand_in"]].method == load_runs()[row["run"]].method
 
 
 def test_paper_tables_have_all_of_the_papers_rows():
