@@ -45,8 +45,10 @@ def object_bars(scores: Scores, label: str) -> Figure:
     for k, (split, title) in enumerate(SPLITS.items()):
         rows = [(place, method[split]) for place, method in enumerate(scores.values()) if split in method]
         places, values = np.array([place for place, _ in rows]), np.array([value for _, value in rows]).reshape(-1, 2)
-        axis.bar(places + (k - 0.5) * 0.38, values[:, 0], 0.36, yerr=values[:, 1], ecolor="0.3", color=f"C{k}", alpha=0.8, label=title)
+        bars = axis.bar(places + (k - 0.5) * 0.38, values[:, 0], 0.36, yerr=values[:, 1], ecolor="0.3", color=f"C{k}", alpha=0.8, label=title)
+        axis.bar_label(bars, fmt="%.1f", padding=3, fontsize=8)
     axis.set_xticks(range(len(scores)), scores)
     axis.set_ylabel(label)
-    axis.legend(frameon=False, loc="lower right")
+    axis.margins(y=0.1)
+    figure.legend(frameon=False, loc="outside upper center", ncols=len(SPLITS))
     return figure

@@ -142,6 +142,7 @@ def test_bars_by_objects_stand_in_pairs_with_deviations():
     assert single == [(-0.19, 20.0)] and many == [(0.19, 25.0), (1.19, 15.0)]
     assert [text.get_text() for text in axis.get_xticklabels()] == ["ours", "moco"]
     assert all(bars.errorbar is not None for bars in axis.containers[1::2])
+    assert [text.get_text() for text in axis.texts] == ["20.0", "25.0", "15.0"]
     assert drawn(figures_objects.object_bars({"ours": {"many": (20.0, 1.0)}}, "mIoU"), axes=1).get_label() == figures.CHART
 
 
