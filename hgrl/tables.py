@@ -89,7 +89,7 @@ def _data(profile: str, settings: Settings, labelled: bool) -> str:
         folders += ": " + " + ".join(source.split for source in sources)
     described = ["probe_train" if labelled else "pretrain"] if own else [set_name(source) for source in sources]
     sets = read_json(manifest_path(profile))["sets"]
-    if not sets.keys() >= set(described):
+    if not own and not sets.keys() >= set(described):
         return folders
     files = sum(sets[name]["files"] for name in described)
     edges = f"; HED edges, trunk {_trunk(profile)}" if settings.grouping.edges == "hed" else ""

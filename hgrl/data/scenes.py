@@ -37,7 +37,8 @@ def make_scenes(root: Path, settings: ScenesSettings, jobs: int = 1) -> None:
     """Writes the whole set under `root`, or returns at once when it is there already, made with the same settings.
 
     VOC2012 (splits unlabelled, train, tune, val; with `objects`, single and many), DAVIS (tune, val), BSDS500 (train, val, test), and last of
-    all `scenes.json`: settings, counts, and the sha256 over all files. Raises InputError when `root` holds data sets that are not scenes, or cannot be written.
+    all `scenes.json`: settings, counts, and the sha256 over all files. Raises InputError when `root` holds data sets that are not scenes, or
+    cannot be written.
     """
     root = Path(root)
     if is_complete(root, settings):
@@ -125,8 +126,9 @@ def draw_counted(settings: ScenesSettings, split: str, index: int) -> tuple[Scen
     All but the objects' number, sizes and places is drawn by the same random numbers in both splits, the sensor's noise too.
     """
     for attempt in range(1000):
-        rng, things = (_generator(settings, ("voc", what), index) for what in ("objects", "things"))
-        scene = with_objects(draw_scene(rng, settings.size, _part(("voc", split))), split, things, _generator(settings, ("voc", split), index, attempt))
+        rng, things = (_generator(settings, ("voc", shared), index) for shared in ("objects", "things"))
+        places = _generator(settings, ("voc", split), index, attempt)
+        scene = with_objects(draw_scene(rng, settings.size, _part(("voc", split))), split, things, places)
         picture = render(scene, rng)
         if _all_visible(scene, picture):
             break
