@@ -39,6 +39,7 @@ class ScenesSettings(Section):
 
     size: int = Field(64, ge=32, le=512)  # image side in pixels; objects are 8 to 17 px in radius at 64
     unlabelled: int = Field(3000, ge=0)  # no masks: for pretraining
+    objects: int = Field(0, ge=0)  # no masks: images of one object, and as many of 5 to 7, else alike (`hgrl.data.scene_objects`)
     train: int = Field(800, ge=0)
     tune: int = Field(200, ge=0)  # for choosing settings; never reported
     val: int = Field(300, ge=0)  # reported
@@ -64,6 +65,7 @@ class DataSettings(Section):
         Source(kind="voc", folder="VOC2012", split="train_aug"),
         Source(kind="coco", folder="coco", split="train2014"),
     )  # section 4.1
+    extra: tuple[Source, ...] = ()  # what runs with a `data.pretrain` of their own learn from: trees are grown for these as well
     fraction: float = Field(1.0, gt=0, le=1)  # share of the pretraining images; table 1's "COCO x 0.5"
     short_side: int | None = None  # pretraining images are resized to it once, when read
     keep_in_memory: bool = False  # decode every pretraining image once; for sets that fit
@@ -340,6 +342,7 @@ class Settings(Section):
 
 
 NOT_IN_PROFILE = "not in this profile"
+MISSING_DATA = "data set missing"
 
 
 class Run(Section):
@@ -392,9 +395,18 @@ def load_run(name: str) -> Run:
 
 
 def left_out(profile: str, name: str) -> str | None:
-    """Why a profile leaves a run out, in a few words for its table row; None where it does not."""
-    profiles = load_run(trained_run(name)).profiles
-    return NOT_IN_PROFILE if profiles is not None and profile not in profiles else None
+    """Why a profile leaves a run out, in a few words for its table row: it is another profile's, or learns from a real data set that is not
+    there. None where it does not."""
+    start = trained_run(name)
+    profiles = load_run(start).profiles
+    if profiles is not None and profile not in profiles:
+        return NOT_IN_PROFILE
+    common, own = load_settings(profile).data, load_settings(profile, start).data
+    if common.scenes is not None:
+        return None
+    folders = dict.fromkeys(source.folder for source in own.pretrain if source not in common.pretrain)
+    missing = [folder for folder in folders if not (paths.data_root(profile, embedded=False) / folder).is_dir()]
+    return f"{MISSING_DATA}: {', '.join(missing)}" if missing else None
 
 
 def trained_run(name: str) -> str:

@@ -14,8 +14,8 @@ import torch
 
 from hgrl import paths
 from hgrl.checkpoint import Checkpoint, load_checkpoint
-from hgrl.config import Settings, left_out, load_run, load_settings, trained_run
-from hgrl.data.catalogue import data_root, open_samples, open_videos, pretraining_samples
+from hgrl.config import Settings, Source, left_out, load_run, load_settings, trained_run
+from hgrl.data.catalogue import data_root, extra_sources, grouped_samples, open_samples, open_videos, pretraining_samples
 from hgrl.data.samples import Samples
 from hgrl.data.scenes import is_complete, make_scenes
 from hgrl.errors import InputError
@@ -51,12 +51,18 @@ def manifest_path(profile: str) -> Path:
 
 def _all_sets(settings: Settings) -> dict[str, Any]:
     root, data = data_root(settings), settings.data
-    return {
+    extra = {set_name(source): open_samples(source, root).images for source in extra_sources(settings)}
+    return extra | {
         "pretrain": pretraining_samples(settings).images,
         "probe_train": open_samples(data.probe_train, root).images,
         "probe_val": open_samples(data.probe_val, root).images,
         "videos": [frame for video in open_videos(data.videos, root) for frame in video.frames],
     }
+
+
+def set_name(source: Source) -> str:
+    """What a source of `data.extra` is called in the manifest."""
+    return f"{source.folder}/{source.split}"
 
 
 def _describe(files: Any) -> dict[str, Any]:
@@ -110,21 +116,23 @@ def _one_thread(device: torch.device) -> Iterator[None]:
 def group(profile: str, grouping: str | None = None) -> dict[str, Any]:
     """Edge maps and region trees of all pretraining images, and the scale of `height_unit: auto`.
 
-    grouping: one of the profile's `groupings`, whose trees lie in a folder of their own; None: the profile's `grouping` itself.
+    grouping: one of the profile's `groupings`, whose trees lie in a folder of their own; None: the profile's `grouping` itself, by which the
+    images of `data.extra` are grouped too. They have no say in the scale, which is the same with and without them.
     Trees that are there stay, unless settings, data or code have changed since; images that cannot be read are listed in the summary, and
     the others go on.
     """
     settings = load_settings(profile, grouping=grouping)
-    samples, started = pretraining_samples(settings), time.monotonic()
+    own, started = pretraining_samples(settings), time.monotonic()
+    samples = own if grouping else grouped_samples(settings)
     network = _edge_network(profile, settings)
     _discard_stale_trees(profile, grouping, _grouping_mark(profile, settings))
     edges = paths.edge_maps(profile, grouping) if settings.grouping.keep_edge_maps else None
     folder = paths.trees(profile, grouping)
     failures = group_images(samples, folder, edges, settings.grouping, settings.jobs, network=network)
-    if len(failures) == len(samples):
+    trees = [RegionTree.load(tree_path(profile, name, grouping)) for name in own.names if name not in failures]
+    if not trees:
         first = next(iter(failures.values()), "there is none")
-        raise InputError(f"none of the {len(samples)} pretraining images could be grouped; the first: {first}")
-    trees = [RegionTree.load(tree_path(profile, name, grouping)) for name in samples.names if name not in failures]
+        raise InputError(f"none of the {len(own)} pretraining images could be grouped; the first: {first}")
     scale = height_scale(trees, settings.sampling.sigma_p, settings.grouping.self_target)
     write_json(folder / "height_scale.json", {"scale": scale, "sigma_p": settings.sampling.sigma_p, "target": settings.grouping.self_target})
     regions = np.array([len(tree.heights) + 1 for tree in trees])
@@ -133,7 +141,7 @@ def group(profile: str, grouping: str | None = None) -> dict[str, Any]:
         "failures": failures,
         "regions": {"median": float(np.median(regions)), "min": int(regions.min()), "max": int(regions.max())},
         "height_scale": scale,
-    }
+    } | ({"extra_images": len(samples) - len(failures) - len(trees)} if len(samples) > len(own) else {})
     write_results(profile, "grouping", folder.name, summary, settings.grouping.model_dump(mode="json"), started)
     return summary
 
@@ -187,22 +195,28 @@ def auto_height_scale(profile: str, grouping: str | None = None) -> float:
 def training_samples(profile: str, settings: Settings, method: str = "hierarchical", grouping: str | None = None) -> Samples:
     """The pretraining images that have a tree: those that could not be read are left out, for methods without trees too.
 
-    All images of a run's own `data.pretrain` where the method reads no trees: none were grown for it. The probe's labelled images where
-    the method learns from labels.
+    All images of a run's own `data.pretrain` where the method reads no trees and none were grown for them. The probe's labelled images
+    where the method learns from labels.
     """
     definition = REGISTRY.get(method, Method)
     if definition.needs_classes:
         return open_samples(settings.data.probe_train, data_root(settings))
     samples = pretraining_samples(settings)
-    if not definition.needs_trees and settings.data.pretrain != load_settings(profile).data.pretrain:
+    if not definition.needs_trees and not _is_grouped(profile, settings, grouping):
         return samples
     return samples.subset([index for index, name in enumerate(samples.names) if tree_path(profile, name, grouping).exists()])
+
+
+def _is_grouped(profile: str, settings: Settings, grouping: str | None) -> bool:
+    """Whether the profile's grouping grows trees for all that a run learns from."""
+    data = load_settings(profile).data
+    return set(settings.data.pretrain) <= {*data.pretrain, *(() if grouping else data.extra)}
 
 
 def pretrain(profile: str, run: str) -> list[Checkpoint]:
     """Train a run with every seed, side by side; seeds that are trained already stay as they are."""
     if reason := left_out(profile, run):
-        raise InputError(f"run {run!r}: {reason} ({profile}), but in {', '.join(load_run(run).profiles or ())}; see {paths.PARAMS}")
+        raise InputError(f"run {run!r} is left out of profile {profile!r}: {reason}; see {paths.PARAMS}")
     if trained_run(run) != run:
         raise InputError(f"{paths.PARAMS}: run {run!r} has the checkpoints of {trained_run(run)!r}; list that under 'trained', not this")
     settings, definition, started = load_settings(profile, run), load_run(run), time.monotonic()
@@ -239,7 +253,9 @@ def training_tasks(profile: str, method: str, settings: Settings, folder: Path, 
     samples, trees = training_samples(profile, settings, method, grouping), paths.trees(profile, grouping)
     if not len(samples):
         stage = f"grouping-{grouping}" if grouping else "grouping"
-        raise InputError(f"{trees}: no region trees; run `dvc repro {stage}@{profile}` first")
+        listed = _is_grouped(profile, settings, grouping)
+        first = "" if listed else f"list the run's own `data.pretrain` under 'data.extra' in {paths.profile_file(profile)}, then "
+        raise InputError(f"{trees}: no region trees; {first}run `dvc repro {stage}@{profile}` first")
     code = (code_fingerprint("pretrain", leave_out=("methods",)), *method_files(method))
     origin = fingerprint(*code, samples.names, manifest_path(profile), trees / "height_scale.json")
     tasks = []

@@ -11,7 +11,7 @@ from hgrl import paths
 from hgrl.config import Settings, load_run, load_settings, load_yaml, trained_run
 from hgrl.evaluate import PRETRAINED, unavailable
 from hgrl.methods import REGISTRY
-from hgrl.stages import manifest_path
+from hgrl.stages import manifest_path, set_name
 from hgrl.store import read_json, write_text
 
 ROWS = Path(__file__).parent / "paper_tables.yaml"
@@ -51,8 +51,8 @@ def table(profile: str, name: str) -> list[Row]:
 
 
 def _row(profile: str, specification: Row, row: Row, metrics: dict[str, Any]) -> Row:
-    run = row["run"]
-    about = {"method": row["method"], "run": run or INAPPLICABLE, "cns": row.get("cns", INAPPLICABLE)}
+    run, method = _run_and_name(row, metrics)
+    about = {"method": method, "run": run or INAPPLICABLE, "cns": row.get("cns", INAPPLICABLE)}
     if row.get("class_frequency"):
         scores = _class_frequency(profile, specification)
     elif run is None or run not in metrics:
@@ -60,6 +60,12 @@ def _row(profile: str, specification: Row, row: Row, metrics: dict[str, Any]) ->
     else:
         scores = {**_pretraining(profile, run), **_scores(_places(specification, row), metrics[run])}
     return {**about, **scores, **{key: value for key, value in row.items() if key.startswith("paper_")}}
+
+
+def _run_and_name(row: Row, metrics: dict[str, Any]) -> tuple[str | None, str]:
+    """The run that a row shows and what the row is called: by its stand-in, which it then names, where that alone was scored."""
+    own, other = row["run"], row.get("stand_in")
+    return (other, f"{row['method']} (stand-in: {other})") if own not in metrics and other in metrics else (own, row["method"])
 
 
 def _places(specification: Row, row: Row) -> Row:
@@ -75,12 +81,17 @@ def _pretraining(profile: str, run: str) -> Row:
 
 
 def _data(profile: str, settings: Settings, labelled: bool) -> str:
-    """Folders and number of images that a run learnt from; without the number where they are not the profile's own."""
+    """Folders and number of images that a run learnt from; without the number where the manifest has none."""
     sources = (settings.data.probe_train,) if labelled else settings.data.pretrain
     folders = " + ".join(dict.fromkeys(source.folder for source in sources)) if settings.data.scenes is None else "scenes"
-    if not labelled and sources != load_settings(profile).data.pretrain:
+    own = labelled or sources == load_settings(profile).data.pretrain
+    if not own and settings.data.scenes is not None:
+        folders += ": " + " + ".join(source.split for source in sources)
+    described = ["probe_train" if labelled else "pretrain"] if own else [set_name(source) for source in sources]
+    sets = read_json(manifest_path(profile))["sets"]
+    if not own and not sets.keys() >= set(described):
         return folders
-    files = read_json(manifest_path(profile))["sets"]["probe_train" if labelled else "pretrain"]["files"]
+    files = sum(sets[name]["files"] for name in described)
     edges = f"; HED edges, trunk {_trunk(profile)}" if settings.grouping.edges == "hed" else ""
     return f"{folders}, labels ({files} images)" if labelled else f"{folders} ({round(files * settings.data.fraction)} images{edges})"
 

@@ -45,7 +45,7 @@ def test_a_cell_is_scored_on_the_tune_split_alone(pipeline, opened):
     assert set(opened) == {"train", "tune"}
 
 
-@pytest.mark.parametrize("profile", ["smoke", "mini", "photos", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "quick", "mini", "photos", "paper"])
 def test_the_reported_images_and_the_tune_images_are_apart_in_every_profile(profile):
     settings = load_settings(profile)
     tune, reported = settings.ablation.val, settings.data.probe_val

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from conftest import write_profile
-from hgrl import figures, figures_retrieval, figures_scores, figures_tracking
+from hgrl import figures, figures_objects, figures_retrieval, figures_scores, figures_tracking
 from hgrl.config import SamplingSettings
 from hgrl.data.samples import Samples, Video
 from hgrl.retrieval import Segments
@@ -125,6 +125,31 @@ def test_score_bars_have_a_dot_a_seed():
     assert sorted(round(bar.get_width()) for bar in axis.patches) == [20, 50, 50]
     shown = [text.get_text() for text in axis.get_legend().get_texts()]
     assert shown == ["J", "F"]
+
+
+PROBE = {run: {"head": {"miou_mean": mean, "miou_std": 0.01}} for run, mean in (("ours-single", 0.2), ("ours-many", 0.25), ("moco-many", 0.15))}
+
+
+def test_scores_by_objects_are_percent_of_the_runs_that_have_the_head():
+    scores = figures_objects.object_scores({**PROBE, "moco-single": {"other": {}}, "random": PROBE["ours-many"]}, "head")
+    assert scores == {"ours": {"single": (20.0, 1.0), "many": (25.0, 1.0)}, "moco": {"many": (15.0, 1.0)}}
+    assert figures_objects.object_scores({"random": PROBE["ours-many"]}, "head") == {}
+
+
+def test_bars_by_objects_stand_in_pairs_with_deviations():
+    axis = drawn(figures_objects.object_bars(figures_objects.object_scores(PROBE, "head"), "mIoU"), axes=1).axes[0]
+    single, many = ([(round(bar.get_x() + bar.get_width() / 2, 2), bar.get_height()) for bar in bars.patches] for bars in axis.containers[1::2])
+    assert single == [(-0.19, 20.0)] and many == [(0.19, 25.0), (1.19, 15.0)]
+    assert [text.get_text() for text in axis.get_xticklabels()] == ["ours", "moco"]
+    assert all(bars.errorbar is not None for bars in axis.containers[1::2])
+    assert [text.get_text() for text in axis.texts] == ["20.0", "25.0", "15.0"]
+    assert drawn(figures_objects.object_bars({"ours": {"many": (20.0, 1.0)}}, "mIoU"), axes=1).get_label() == figures.CHART
+
+
+def test_examples_have_a_row_a_split():
+    figure = drawn(figures_objects.object_examples({"single": IMAGES, "many": IMAGES[::-1]}), axes=6)
+    assert [figure.axes[k].get_ylabel() for k in (0, 3)] == ["one object", "5 to 7 objects"]
+    np.testing.assert_array_equal(figure.axes[3].images[0].get_array(), IMAGES[2])
 
 
 @pytest.fixture

@@ -51,17 +51,41 @@ def test_runs_of_other_trees_have_the_stages_of_the_plain_ones_with_those_trees(
     assert "artifacts/${item.profile}/hed" in STAGES["grouping-hed"]["deps"]
 
 
-@pytest.mark.parametrize("profile", ["smoke", "mini", "photos", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "quick", "mini", "photos", "paper"])
 def test_runs_name_the_grouping_whose_stage_they_depend_on(profile):
     for name, run in load_runs().items():
         settings = load_settings(profile, name)
         assert (settings.grouping.edges == "hed") == (run.grouping == "hed") == (name in PARAMS["trained_hed"])
 
 
-@pytest.mark.parametrize("profile", ["smoke", "mini", "photos", "paper"])
+@pytest.mark.parametrize("profile", ["smoke", "quick", "mini", "photos", "paper"])
 def test_every_profile_is_valid_for_every_run(profile):
     for run in load_runs():
         assert load_settings(profile, run).profile == profile
+
+
+COUNTED = [f"{method}-{split}" for method in ("ours", "moco", "instfeat") for split in ("single", "many")]
+
+
+@pytest.mark.parametrize("profile", ["smoke", "mini"])
+def test_runs_on_one_and_on_many_objects_have_trees_and_equally_many_steps(profile):
+    own, sources = load_settings(profile), set()
+    steps = own.pretrain.run_epochs * (own.data.scenes.unlabelled // own.pretrain.batch)
+    for name in COUNTED:
+        settings = load_settings(profile, name)
+        sources |= {*settings.data.pretrain}
+        counted = settings.pretrain.run_epochs * (settings.data.scenes.objects // settings.pretrain.batch)
+        assert counted == {"smoke": 12, "mini": 150}[profile] and 0.75 <= counted / steps <= 1.25
+    assert sources == set(own.data.extra)
+
+
+def test_the_stand_ins_for_pascal_alone_train_for_as_large_a_share_of_the_steps():
+    paper, own = 400 * 10_582 / (80 * 93_365), load_settings("mini")
+    images, batch = own.data.scenes.unlabelled, own.pretrain.batch
+    for name in ("moco-small", "ours-cns5-small"):
+        settings = load_settings("mini", name)
+        steps = settings.pretrain.run_epochs * (round(settings.data.fraction * images) // batch)
+        assert steps / (own.pretrain.run_epochs * (images // batch)) == pytest.approx(paper, rel=0.05)
 
 
 def test_listed_runs_are_defined_and_their_methods_known():
@@ -80,7 +104,7 @@ def test_profiles_have_every_section_that_dvc_tracks():
     for stage in STAGES.values():
         for tracked in stage.get("params", []):
             for file, sections in tracked.items() if isinstance(tracked, dict) else ():
-                for profile in ("smoke", "mini", "photos", "paper"):
+                for profile in ("smoke", "quick", "mini", "photos", "paper"):
                     content = load_yaml(HOME / file.replace("${item.profile}", profile))
                     assert set(sections) <= content.keys(), (profile, sections)
 
@@ -95,6 +119,7 @@ def test_table_rows_name_runs_that_exist():
     for table in load_yaml(ROWS).values():
         for row in (*table["paper"], *table["extra"]):
             assert row["run"] is None or row["run"] in load_runs()
+            assert row.get("stand_in") is None or load_runs()[row["stand_in"]].method == load_runs()[row["run"]].method
 
 
 def test_paper_tables_have_all_of_the_papers_rows():

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 
+import cv2
 import numpy as np
+import PIL
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import distance_transform_edt
 from skimage.measure import label
 
 from hgrl.config import ScenesSettings, Source
@@ -17,14 +21,17 @@ from hgrl.data.catalogue import open_samples, open_videos
 from hgrl.data.images import read_mask
 from hgrl.data.scene_backdrops import GREY, PARTS, PHOTOGRAPHS, part_of
 from hgrl.data.scene_files import voc_palette
+from hgrl.data.scene_objects import APART, MANY, SINGLE, WHOLE, _place
 from hgrl.data.scene_render import draw_scene, render
 from hgrl.data.scene_shapes import SHAPES, Deformation
 from hgrl.data.scene_textures import TEXTURES
-from hgrl.data.scenes import CLASSES, MARKER, is_complete, make_scenes, split_counts
+from hgrl.data.scenes import CLASSES, MARKER, MIN_VISIBLE, draw_counted, is_complete, make_scenes, split_counts
 from hgrl.errors import InputError
 
 FEW = ScenesSettings(size=64, unlabelled=6, train=12, tune=5, val=8, videos=5, frames=4, contours=3, seed=7)
 TINY = ScenesSettings(size=32, unlabelled=2, train=2, tune=1, val=1, videos=1, frames=2, contours=1)
+COUNTED = TINY.model_copy(update={"objects": 3})
+DRAWN_WITH = ("5.0.0", "13.0.0", "2.4.6", "x86_64")  # others may round a pixel differently
 
 
 def checksums(root):
@@ -54,8 +61,8 @@ def test_two_runs_give_equal_bytes_and_another_seed_does_not(few, tmp_path):
 
 def test_files_do_not_depend_on_processes(tmp_path, monkeypatch):
     monkeypatch.setattr(scenes, "CHUNK", 1)
-    make_scenes(tmp_path / "one", TINY, jobs=1)
-    make_scenes(tmp_path / "two", TINY, jobs=2)
+    make_scenes(tmp_path / "one", COUNTED, jobs=1)
+    make_scenes(tmp_path / "two", COUNTED, jobs=2)
     assert checksums(tmp_path / "one") == checksums(tmp_path / "two")
 
 
@@ -169,7 +176,7 @@ def test_parts_of_a_photograph_share_no_pixel(monkeypatch):
 
 def test_no_split_uses_the_part_of_a_split_it_is_measured_against():
     of = {split: scenes._part(split) for split in split_counts(FEW)}
-    assert of["voc", "unlabelled"] == of["voc", "train"] == of["bsds", "train"] == "train"
+    assert of["voc", "single"] == of["voc", "many"] == of["voc", "unlabelled"] == of["voc", "train"] == of["bsds", "train"] == "train"
     assert of["voc", "tune"] == of["davis", "tune"] == of["bsds", "val"] == "tune"
     assert of["voc", "val"] == of["davis", "val"] == of["bsds", "test"] == "val"
 
@@ -241,3 +248,83 @@ def test_palette_is_vocs():
     aeroplane, bicycle, person, tvmonitor, void = voc_palette()[[1, 2, 15, 20, 255]].tolist()
     assert (aeroplane, bicycle, person) == ([128, 0, 0], [0, 128, 0], [192, 128, 128])
     assert (tvmonitor, void) == ([0, 64, 128], [224, 224, 192])
+
+
+# Scenes of one object and of many
+
+
+@pytest.mark.skipif((cv2.__version__, PIL.__version__, np.__version__, platform.machine()) != DRAWN_WITH, reason="drawn by other versions")
+def test_pictures_are_those_of_the_generator_before_there_were_counted_scenes(few, tmp_path):
+    """The checksums over all files that the version before them gave."""
+    make_scenes(tmp_path, TINY)
+    assert json.loads((few / MARKER).read_text())["sha256"] == "6ea2454a19c22593e59550f777515d967fd07467860905563842098d9b8d5f9b"
+    assert json.loads((tmp_path / MARKER).read_text())["sha256"] == "f460ca9bc4f29200f8bf570597c63b86734b76119fa3f10922bcfade5948baca"
+
+
+def test_counted_scenes_change_no_other_file_and_are_made_when_asked_for(tmp_path):
+    make_scenes(tmp_path / "without", TINY)
+    make_scenes(tmp_path / "with", TINY)
+    assert not is_complete(tmp_path / "with", COUNTED)
+    make_scenes(tmp_path / "with", COUNTED)
+    assert is_complete(tmp_path / "with", COUNTED)
+    without, both = checksums(tmp_path / "without"), checksums(tmp_path / "with")
+    new = both.keys() - without.keys()
+    assert {path for path in without if without[path] != both[path]} == {MARKER}
+    assert len(new) == 2 * (3 + 1) and all(("single" in path) != ("many" in path) for path in new)
+    for split in (SINGLE, MANY):
+        samples = voc(tmp_path / "with", split)
+        assert len(samples) == 3 and samples.masks is None
+        drawn = [draw_counted(COUNTED, split, index)[1].image for index in range(3)]
+        assert all(np.abs(samples.image(i).astype(int) - drawn[i]).mean() < 8 for i in range(3)), "JPEG of that picture"
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    """[(scene, picture) of one object, (scene, picture) of many] for the first 40 indices."""
+    return [[draw_counted(FEW, split, index) for split in (SINGLE, MANY)] for index in range(40)]
+
+
+def test_one_object_or_five_to_seven_and_all_are_seen(pairs):
+    for (one, one_picture), (many, many_picture) in pairs:
+        assert len(one.things) == 1 and 5 <= len(many.things) <= 7
+        for scene, picture in ((one, one_picture), (many, many_picture)):
+            seen = np.bincount(picture.objects.ravel(), minlength=len(scene.things) + 1)
+            assert len(seen) == len(scene.things) + 1 and seen.min() >= MIN_VISIBLE * picture.objects.size
+    assert {len(many.things) for _, (many, _) in pairs} == {5, 6, 7}
+
+
+def test_one_and_many_have_the_same_backdrop_light_and_noise(pairs):
+    for (one, one_picture), (many, many_picture) in pairs:
+        assert np.array_equal(one.backdrop, many.backdrop) and np.array_equal(one.areas, many.areas)
+        assert (one.shadow, one.blur, one.noise) == (many.shadow, many.blur, many.noise) and np.array_equal(one.light, many.light)
+        reach = np.minimum(*(distance_transform_edt(picture.objects == 0) for picture in (one_picture, many_picture)))
+        far = reach > 18  # px: beyond shadows
+        assert np.array_equal(one_picture.image[far], many_picture.image[far])
+    assert not np.array_equal(pairs[0][0][0].backdrop, pairs[1][0][0].backdrop)
+
+
+def test_the_one_is_the_first_of_the_many_and_as_large_as_all(pairs):
+    for (one, _), (many, _) in pairs:
+        (thing,), first = one.things, many.things[0]
+        assert (thing.class_id, thing.texture, thing.parting, thing.angle) == (first.class_id, first.texture, first.parting, first.angle)
+        assert np.array_equal(thing.colours, first.colours)
+        assert WHOLE[0] <= thing.radius <= WHOLE[1]
+        assert thing.radius**2 == pytest.approx(sum(other.radius**2 for other in many.things))
+
+
+def test_objects_take_about_as_much_of_either_picture_as_of_an_ordinary_one(pairs):
+    shares = [np.mean([(pair[k][1].objects > 0).mean() for pair in pairs]) for k in (0, 1)]
+    ordinary = np.mean([(scenes._draw_still(FEW, ("voc", "unlabelled"), index)[1].objects > 0).mean() for index in range(40)])
+    assert shares[0] == pytest.approx(shares[1], rel=0.2) and np.mean(shares) == pytest.approx(ordinary, rel=0.35)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32), count=st.integers(1, 7), whole=st.floats(*WHOLE))
+def test_discs_are_placed_inside_and_apart(seed, count, whole):
+    rng = np.random.default_rng(seed)
+    radii = np.exp(rng.uniform(-0.2, 0.2, size=count))
+    radii *= whole / np.sqrt((radii**2).sum())
+    centres = _place(radii, rng)
+    for a in range(count):
+        assert (centres[a] >= radii[a]).all() and (centres[a] <= 1 - radii[a]).all()
+        assert all(np.hypot(*(centres[a] - centres[b])) >= APART * (radii[a] + radii[b]) for b in range(a))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,11 +14,13 @@ from conftest import write_profile
 from hgrl import paths, stages
 from hgrl import pretrain as training
 from hgrl.checkpoint import load_checkpoint
-from hgrl.config import load_settings
+from hgrl.config import NOT_IN_PROFILE, left_out, load_run, load_settings
 from hgrl.errors import InputError
+from hgrl.evaluate import unavailable
 from hgrl.grouping import group as grouping
 from hgrl.pretrain import Training
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 STEPS = 6  # of each of the two seeds: 6 images, batches of 3, 3 epochs
 
 
@@ -336,3 +339,99 @@ def test_checkpoints_follow_their_own_methods_code_alone(pipeline, steps, monkey
     assert steps == []
     stages.pretrain("small", "moco")
     assert len(steps) == 2 * STEPS
+
+
+# Runs on scenes of one object and of many, whose trees are grown with the profile's own
+
+
+EXTRA = [{"kind": "voc", "folder": "VOC2012", "split": split} for split in ("single", "many")]
+
+
+def with_counted_runs(home, changes):
+    """The profile with scenes of one and of many objects, and the repository's own runs on them."""
+    scenes = stages.load_settings("small").data.scenes.model_copy(update={"objects": 3})
+    write_profile(home, {"data.scenes": scenes.model_dump(), "data.extra": EXTRA, **changes})
+    params, repository = (yaml.safe_load(path.read_text()) for path in (paths.PARAMS, REPOSITORY / "params.yaml"))
+    runs = {name: run for name, run in repository["runs"].items() if name.endswith(("-single", "-many", "-small"))}
+    params["runs"] |= {name: {**run, "profiles": ["small"]} for name, run in runs.items()}
+    paths.PARAMS.write_text(yaml.safe_dump(params))
+    return home
+
+
+@pytest.fixture
+def counted(pipeline):
+    return with_counted_runs(pipeline, {})
+
+
+def test_trees_of_extra_images_are_grown_beside_the_own_and_do_not_move_the_scale(counted, grouped):
+    scale, own = stages.auto_height_scale("small"), {path.name: path.read_bytes() for path in (paths.trees("small") / "VOC2012").glob("*.npz")}
+    manifest = stages.prepare_data("small")
+    assert {name: manifest["sets"][name]["files"] for name in ("pretrain", "VOC2012/single", "VOC2012/many")} == {
+        "pretrain": 6, "VOC2012/single": 3, "VOC2012/many": 3,
+    }  # fmt: skip
+    summary = stages.group("small")
+    assert len(grouped) == 12 and summary["images"] == 6 and summary["extra_images"] == 6
+    assert stages.auto_height_scale("small") == summary["height_scale"] == scale
+    trees = {path.name: path.read_bytes() for path in (paths.trees("small") / "VOC2012").glob("*.npz")}
+    assert len(trees) == 12 and own.items() <= trees.items()
+    stages.group("small")
+    assert len(grouped) == 12
+    (paths.trees("small") / "VOC2012/many_00001.npz").unlink()
+    stages.group("small")
+    assert len(grouped) == 13
+
+
+def test_runs_learn_from_their_own_split_and_no_other_run_does(counted):
+    stages.prepare("small")
+    for method in ("hierarchical", "moco"):
+        for split in ("single", "many"):
+            names = stages.training_samples("small", load_settings("small", f"moco-{split}"), method).names
+            assert names == tuple(f"VOC2012/{split}_{index:05d}" for index in range(3))
+        assert all(name.startswith("VOC2012/unlabelled_") for name in stages.training_samples("small", load_settings("small"), method).names)
+    stages.tree_path("small", "VOC2012/many_00002").unlink()  # could not be read: methods without trees leave it out too
+    assert len(stages.training_samples("small", load_settings("small", "moco-many"), "moco")) == 2
+
+
+@pytest.mark.parametrize("run", ["ours-many", "moco-single", "instfeat-many"])
+def test_runs_on_counted_scenes_are_trained_by_the_same_stage(counted, run, steps):
+    stages.prepare("small", run)
+    assert steps == [0] * STEPS + [1] * STEPS  # 3 images in batches of 3, twice the 3 epochs
+    first, second = (load_checkpoint(paths.checkpoints("small", run) / f"seed{seed}.pt") for seed in (0, 1))
+    assert first.complete and first.identity["images"] == 3 and first.losses.isfinite().all() and not torch.equal(first.losses, second.losses)
+
+
+def test_a_named_grouping_leaves_extra_images_out(with_hed, grouped):
+    profile = yaml.safe_load(paths.profile_file("small").read_text())
+    with_counted_runs(with_hed, {key: profile[key] for key in ("groupings", "hed")})
+    stages.prepare_data("small")
+    stages.train_edge_network("small")
+    assert "extra_images" not in stages.group("small", "hed") and len(grouped) == 6
+
+
+def test_runs_of_other_profiles_are_left_out_in_one_line(counted):
+    params = yaml.safe_load(paths.PARAMS.read_text())
+    params["runs"]["ours-many"]["profiles"] = ["mini"]
+    paths.PARAMS.write_text(yaml.safe_dump(params))
+    assert "run 'ours-many' is left out of profile 'small': not in this profile" in line(stages.pretrain, "small", "ours-many")
+    assert unavailable(load_settings("small", "ours-many"), "ours-many") == NOT_IN_PROFILE
+    assert unavailable(load_settings("small", "moco-many"), "moco-many") is None
+
+
+def test_images_that_no_trees_were_grown_for_are_one_line(counted):
+    with_counted_runs(counted, {"data.extra": []})
+    stages.prepare("small")
+    told = line(stages.pretrain, "small", "ours-many")
+    assert "no region trees; list the run's own `data.pretrain` under 'data.extra'" in told and "dvc repro grouping@small" in told
+
+
+def test_a_run_on_a_real_data_set_that_is_missing_is_left_out_and_says_which(monkeypatch, tmp_path):
+    monkeypatch.setenv("HGRL_DATA", str(tmp_path))
+    assert left_out("paper", "ours-cns5") is None
+    assert left_out("paper", "moco-imagenet") == "data set missing: ImageNet"
+    (tmp_path / "ImageNet").mkdir()
+    assert left_out("paper", "moco-imagenet") is None
+
+
+def test_stand_ins_learn_from_a_share_of_the_images(counted):
+    stages.prepare("small")
+    assert len(stages.training_samples("small", load_settings("small", "ours-cns5-small"))) == 1  # an eighth of 6

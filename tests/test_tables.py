@@ -8,6 +8,7 @@ import pytest
 
 from hgrl import paths, tables
 from hgrl.config import load_run, load_yaml
+from hgrl.config import NOT_IN_PROFILE
 from hgrl.evaluate import NO_WEIGHTS, OTHER_NETWORK, summarise
 from hgrl.readme import side_by_side
 from hgrl.store import read_json, write_json
@@ -73,7 +74,7 @@ def test_rivals_that_were_not_run_say_so(scores):
     rows = tables.table("smoke", "table1")
     assert next(row for row in rows if row["method"] == "MoCo")["paper_miou"] == 65.53
     rivals = [row for row in rows if row["method"].startswith(("MoCo", "InstFeat", "SegSort", "DenseCL", "Image labels"))]
-    assert len(rivals) == 10 and {row["miou_mean"] for row in rivals} == {NOT_RUN}
+    assert len(rivals) == 14 and {row["miou_mean"] for row in rivals} == {NOT_RUN, NOT_IN_PROFILE}
     assert by_run(tables.table("smoke", "table2"), "segsort")["miou_mean"] == NOT_RUN
 
 
@@ -112,6 +113,34 @@ def test_what_supervision_and_other_data_read_is_said(scores):
     rows = tables.table("paper", "table1")
     assert (by_run(rows, "moco")["pretraining_data"], by_run(rows, "moco")["epochs"]) == ("VOC2012 + coco (48 images)", 80)
     assert (by_run(rows, "moco-pascal")["pretraining_data"], by_run(rows, "moco-pascal")["epochs"]) == ("VOC2012", 400)
+
+
+def test_a_stand_in_shows_where_the_papers_run_was_not_scored_and_says_so(scores):
+    probe = read_json(paths.metrics("smoke", "probe"))["random"]
+    write_json(paths.metrics("smoke", "probe"), {"moco-small": probe})
+    rows = tables.table("smoke", "table1")
+    row = by_run(rows, "moco-small")
+    assert (row["method"], row["miou_mean"], row["paper_miou"], row["paper_epochs"]) == ("MoCo (stand-in: moco-small)", "25.00", 32.04, 400)
+    assert (row["pretraining_data"], row["epochs"]) == ("scenes (6 images)", 10)  # an eighth of 48; 5 times smoke's 2
+    other = by_run(rows, "ours-cns5-pascal")
+    assert (other["method"], other["miou_mean"]) == ("Ours", NOT_RUN)
+    write_json(paths.metrics("smoke", "probe"), {"moco-small": probe, "moco-pascal": probe})
+    row = by_run(tables.table("smoke", "table1"), "moco-pascal")
+    assert (row["method"], row["miou_mean"]) == ("MoCo", "25.00")
+
+
+def test_runs_on_counted_scenes_name_their_split_and_its_images(scores):
+    probe = read_json(paths.metrics("smoke", "probe"))["random"]
+    write_json(paths.metrics("smoke", "probe"), {"moco-many": probe, "ours-single": probe})
+    sets = {"pretrain": {"files": 48}, "VOC2012/single": {"files": 23}, "VOC2012/many": {"files": 24}}
+    write_json(paths.scenes("smoke") / "manifest.json", {"sets": sets, "class_frequency": {"disc": 0.1}})
+    rows = tables.table("smoke", "table1")
+    assert by_run(rows, "moco-many")["pretraining_data"] == "scenes: many (24 images)"
+    assert by_run(rows, "ours-single")["pretraining_data"] == "scenes: single (23 images)"
+    assert by_run(rows, "ours-many")["miou_mean"] == NOT_RUN
+    write_json(paths.metrics("photos", "probe"), {})
+    write_json(paths.scenes("photos") / "manifest.json", {"sets": {}, "class_frequency": {"disc": 0.1}})
+    assert by_run(tables.table("photos", "table1"), "ours-many")["miou_mean"] == NOT_IN_PROFILE
 
 
 def test_class_frequency_row_comes_from_the_data(scores):

@@ -56,11 +56,24 @@ def pretraining_samples(settings: Settings) -> Samples:
     The share is the head of one fixed permutation, so that a smaller share is part of a larger one. An image that several splits
     list is taken once; two images of one name are an InputError.
     """
-    parts = [open_samples(source, data_root(settings)) for source in settings.data.pretrain]
+    union = _union([open_samples(source, data_root(settings)) for source in settings.data.pretrain])
+    return union.subset(_share(len(union), settings.data.fraction))
+
+
+def grouped_samples(settings: Settings) -> Samples:
+    """The images that trees are grown for: those of `pretraining_samples`, and behind them those of `extra_sources`, each once."""
+    return _union([pretraining_samples(settings), *(open_samples(source, data_root(settings)) for source in extra_sources(settings))])
+
+
+def extra_sources(settings: Settings) -> list[Source]:
+    """The sources of `data.extra` that are at hand: a real data set that is not there takes only its own runs with it."""
+    return [source for source in settings.data.extra if (data_root(settings) / source.folder).is_dir()]
+
+
+def _union(parts: list[Samples]) -> Samples:
     named = {(name, image): None for part in parts for name, image in zip(part.names, part.images)}
     names, images = zip(*named) if named else ((), ())
-    union = Samples(names, images)
-    return union.subset(_share(len(union), settings.data.fraction))
+    return Samples(names, images)
 
 
 def _share(count: int, fraction: float) -> np.ndarray:

@@ -63,7 +63,7 @@ def survey(root: Path, settings: Settings) -> list[Row]:
 
 
 def _sources(settings: Settings) -> set[tuple[str, str, str]]:
-    """All that the stages read, as (kind, folder, split)."""
+    """All that the stages cannot do without, as (kind, folder, split): runs on what of `data.extra` is missing are left out."""
     data, ablation = settings.data, settings.ablation
     sources = (*data.pretrain, data.probe_train, data.probe_val, data.videos, ablation.train, ablation.val)
     return {(source.kind, source.folder, source.split) for source in sources}

@@ -18,7 +18,8 @@ import numpy as np
 from hgrl import store
 from hgrl.config import ScenesSettings
 from hgrl.data.scene_files import Files, write_bsds, write_davis, write_voc
-from hgrl.data.scene_render import SHAPE_NAMES, Picture, draw_scene, render
+from hgrl.data.scene_objects import MANY, SINGLE, with_objects
+from hgrl.data.scene_render import SHAPE_NAMES, Picture, Scene, draw_scene, render
 from hgrl.errors import InputError
 from hgrl.parallel import run_tasks
 
@@ -26,16 +27,18 @@ CLASSES = ("background", *SHAPE_NAMES)
 GENERATOR = 3  # raise it when the pictures change: sets made by another generator are made again
 MARKER, UNFINISHED = "scenes.json", "scenes.unfinished"
 CHUNK = 50  # pictures or videos a task
-PART = {"unlabelled": "train", "test": "val"}  # whose part of the photographs a split uses, where it is not its own
-MIN_VISIBLE = 0.004  # share of the first frame that every tracked object must show
+PART = {"unlabelled": "train", SINGLE: "train", MANY: "train", "test": "val"}  # whose part of the photographs a split uses, where it is not its own
+MIN_VISIBLE = 0.004  # share of the picture that every object must show: in a video's first frame, and where objects are counted
+LABELLED = ("train", "tune", "val")
 Split = tuple[str, str]  # layout and split, as ("voc", "train")
 
 
 def make_scenes(root: Path, settings: ScenesSettings, jobs: int = 1) -> None:
     """Writes the whole set under `root`, or returns at once when it is there already, made with the same settings.
 
-    VOC2012 (splits unlabelled, train, tune, val), DAVIS (tune, val), BSDS500 (train, val, test), and last of all `scenes.json`: settings,
-    counts, and the sha256 over all files. Raises InputError when `root` holds data sets that are not scenes, or cannot be written.
+    VOC2012 (splits unlabelled, train, tune, val; with `objects`, single and many), DAVIS (tune, val), BSDS500 (train, val, test), and last of
+    all `scenes.json`: settings, counts, and the sha256 over all files. Raises InputError when `root` holds data sets that are not scenes, or
+    cannot be written.
     """
     root = Path(root)
     if is_complete(root, settings):
@@ -60,6 +63,7 @@ def is_complete(root: Path, settings: ScenesSettings) -> bool:
 def split_counts(settings: ScenesSettings) -> dict[Split, int]:
     """Pictures (videos, for "davis") of every split."""
     counts: dict[Split, int] = {("voc", split): getattr(settings, split) for split in ("unlabelled", "train", "tune", "val")}
+    counts |= {("voc", split): settings.objects for split in (SINGLE, MANY)}
     counts |= {("davis", "tune"): -(-settings.videos // 4), ("davis", "val"): settings.videos}
     return counts | {("bsds", split): settings.contours for split in ("train", "val", "test")}
 
@@ -106,9 +110,34 @@ def _generator(settings: ScenesSettings, split: Split, index: int, attempt: int 
 
 
 def _write_still(root: Path, settings: ScenesSettings, split: Split, index: int) -> Files:
+    scene, picture = draw_counted(settings, split[1], index) if split[1] in (SINGLE, MANY) else _draw_still(settings, split, index)
+    return write_voc(root, _name(split, index), scene, picture, labelled=split[1] in LABELLED)
+
+
+def _draw_still(settings: ScenesSettings, split: Split, index: int) -> tuple[Scene, Picture]:
     rng = _generator(settings, split, index)
     scene = draw_scene(rng, settings.size, _part(split))
-    return write_voc(root, _name(split, index), scene, render(scene, rng), labelled=split[1] != "unlabelled")
+    return scene, render(scene, rng)
+
+
+def draw_counted(settings: ScenesSettings, split: str, index: int) -> tuple[Scene, Picture]:
+    """Picture `index` of split `single` or `many`: the first attempt at placing its objects in which every one shows.
+
+    All but the objects' number, sizes and places is drawn by the same random numbers in both splits, the sensor's noise too.
+    """
+    for attempt in range(1000):
+        rng, things = (_generator(settings, ("voc", shared), index) for shared in ("objects", "things"))
+        places = _generator(settings, ("voc", split), index, attempt)
+        scene = with_objects(draw_scene(rng, settings.size, _part(("voc", split))), split, things, places)
+        picture = render(scene, rng)
+        if _all_visible(scene, picture):
+            break
+    return scene, picture
+
+
+def _all_visible(scene: Scene, picture: Picture) -> bool:
+    visible = np.bincount(picture.objects.ravel(), minlength=len(scene.things) + 1)
+    return bool(visible.min() >= MIN_VISIBLE * picture.objects.size)
 
 
 def _write_contours(root: Path, settings: ScenesSettings, split: Split, index: int) -> Files:
@@ -126,9 +155,7 @@ def _draw_video(settings: ScenesSettings, split: Split, index: int) -> list[Pict
     for attempt in range(1000):
         rng = _generator(settings, split, index, attempt)
         scene = draw_scene(rng, settings.size, _part(split), moving=True)
-        first = render(scene, rng)
-        visible = np.bincount(first.objects.ravel(), minlength=len(scene.things) + 1)
-        if visible.min() >= MIN_VISIBLE * first.objects.size:
+        if _all_visible(scene, render(scene, rng)):
             break
     length = max(settings.frames - 1, 1)
     return [render(scene, rng, t, t / length) for t in range(settings.frames)]
