@@ -26,6 +26,8 @@ COMMANDS = {
     "trees": ["mini", "--grouping", "hed"],
     "sweep": ["mini", "--cns", "5,20", "--sigma-p", "0.4"],
     "tables": ["mini"],
+    "convergence": ["mini"],
+    "claims": ["mini"],
     "report": [],
     "readme": [],
     "profile": ["photos"],
