@@ -52,9 +52,11 @@ def replicates(contrast: Contrast, count: int, seed: int) -> np.ndarray:
         s, n, c, _ = run.confusions.shape
         if run.split not in drawn:
             drawn[run.split] = _draws(random, count, n)
+        scores = np.zeros(count)
         for k in range(s):
             summed = drawn[run.split] @ run.confusions[k].reshape(n, c * c).astype(np.float64)  # exact: whole numbers below 2**53
-            total += weight * seeds[:, k] / s * mious(summed.reshape(count, c, c))
+            scores += seeds[:, k] / s * mious(summed.reshape(count, c, c))
+        total += weight * scores  # at once: equal runs cancel to exactly 0
     return total
 
 

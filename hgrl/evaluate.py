@@ -216,8 +216,8 @@ def evaluate(stage: str, profile: str, runs: str = "all") -> dict[str, dict[int,
     run_tasks(_score, waiting, jobs, f"{stage}: {len(names)} runs, seeds to score", len(waiting))
     scores = {run: _gather(stage, profile, run, started) for run in names}
     summary = {run: summarise(list(seeds.values())) for run, seeds in scores.items()}
-    kept = read_json(paths.metrics(profile, stage)) if runs != "all" and paths.metrics(profile, stage).exists() else {}
-    write_json(paths.metrics(profile, stage), {**kept, **summary})
+    others = read_json(paths.metrics(profile, stage)) if runs != "all" and paths.metrics(profile, stage).exists() else {}
+    write_json(paths.metrics(profile, stage), {**others, **summary})
     return scores
 
 
