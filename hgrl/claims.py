@@ -22,6 +22,7 @@ from hgrl.tables import INAPPLICABLE, NOT_RUN
 CLAIMS = Path(__file__).parent / "claims.yaml"
 SCORE = "aspp-backbone.miou"  # the paper's probe; a claim may name another head
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold here", "undecided"
+NOTHING_LEARNT = "theirs is not shown to be above an untrained network by more than the margin: a match would mean nothing"
 WITH_MARGIN = ("matches", "costs_little")
 BLANK = {"mean": None, "std": None, "seeds": None}
 COMPARED = ("difference", "interval_95", "interval_95_seeds", "by_seed", "images", "margin", "borne_out_by_seeds")
@@ -64,7 +65,21 @@ def judge(profile: str, claim: Entry, rules: Entry) -> Entry:
     entry |= {"score": f"{head}.miou", "runs": {name: claim[name] for name in sides}}
     if missing:
         return entry | dict.fromkeys(COMPARED) | {"verdict": UNDECIDED, "why": f"{NOT_RUN}: {', '.join(missing)}"}
-    return entry | _compare(contrasts["ours"], contrasts["theirs"], claim["kind"], rules)
+    compared = _compare(contrasts["ours"], contrasts["theirs"], claim["kind"], rules)
+    if claim["kind"] in WITH_MARGIN and compared["verdict"] == HOLDS and not _has_learnt(profile, contrasts["theirs"], head, compared["margin"], rules):
+        compared |= {"verdict": UNDECIDED, "why": NOTHING_LEARNT, "borne_out_by_seeds": None}
+    return entry | compared
+
+
+def _has_learnt(profile: str, theirs: Contrast, head: str, margin: float, rules: Entry) -> bool:
+    """Is a run above the untrained network by more than the margin? Not asked where that has no score of this head."""
+    reference, missing = _probed(profile, [rules["reference"]], head)
+    return bool(missing) or _interval([*theirs, (-1.0, reference[rules["reference"]])], rules)[0] > margin
+
+
+def _interval(contrast: Contrast, rules: Entry) -> tuple[float, float]:
+    """The bootstrap interval of a contrast, in points."""
+    return interval(100 * replicates(contrast, rules["bootstrap"]["replicates"], rules["bootstrap"]["seed"]))
 
 
 def _terms(side: str | list[str]) -> list[tuple[float, str]]:
@@ -97,8 +112,7 @@ def _summary(contrast: Contrast) -> Entry:
 def _compare(ours: Contrast, theirs: Contrast, kind: str, rules: Entry) -> Entry:
     """The difference of two sides in points, its intervals, and the verdict."""
     difference = [*ours, *((-weight, run) for weight, run in theirs)]
-    values, own = 100 * by_seed(difference), rules["bootstrap"]
-    bounds = interval(100 * replicates(difference, own["replicates"], own["seed"]))
+    values, bounds = 100 * by_seed(difference), _interval(difference, rules)
     margin = float(100 * rules["margin"] * by_seed(theirs).mean())
     wanted, strict = side(kind, margin), seeds_interval(values)
     decided = verdict(bounds, wanted)
@@ -178,7 +192,7 @@ def _cells(entry: Entry) -> list[str]:
 
 
 def _paper(entry: Entry) -> str:
-    pairs = [" v. ".join(f"{figure:g}" for figure in entry[key]) for key in ("paper", "paper_base") if entry[key]]
+    pairs = [" v. ".join(f"{figure:.2f}" for figure in entry[key]) for key in ("paper", "paper_base") if entry[key]]
     return " against ".join(pairs)
 
 

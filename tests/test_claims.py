@@ -128,7 +128,7 @@ def matrices(quality, seed, images=12, classes=3, pixels=200):
 @pytest.fixture
 def probed(home):
     """A function that puts runs of given qualities into a profile of two seeds, as if they had been probed; {run: its seeds' mIoU}."""
-    runs = {run: ({"method": "hierarchical"} if run.startswith("ours") else {"method": "moco"}) for run in every_run()}
+    runs = {run: ({"method": "hierarchical"} if run.startswith("ours") else {"method": "moco"}) for run in (*every_run(), "random")}
     paths.PARAMS.write_text(yaml.safe_dump({"runs": runs}))
 
     def put(qualities, head="aspp-backbone"):
@@ -178,6 +178,15 @@ def test_a_run_like_the_other_matches_it_and_is_not_said_to_beat_it(probed):
     assert by_id(entries, "4")["verdict"] == HOLDS and by_id(entries, "4")["interval_95"] == [0, 0]
     assert by_id(entries, "4")["margin"] == pytest.approx(0.02 * by_id(entries, "4")["theirs"]["mean"], abs=1e-3)
     assert by_id(entries, "3")["verdict"] == UNDECIDED and by_id(entries, "3")["margin"] is None
+
+
+@pytest.mark.parametrize(("untrained", "expected"), [(0.4, HOLDS), (0.7, UNDECIDED), (0.9, UNDECIDED)])
+def test_runs_that_learnt_nothing_do_not_match(probed, untrained, expected):
+    probed({"ours-cns5-20": 0.7, "moco-long": 0.7, "ours-cns5": 0.7, "ours-cns5-half": 0.7, "moco": 0.5, "random": untrained})
+    entries = claims.write_claims("tiny")
+    assert by_id(entries, "4")["verdict"] == by_id(entries, "9")["verdict"] == expected
+    assert (by_id(entries, "4")["why"] == claims.NOTHING_LEARNT) == (expected == UNDECIDED)
+    assert by_id(entries, "3")["verdict"] == HOLDS  # who beats another needs no such reference
 
 
 def test_a_lead_that_grows_is_a_difference_of_differences(probed):
