@@ -59,7 +59,8 @@ def judge(profile: str, claim: Entry, rules: Entry) -> Entry:
     head = claim.get("score", SCORE).removesuffix(".miou")
     sides = {name: _terms(claim[name]) for name in ("ours", "theirs")}
     probed, missing = _probed(profile, [run for terms in sides.values() for _, run in terms], head)
-    contrasts = {name: [(weight, probed[run]) for weight, run in terms] for name, terms in sides.items() if all(run in probed for _, run in terms)}
+    whole = {name: terms for name, terms in sides.items() if all(run in probed for _, run in terms)}
+    contrasts = {name: [(weight, probed[run]) for weight, run in terms] for name, terms in whole.items()}
     entry = {key: claim.get(key) for key in ("id", "claim", "kind", "paper", "paper_base")}
     entry |= {name: _summary(contrasts[name]) if name in contrasts else BLANK for name in sides}
     entry |= {"score": f"{head}.miou", "runs": {name: claim[name] for name in sides}}
@@ -151,8 +152,8 @@ def verdict(bounds: tuple[float, float], wanted: tuple[float, float]) -> str:
 
 def _why(decided: str, wanted: tuple[float, float]) -> str:
     limits = " and ".join(f"{word} {limit:.2f}" for word, limit in zip(("above", "below"), wanted, strict=True) if math.isfinite(limit))
-    told = {HOLDS: "all of the interval is {}", FAILS: "none of the interval is {}", UNDECIDED: "the interval does not settle whether the difference is {}"}
-    return told[decided].format(limits)
+    told = {HOLDS: "all of the interval is", FAILS: "none of the interval is", UNDECIDED: "the interval does not settle whether the difference is"}
+    return f"{told[decided]} {limits}"
 
 
 def _rounded(value: Any) -> Any:
@@ -164,7 +165,8 @@ def as_markdown(entries: Sequence[Entry], profile: str) -> str:
     """The page for reading: the rule, and a row for each entry of claims.json."""
     counts = ", ".join(f"{sum(entry['verdict'] == kind for entry in entries)} {kind}" for kind in (HOLDS, FAILS, UNDECIDED))
     rule = "\n\n".join(load_yaml(CLAIMS)["rule"])
-    return f"# The paper's claims at this scale, profile `{profile}`\n\n{counts}. mIoU in percent, differences in points.\n\n{table(entries)}\n{rule}\n"
+    title = f"# The paper's claims at this scale, profile `{profile}`"
+    return f"{title}\n\n{counts}. mIoU in percent, differences in points.\n\n{table(entries)}\n{rule}\n"
 
 
 def table(entries: Sequence[Entry]) -> str:
