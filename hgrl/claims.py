@@ -67,7 +67,8 @@ def judge(profile: str, claim: Entry, rules: Entry) -> Entry:
     if missing:
         return entry | dict.fromkeys(COMPARED) | {"verdict": UNDECIDED, "why": f"{NOT_RUN}: {', '.join(missing)}"}
     compared = _compare(contrasts["ours"], contrasts["theirs"], claim["kind"], rules)
-    if claim["kind"] in WITH_MARGIN and compared["verdict"] == HOLDS and not _has_learnt(profile, contrasts["theirs"], head, compared["margin"], rules):
+    alike = claim["kind"] in WITH_MARGIN and compared["verdict"] == HOLDS
+    if alike and not _has_learnt(profile, contrasts["theirs"], head, compared["margin"], rules):
         compared |= {"verdict": UNDECIDED, "why": NOTHING_LEARNT, "borne_out_by_seeds": None}
     return entry | compared
 
