@@ -58,6 +58,10 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("profile")
     command = _command(commands, "tables", tables, "write the paper's tables from the scores at hand")
     command.add_argument("profile")
+    command = _command(commands, "convergence", convergence, "probe the snapshots of the runs listed under `convergence`")
+    command.add_argument("profile")
+    command = _command(commands, "claims", claims, "a verdict on every claim of the paper, from the scores at hand")
+    command.add_argument("profile")
     _command(commands, "report", report, "where the results lie")
     _command(commands, "readme", readme, "write the committed results into the README")
     command = _command(commands, "repro", repro, "every table and figure: `dvc repro`, at the size of one profile")
@@ -193,6 +197,22 @@ def tables(options: argparse.Namespace) -> None:
 
     for path in write_tables(options.profile):
         print(path.relative_to(paths.HOME))
+
+
+def convergence(options: argparse.Namespace) -> None:
+    from hgrl.convergence import trace
+
+    for run, curve in trace(options.profile).items():
+        points = zip(curve["epochs"], curve["miou_mean"], strict=True)
+        print(f"{run}: mIoU {', '.join(f'{100 * miou:.2f} after {epochs:g}' for epochs, miou in points)} epochs")
+
+
+def claims(options: argparse.Namespace) -> None:
+    from hgrl.claims import write_claims
+
+    for entry in write_claims(options.profile):
+        print(f"{entry['id']:>4} {entry['claim']}: {entry['verdict']} ({entry['why']})")
+    print(paths.claims(options.profile).with_suffix(".md").relative_to(paths.HOME))
 
 
 def report(options: argparse.Namespace) -> None:

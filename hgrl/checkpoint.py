@@ -51,6 +51,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     write_bytes(path, buffer.getvalue())
 
 
+def snapshot_file(path: Path, share: float) -> Path:
+    """Where the state of a run after a share of its steps is kept, beside the checkpoint that it became: seed0.at0200.pt after a fifth."""
+    return path.with_name(f"{path.stem}.at{round(1000 * share):04d}.pt")
+
+
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read to the CPU without unpickling foreign code; InputError for a missing, cut-off or foreign file."""
     try:

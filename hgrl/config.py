@@ -311,6 +311,14 @@ class TrialSettings(Section):
     val: Source = Source(kind="voc", folder="VOC2012", split="train_aug", part=(0.9, 1.0))  # never the split that is reported
 
 
+class ConvergenceSettings(Section):
+    """How a run is probed along its way: the probe's own protocol with one head, and as many iterations at every point."""
+
+    shares: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (0.2, 0.4, 0.6, 0.8, 1.0)  # of a run's epochs
+    head: str = "aspp-backbone"  # the paper's
+    iterations: AtLeastOne = 5_000  # a quarter of the probe's: fifteen probes a seed
+
+
 class Settings(Section):
     """Everything one profile and run needs."""
 
@@ -339,6 +347,7 @@ class Settings(Section):
     ablation: TrialSettings = TrialSettings()  # notebook 07's cells
     tuning: TrialSettings = TrialSettings(seeds=(100,), epochs=None, head="aspp-backbone", iterations=None)  # seeds that no row reports
     tuned: dict[str, dict[str, Any]] = {}  # what `tuning` chose: method -> {dotted setting: value}
+    convergence: ConvergenceSettings = ConvergenceSettings()
 
 
 NOT_IN_PROFILE = "not in this profile"

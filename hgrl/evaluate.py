@@ -9,18 +9,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from hgrl import paths
 from hgrl.checkpoint import load_checkpoint
 from hgrl.config import ProbeSettings, Run, Settings, left_out, load_run, load_settings, load_yaml, trained_run
 from hgrl.data.catalogue import data_root, open_samples, open_videos
+from hgrl.confusions import confusion_file, save_confusions
+from hgrl.data.samples import Samples
 from hgrl.errors import InputError
 from hgrl.features import BASELINES, BaselineFeatures, Features, NetworkFeatures, single_layer
+from hgrl.kept import keep, kept
 from hgrl.methods import REGISTRY
 from hgrl.network import LAYERS, Network
 from hgrl.parallel import run_tasks
 from hgrl.pretrain import pick_device
-from hgrl.probe import evaluate_probe, predict, train_probe
+from hgrl.probe import image_confusions, predict, split_scores, train_probe
 from hgrl.provenance import code_fingerprint, fingerprint
 from hgrl.retrieval import retrieve
 from hgrl.stages import manifest_path, write_results
@@ -136,21 +140,29 @@ def _is_fine_tuned(definition: Run) -> bool:
 
 
 def probe_task(settings: Settings, run: str, definition: Run, seed: int, tick: Tick) -> dict[str, Any]:
-    """Scores of each probe head: see `hgrl.probe`."""
-    root, device = data_root(settings), pick_device(settings.device)
-    train, val = (open_samples(source, root) for source in (settings.data.probe_train, settings.data.probe_val))
+    """Scores of each probe head: see `hgrl.probe`. Also keeps every image's confusion matrix, and some predictions of the first seed."""
     features = load_features(settings, run, definition.method, seed)
     if definition.end_to_end and not isinstance(features, NetworkFeatures):
         raise InputError(f"params.yaml: run {run!r}: method {definition.method!r} has nothing to train end to end; take end_to_end off")
     trained, probe = features.network if definition.end_to_end else None, probe_settings(settings, definition)
-    heads = train_probe(features, train, probe, seed, trained, settings.pretrain.workers if device.type == "cuda" else 0)
-    scores = evaluate_probe(features, heads, val, probe)
+    heads, val = fit_heads(settings, probe, features, seed, trained)
+    confusions = image_confusions(features, heads, val, probe)
+    save_confusions(confusion_file(settings.profile, run, seed), confusions)
     if seed == settings.seeds[0]:
         for index in range(min(PICTURES, len(val))):
             predicted = predict(features, heads, val.image(index, probe.short_side), val.mask(index).shape, probe)
             write_png(prediction_file(settings.profile, run, index), predicted[probe.heads[0]])
     tick(1)
-    return scores
+    return split_scores(confusions, val.classes)
+
+
+def fit_heads(
+    settings: Settings, probe: ProbeSettings, features: Features, seed: int, trained: nn.Module | None = None
+) -> tuple[nn.ModuleDict, Samples]:
+    """Heads trained on the profile's labelled images, and the reported split to score them on."""
+    root, device = data_root(settings), pick_device(settings.device)
+    train, val = (open_samples(source, root) for source in (settings.data.probe_train, settings.data.probe_val))
+    return train_probe(features, train, probe, seed, trained, settings.pretrain.workers if device.type == "cuda" else 0), val
 
 
 def prediction_file(profile: str, run: str, index: int) -> Path:
@@ -196,23 +208,24 @@ def evaluate(stage: str, profile: str, runs: str = "all") -> dict[str, dict[int,
     that are not to be had here (`unavailable`) are left out, which is said; named ones are an InputError.
     """
     started = time.monotonic()
-    names = _available(profile, _listed(stage)) if runs == "all" else [name.strip() for name in runs.split(",")]
+    names = _available(profile, listed_runs(stage)) if runs == "all" else [name.strip() for name in runs.split(",")]
     waiting, jobs = [], load_settings(profile).jobs
     for run in names:
         settings, definition = load_settings(profile, run), load_run(run)
         for seed in seeds_of(stage, settings, definition):
             mark = _fingerprint(stage, settings, run, definition, seed)
-            if _kept(stage, profile, run, seed, mark) is None:
+            if kept(_score_file(stage, profile, run, seed), mark, _beside(stage, profile, run, seed)) is None:
                 waiting.append((stage, settings, run, definition, seed, mark))
     run_tasks(_score, waiting, jobs, f"{stage}: {len(names)} runs, seeds to score", len(waiting))
     scores = {run: _gather(stage, profile, run, started) for run in names}
     summary = {run: summarise(list(seeds.values())) for run, seeds in scores.items()}
-    kept = read_json(paths.metrics(profile, stage)) if runs != "all" and paths.metrics(profile, stage).exists() else {}
-    write_json(paths.metrics(profile, stage), {**kept, **summary})
+    others = read_json(paths.metrics(profile, stage)) if runs != "all" and paths.metrics(profile, stage).exists() else {}
+    write_json(paths.metrics(profile, stage), {**others, **summary})
     return scores
 
 
-def _listed(stage: str) -> list[str]:
+def listed_runs(stage: str) -> list[str]:
+    """The runs that `params.yaml` lists for a stage."""
     names = load_yaml(paths.PARAMS).get(stage)
     if not isinstance(names, list) or not names:
         raise InputError(f"{paths.PARAMS}: section {stage!r} is missing or not a list of runs")
@@ -253,7 +266,7 @@ def _score(stage: str, settings: Settings, run: str, definition: Run, seed: int,
     if definition.method in REGISTRY:
         _require_trained(checkpoint_file(settings.profile, run, seed))
     scores = TASKS[stage](settings, run, definition, seed, tick)
-    write_json(_score_file(stage, settings.profile, run, seed), {"fingerprint": mark, "scores": scores})
+    keep(_score_file(stage, settings.profile, run, seed), mark, scores, _beside(stage, settings.profile, run, seed))
 
 
 def _require_trained(path: Path) -> None:
@@ -282,15 +295,10 @@ def _fingerprint(stage: str, settings: Settings, run: str, definition: Run, seed
     return fingerprint(sections, definition.model_dump(mode="json"), seed, weights, manifest_path(settings.profile), code_fingerprint(stage))
 
 
-def _kept(stage: str, profile: str, run: str, seed: int, mark: str) -> dict[str, Any] | None:
-    """A score that was made by just this; None where there is none, or the file is damaged: then it is made again."""
-    path = _score_file(stage, profile, run, seed)
-    try:
-        kept = read_json(path)
-    except InputError:
-        return None
-    return kept if isinstance(kept, dict) and kept.get("fingerprint") == mark and "scores" in kept else None
-
-
 def _score_file(stage: str, profile: str, run: str, seed: int) -> Path:
-    return paths.artifacts(profile) / "scores" / stage / f"{run}-seed{seed}.json"
+    return paths.scores(profile, stage) / f"{run}-seed{seed}.json"
+
+
+def _beside(stage: str, profile: str, run: str, seed: int) -> Path | None:
+    """The file that a score is of no use without: the probe's matrices."""
+    return confusion_file(profile, run, seed) if stage == "probe" else None

@@ -1,11 +1,14 @@
-"""A bar a run, a dot a seed."""
+"""Scores of runs: a bar a run with a dot a seed; a curve a run over its epochs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+
+from hgrl.figures import CHART
 
 
 def score_bars(scores: Mapping[str, Mapping[str, Sequence[float]]], label: str) -> Figure:
@@ -24,4 +27,24 @@ def score_bars(scores: Mapping[str, Mapping[str, Sequence[float]]], label: str) 
     axes.invert_yaxis()
     if len(scores) > 1:
         axes.legend(frameon=False)
+    return figure
+
+
+def convergence_curves(curves: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """mIoU over epochs of each run (`hgrl.convergence.trace`): a line through the means, a band of one deviation, a dot a seed.
+
+    The y axis says by which probe: all runs must share it. Raises ValueError where they do not.
+    """
+    protocols = {(curve["head"], curve["iterations"]) for curve in curves.values()}
+    ((head, iterations),) = protocols
+    figure = Figure(figsize=(7, 3.6), layout="constrained", label=CHART)
+    axes = figure.subplots()
+    for k, (run, curve) in enumerate(curves.items()):
+        epochs, mean, std = (np.array(curve[key]) for key in ("epochs", "miou_mean", "miou_std"))
+        axes.plot(epochs, 100 * mean, color=f"C{k}", label=run)
+        axes.fill_between(epochs, 100 * (mean - std), 100 * (mean + std), color=f"C{k}", alpha=0.15, linewidth=0)
+        for seed in curve["seeds"].values():
+            axes.plot(epochs, 100 * np.array(seed), ".", color=f"C{k}", ms=3)
+    axes.set(xlabel="epochs of pretraining", ylabel=f"mIoU, percent\n({head}, {iterations:,} iterations)", xlim=(0, None))
+    axes.legend(frameon=False)
     return figure

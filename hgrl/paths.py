@@ -54,6 +54,16 @@ def checkpoints(profile: str, run: str) -> Path:
     return artifacts(profile) / "checkpoints" / run
 
 
+def scores(profile: str, stage: str) -> Path:
+    """Finished scores of single seeds, kept between calls."""
+    return artifacts(profile) / "scores" / stage
+
+
+def claims(profile: str) -> Path:
+    """The verdicts on the paper's claims; beside it `claims.md`, for reading."""
+    return results(profile) / "claims.json"
+
+
 def data_root(profile: str, embedded: bool) -> Path:
     """Folder of the data sets: the profile's own scenes, or `HGRL_DATA` (default: `data/` in the repository)."""
     if embedded:

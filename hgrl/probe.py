@@ -100,19 +100,29 @@ def train_probe(
     return heads.eval()
 
 
-@torch.no_grad()
 def evaluate_probe(features: Features, heads: nn.ModuleDict, val: Samples, settings: ProbeSettings) -> dict[str, dict[str, object]]:
     """Scores of each head over all of `val`: every image by itself, logits brought bilinearly to the mask's own size.
 
     Returns {head: `hgrl.metrics.segmentation.segmentation_scores`}.
     """
+    return split_scores(image_confusions(features, heads, val, settings), val.classes)
+
+
+@torch.no_grad()
+def image_confusions(features: Features, heads: nn.ModuleDict, val: Samples, settings: ProbeSettings) -> dict[str, np.ndarray]:
+    """The confusion matrix of every image by itself: {head: (N, C, C) int64}, N images in the split's order, C classes."""
     classes = len(val.classes)
-    confusions = {name: np.zeros((classes, classes), np.int64) for name in heads}
+    confusions = {name: np.zeros((len(val), classes, classes), np.int64) for name in heads}
     for index in range(len(val)):
         mask = val.mask(index)
         for name, predicted in predict(features, heads, val.image(index, settings.short_side), mask.shape, settings).items():
-            confusions[name] += confusion_matrix(mask, predicted, classes)
-    return {name: segmentation_scores(confusion, val.classes) for name, confusion in confusions.items()}
+            confusions[name][index] = confusion_matrix(mask, predicted, classes)
+    return confusions
+
+
+def split_scores(confusions: dict[str, np.ndarray], classes: tuple[str, ...]) -> dict[str, dict[str, object]]:
+    """The scores of a whole split from its images' matrices, {head: (N, C, C)}: one sum, not a mean over images."""
+    return {name: segmentation_scores(matrices.sum(0), classes) for name, matrices in confusions.items()}
 
 
 @torch.no_grad()

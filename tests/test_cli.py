@@ -29,6 +29,8 @@ COMMANDS = {
     "tune": ["mini", "--methods", "moco,instfeat"],
     "best": ["mini"],
     "tables": ["mini"],
+    "convergence": ["mini"],
+    "claims": ["mini"],
     "report": [],
     "readme": [],
     "repro": ["--quick"],

@@ -17,9 +17,12 @@ from hgrl import evaluate as evaluation
 from hgrl import paths, provenance, stages
 from hgrl.checkpoint import load_checkpoint, save_checkpoint
 from hgrl.config import load_run, load_settings
+from hgrl.confusions import confusion_file, load_confusions
+from hgrl.data.catalogue import data_root, open_samples
 from hgrl.data.images import read_mask
 from hgrl.errors import InputError
 from hgrl.evaluate import evaluate, load_network, prediction_file, seeds_of, summarise
+from hgrl.metrics.segmentation import miou
 
 
 def line(*args):
@@ -154,6 +157,47 @@ def test_every_kind_of_run_passes_the_probe(pipeline):
         assert all(seed.keys() == read and 0 <= seed["linear-backbone"]["miou"] <= 1 for seed in seeds.values())
         predicted = read_mask(prediction_file("small", run, 3))
         assert predicted.shape == (48, 48) and predicted.max() < 7
+
+
+def test_the_probe_keeps_a_matrix_for_every_reported_image_which_add_up_to_the_score(pipeline):
+    scores, settings = evaluate("probe", "small", "random")["random"], load_settings("small")
+    val = open_samples(settings.data.probe_val, data_root(settings))
+    scored = [(val.mask(index) != 255).sum() for index in range(len(val))]
+    for seed in (0, 1):
+        for head in ("linear-backbone", "linear-embedding"):
+            matrices = load_confusions(confusion_file("small", "random", seed), head)
+            assert matrices.shape == (4, 7, 7) and matrices.sum((1, 2)).tolist() == scored
+            assert miou(matrices.sum(0)) == scores[seed][head]["miou"]
+    with np.load(confusion_file("small", "random", 0)) as kept:
+        assert kept["linear-backbone"].dtype == np.uint16
+    assert "no head 'aspp-backbone' among the probed ones" in str(_error(load_confusions, confusion_file("small", "random", 0), "aspp-backbone"))
+
+
+def _error(function, *args):
+    with pytest.raises(InputError) as caught:
+        function(*args)
+    return caught.value
+
+
+@pytest.mark.parametrize("what", ["missing", "damaged", "of another seed"])
+def test_a_score_whose_matrices_are_gone_is_made_anew(pipeline, scored, what):
+    first = evaluate("probe", "small", "position")
+    path = confusion_file("small", "position", 1)
+    content = path.read_bytes()
+    if what == "missing":
+        path.unlink()
+    elif what == "damaged":
+        path.write_bytes(content[:100])
+        assert "damaged" in str(_error(load_confusions, path, "linear-embedding"))
+    else:
+        shutil.copy(confusion_file("small", "position", 0), path)
+    scored.clear()
+    assert evaluate("probe", "small", "position") == first
+    assert scored == [("position", 1)]
+    assert path.read_bytes() == content
+    scored.clear()
+    evaluate("probe", "small", "position")
+    assert scored == []
 
 
 def test_an_unknown_run_is_one_line_with_the_known_ones(pipeline):

@@ -257,3 +257,15 @@ def test_charts_are_results_whatever_the_data(home):
     (home / "profiles/small.yaml").write_text("seeds: [0]\n")
     figures.save(figures.bars({"a": 1.0}, {"a": 0.1}, "score"), "small", "bars")
     assert (home / "results/small/figures/bars.png").exists() and not (home / "artifacts").exists()
+
+
+def test_convergence_curves_have_a_line_a_run_a_dot_a_seed_and_name_their_probe():
+    curve = {"head": "linear-backbone", "iterations": 400, "epochs": [1, 2], "seeds": {"0": [0.1, 0.2], "1": [0.2, 0.4]}}
+    curve |= {"miou_mean": [0.15, 0.3], "miou_std": [0.05, 0.1]}
+    figure = drawn(figures_scores.convergence_curves({"ours": curve, "moco-long": curve | {"epochs": [2.5, 5]}}), axes=1)
+    axes = figure.axes[0]
+    assert [line.get_label() for line in axes.lines if not line.get_label().startswith("_")] == ["ours", "moco-long"]
+    assert len(axes.lines) == 2 + 4 and axes.lines[3].get_xdata().tolist() == [2.5, 5] and axes.lines[3].get_ydata().tolist() == [15, 30]
+    assert "linear-backbone, 400 iterations" in axes.get_ylabel()
+    with pytest.raises(ValueError):
+        figures_scores.convergence_curves({"a": curve, "b": curve | {"iterations": 500}})

@@ -90,7 +90,7 @@ def test_the_stand_ins_for_pascal_alone_train_for_as_large_a_share_of_the_steps(
 
 def test_listed_runs_are_defined_and_their_methods_known():
     runs = load_runs()
-    for stage in ("trained", "trained_hed", "probe", "retrieval", "tracking"):
+    for stage in ("trained", "trained_hed", "probe", "retrieval", "tracking", "convergence"):
         assert set(PARAMS[stage]) <= runs.keys()
     assert {run.method for run in runs.values()} <= {*REGISTRY, *BASELINES, *TRACKERS, UNTRAINED, PRETRAINED}
     trained = {*PARAMS["trained"], *PARAMS["trained_hed"]}
@@ -113,6 +113,24 @@ def test_dvc_tracks_the_settings_of_every_method():
     tracked = next(entry for entry in STAGES["pretraining"]["params"] if isinstance(entry, dict))
     sections = set(tracked["profiles/${item.profile}.yaml"])
     assert {section for method in REGISTRY.values() for section in method.sections} | {"network", "augment", "pretrain"} <= sections
+
+
+def test_curves_are_of_runs_that_train():
+    runs = load_runs()
+    assert all(runs[name].method in REGISTRY and not runs[name].checkpoint_of for name in PARAMS["convergence"])
+
+
+@pytest.mark.parametrize("profile", ["smoke", "mini", "photos", "paper"])
+def test_curves_read_a_probe_that_the_profile_knows_and_end_at_the_runs_end(profile):
+    settings = load_settings(profile)
+    assert settings.convergence.head in settings.probe.heads and settings.convergence.shares[-1] == 1
+    assert list(settings.convergence.shares) == sorted(set(settings.convergence.shares))
+
+
+def test_the_ablations_notebook_waits_for_the_verdicts_and_the_curves():
+    assert {"results/${item.profile}/claims.json", "results/${item.profile}/convergence"} <= set(STAGES["ablations"]["deps"])
+    assert {"artifacts/${item.profile}/scores/probe": {"persist": True}} in STAGES["probe"]["outs"]
+    assert "artifacts/${item.profile}/scores/probe" in STAGES["claims"]["deps"]
 
 
 def test_table_rows_name_runs_that_exist():
