@@ -179,8 +179,7 @@ def test_nearest_segments_in_blocks_are_faiss_own(neighbours, blocks, monkeypatc
     np.testing.assert_allclose(cosines, theirs, atol=1e-5)
 
 
-def test_of_equal_neighbours_the_lower_row_is_the_nearest(monkeypatch):
-    """Also where equal ones lie in different blocks: rows 1 and 4, then 0 and 3."""
+def test_an_equal_neighbour_of_a_later_block_does_not_take_the_place(monkeypatch):
     monkeypatch.setattr(retrieval, "GALLERY", 2)
     one, other, far = np.eye(3, dtype=np.float32)
     gallery = descriptors(np.stack([other, one, far, other, one]))
