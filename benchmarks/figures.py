@@ -64,7 +64,8 @@ def markdown(content: dict[str, dict[str, Any]]) -> str:
     for name, found in sorted(content.items()):
         bar = bar_of(name, found)
         met = "" if bar is None else "yes" if found["value"] <= bar else "NO"
-        lines.append(f"| {name} | {found['value']} | {found['unit']} | {'' if bar is None else f'at most {bar:g}'} | {met} | {found['n']} | {found['peer']} |")
+        cells = (name, found["value"], found["unit"], "" if bar is None else f"at most {bar:g}", met, found["n"], found["peer"])
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
 
 

@@ -13,6 +13,7 @@ else the machine does meets them alike, and a ratio is the median of the repeats
 from __future__ import annotations
 
 import argparse
+import gc
 import multiprocessing
 import re
 import tempfile
@@ -47,6 +48,7 @@ IMAGES, EPOCHS = 93_365, 80  # of the paper: VOC train_aug and COCO train2014
 PEAKS = {  # dense TFLOP/s of NVIDIA's data sheets: bf16, TF32 (torch's default for fp32 convolutions), fp32
     "H200": (989, 495, 67),
     "H100 PCIe": (756, 378, 51),
+    "H100 NVL": (835, 418, 60),
     "H100": (989, 495, 67),
     "A100": (312, 156, 19.5),
     "A10G": (70, 35, 31.5),
@@ -195,7 +197,9 @@ def made_batch(settings: Settings, device: torch.device) -> Batch:
 # --- what is measured -----------------------------------------------------------------------------------------------------------
 
 
-def measure(settings: Settings, device: torch.device, methods: tuple[str, ...] = METHODS, steps: int = STEPS, compiled: bool = False) -> dict[str, Any]:
+def measure(
+    settings: Settings, device: torch.device, methods: tuple[str, ...] = METHODS, steps: int = STEPS, compiled: bool = False
+) -> dict[str, Any]:
     """Medians over `steps` repeats in seconds; {"backbone", "hypercolumn", "methods": {name: {...}}}; see `_summary` for a method's."""
     peaks = {name: peak_memory(name, settings, device, compiled) for name in methods}
     if compiled:
@@ -237,7 +241,7 @@ def _median(values: list[float]) -> float:
 def peak_memory(name: str, settings: Settings, device: torch.device, compiled: bool = False) -> float | None:
     """MiB that a method's training holds at most: of the card, or of a fresh process beyond what it held before the method was built."""
     if device.type == "cuda":
-        torch.cuda.empty_cache()
+        release()
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         _two_steps(name, settings, device, compiled)
@@ -283,10 +287,16 @@ def fits_card(settings: Settings, device: torch.device, methods: tuple[str, ...]
             fitted = True
         except torch.cuda.OutOfMemoryError:
             fitted = False
-        torch.cuda.empty_cache()  # here: within the handler its frames still hold the tensors
+        release()  # here: within the handler its frames still hold the tensors
         return fitted
 
     return fits
+
+
+def release() -> None:
+    """Give the card's memory back that nothing uses any more; a rig and its hooks hold one another, which only the collector sees."""
+    gc.collect()
+    torch.cuda.empty_cache()
 
 
 def card_peak(card: str, precision: str) -> float | None:
@@ -352,12 +362,14 @@ def show(found: dict[str, Any], loader_rate: float | None) -> None:
         print(f"{part:50} {1000 * ours['parts'][part]:9.1f} ms {100 * ours['parts'][part] / ours['step']:6.1f} % of our step")
     if loader_rate:
         print(f"{'loader, on one core, a batch':50} {1000 * found['batch'] / loader_rate:9.1f} ms: {loader_rate:.1f} images/s")
-    print(f"\n{'method':14}{'step, ms':>10}{'bare, ms':>10}{'ratio':>8}{'images/s':>10}{'MiB':>9}{'GFLOP/im.':>11}{'of peak':>9}{'80 epochs, h':>14}{'cores to load':>15}")
+    heads = ("step, ms", "bare, ms", "ratio", "images/s", "MiB", "GFLOP/image", "of peak", "80 epochs, h", "cores to load")
+    print(f"\n{'method':14}" + "".join(f"{head:>15}" for head in heads))
     for name, row in found["methods"].items():
         rate, share = row["images_per_second"], share_of_peak(found, name)
-        memory = "-" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}"
-        print(f"{name:14}{1000 * row['step']:10.1f}{1000 * row['bare']:10.1f}{row['ratio']:8.3f}{rate:10.1f}{memory:>9}{row['flops_per_image'] / 1e9:11.1f}"
-              f"{'-' if share is None else f'{share:.0%}':>9}{hours(rate):14.1f}{'-' if not loader_rate else f'{rate / loader_rate:.2f}':>15}")  # fmt: skip
+        cells = [f"{1000 * row['step']:.1f}", f"{1000 * row['bare']:.1f}", f"{row['ratio']:.3f}", f"{rate:.1f}"]
+        cells += ["-" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}", f"{row['flops_per_image'] / 1e9:.2f}"]
+        cells += ["-" if share is None else f"{share:.0%}", f"{hours(rate):.1f}", f"{rate / loader_rate:.2f}" if loader_rate else "-"]
+        print(f"{name:14}" + "".join(f"{cell:>15}" for cell in cells))
     if ours:
         bars = {"sampling and objective": (ours["share"], GPU_SHARE if found["device"] == "cuda" else BARS["sampling_and_objective_share"])}
         bars["our step, of the bare one"] = (ours["ratio"], BARS["ratio_to_bare"])
@@ -382,6 +394,8 @@ def options() -> argparse.Namespace:
 
 def main() -> None:
     given = options()
+    if given.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: torch sees no GPU here; leave the option out, or install a torch build for the card")
     device = pick_device(given.device)
     settings = with_pretrain(load_settings(given.profile), batch=given.batch, precision=given.precision, compile=given.compile or None)
     if given.largest:
@@ -393,8 +407,8 @@ def main() -> None:
     with threads(given.threads):
         where = torch.cuda.get_device_name() if device.type == "cuda" else f"{device.type}, {given.threads} thread(s)"
         own = settings.pretrain
-        print(f"profile {given.profile} on {where}: {settings.network.backbone}, crop {settings.augment.crop_size}, batch {own.batch}, {own.precision}"
-              f"{', compiled' if given.compile else ''}; medians of {given.steps} interleaved repeats\n", flush=True)  # fmt: skip
+        what = f"{settings.network.backbone}, crop {settings.augment.crop_size}, batch {own.batch}, {own.precision}{', compiled' * given.compile}"
+        print(f"profile {given.profile} on {where}: {what}; medians of {given.steps} interleaved repeats\n", flush=True)
         found = measure(settings, device, tuple(given.methods), given.steps, given.compile)
         rate = None
         if not given.no_loader:

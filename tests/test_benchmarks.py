@@ -6,13 +6,12 @@ import sys
 import numpy as np
 import pytest
 import torch
+from conftest import TINY
 
 from hgrl import paths
 from hgrl.config import Settings
 from hgrl.errors import InputError
 from hgrl.store import read_json
-
-from conftest import TINY
 
 
 @pytest.fixture
@@ -139,6 +138,13 @@ def test_80_epochs_of_the_papers_images(benchmark):
 
 def test_the_largest_batch_needs_a_gpu(benchmark, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train_step.py", "--profile", "smoke", "--device", "cpu", "--largest"])
+    with pytest.raises(InputError, match="no GPU"):
+        benchmark("train_step").main()
+
+
+def test_a_card_that_is_not_there_is_said(benchmark, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train_step.py", "--device", "cuda"])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(InputError, match="no GPU"):
         benchmark("train_step").main()
 

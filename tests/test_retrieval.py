@@ -187,9 +187,10 @@ def test_an_equal_neighbour_of_a_later_block_does_not_take_the_place(monkeypatch
 
 
 def test_a_gallery_smaller_than_the_ranking_leaves_places_empty():
-    found, cosines = retrieval.nearest_segments(descriptors(np.eye(2, dtype=np.float32)), descriptors(np.eye(2, dtype=np.float32)), np.array([1]), 3)
+    two = descriptors(np.eye(2, dtype=np.float32))
+    found, cosines = retrieval.nearest_segments(two, two, np.array([1]), 3)
     assert found.tolist() == [[1, 0, -1]] and cosines.tolist() == [[1, 0, -np.inf]]
-    assert retrieval.nearest_segments(descriptors(np.eye(2, dtype=np.float32)), descriptors(np.eye(2, dtype=np.float32)), np.zeros(0, int), 3)[0].shape == (0, 3)
+    assert retrieval.nearest_segments(two, two, np.zeros(0, int), 3)[0].shape == (0, 3)
 
 
 def test_images_of_many_sizes_keep_their_order():
