@@ -18,7 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from figures import figure, threads
+from figures import RATES, figure, threads
 from grouping import SKIMAGE, TREE_SIZE
 
 from hgrl.config import Settings, grouping_preset, load_settings
@@ -30,7 +30,6 @@ from hgrl.views import EpochOrder, TrainingViews, batches
 ROUNDS, EPOCHS = 3, 8  # repeats, and how often each photograph is read in one
 WORKERS = 2
 BATCH = 5
-RATES = (100, 250, 500, 1000, 2000)  # images a second that a card may ask for
 
 
 def made_photographs(home: Path, settings: Settings) -> tuple[Samples, Path]:
@@ -72,18 +71,12 @@ def _rate(views: TrainingViews, workers: int, epochs: int, skipped: int) -> floa
     return (order.total - skipped) * order.batch / (time.perf_counter() - started)
 
 
-def as_figures(one_core: float, workers: float, step_rate: float, rounds: int = ROUNDS) -> dict[str, dict[str, Any]]:
-    """step_rate: images a second of the paper's step on this machine."""
+def as_figures(one_core: float, workers: float, rounds: int) -> dict[str, dict[str, Any]]:
     what, n = "two 224 px views of each photograph of 500x375 and its tree", rounds * EPOCHS * len(SKIMAGE)
-    figures = {
+    return {
         "loader.images_per_second": figure(workers, "images/s", f"{WORKERS} worker processes, once they run; {what}", 72 * len(SKIMAGE)),
         "loader.images_per_second_one_core": figure(one_core, "images/s", f"one core; {what}", n),
-        "loader.batch_of_70_seconds_one_core": figure(70 / one_core, "s", f"one core; {what}", n),
-        "loader.cores_for_this_machines_step": figure(step_rate / one_core, "cores", f"the paper's step here: {step_rate:.3g} images/s", n),
     }
-    for rate in RATES:
-        figures[f"loader.cores_for_{rate}_images_per_second"] = figure(rate / one_core, "cores", f"a step of the batch of 70 in {70 / rate:.3g} s", n)
-    return figures
 
 
 def main() -> None:

@@ -117,7 +117,7 @@ def tracking(home: Path, rounds: int) -> dict[str, Any]:
 # --- retrieval, sampler, trees --------------------------------------------------------------------------------------------------
 
 
-def retrieval(rounds: int) -> dict[str, Any]:
+def retrieval(home: Path, rounds: int) -> dict[str, Any]:
     from sklearn.neighbors import NearestNeighbors
 
     random = np.random.default_rng(0)
@@ -139,7 +139,7 @@ def retrieval(rounds: int) -> dict[str, Any]:
     return {"retrieval.time_ratio_to_sklearn": figure(ours / theirs, "ratio", name, QUERIES)}
 
 
-def sampler(rounds: int) -> dict[str, Any]:
+def sampler(home: Path, rounds: int) -> dict[str, Any]:
     """The paper's batch: 70 images of 56x56 cells and 40 regions."""
     settings, images, cells, regions = SamplingSettings(), 70, 56, 40
     generator = torch.Generator().manual_seed(0)

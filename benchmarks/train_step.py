@@ -210,10 +210,11 @@ def measure(
     for rig in rigs.values() if compiled else ():
         rig.compile()
     times: dict[tuple[str, str], list[dict[str, float]]] = {key: [] for key in passes}
-    for repeat in range(WARM_UP + steps):
+    warm_up = min(WARM_UP, steps)
+    for repeat in range(warm_up + steps):
         for name, kind in passes if repeat % 2 else passes[::-1]:
             times[name, kind].append(getattr(rigs[name], kind)())
-    times = {key: found[WARM_UP:] for key, found in times.items()}
+    times = {key: found[warm_up:] for key, found in times.items()}
     passing = {name: _median([part["forward"] + part["backward"] for part in times[name, "bare"]]) for name in ("hierarchical", "instfeat")}
     found = {"device": device.type, "batch": settings.pretrain.batch, "steps": steps, "precision": settings.pretrain.precision}
     found |= {"backbone": passing["instfeat"], "hypercolumn": passing["hierarchical"]}

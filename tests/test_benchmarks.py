@@ -158,16 +158,24 @@ def test_the_loader_is_timed_on_one_core(benchmark, monkeypatch, tmp_path):
     samples, trees = loader.made_photographs(tmp_path, settings)
     assert len(samples) == len(list(trees.rglob("*.npz"))) == 2 and samples.image(0).shape == (64, 64, 3)
     assert loader.core_rate(samples, trees, settings, rounds=1) > 0
-    figures = loader.as_figures(50.0, 100.0, 25.0)
-    assert figures["loader.cores_for_this_machines_step"]["value"] == 0.5
-    assert figures["loader.cores_for_500_images_per_second"]["value"] == 10
 
 
-def test_peers_agree_before_they_are_compared(benchmark, monkeypatch):
+def test_the_cores_that_the_loader_needs_follow_from_both_rates(benchmark, monkeypatch, tmp_path):
+    figures = benchmark("figures")
+    monkeypatch.setattr(figures, "RESULTS", tmp_path / "results.json")
+    kept = figures.write({}, {"train_step.paper_bf16.images_per_second": figures.figure(600.0, "images/s", "-", 3)}, 0.0)
+    content = figures.write(kept, benchmark("loader").as_figures(20.0, 39.0, 3), 0.0)
+    assert content["loader.cores_for_paper_bf16"]["value"] == 30
+    assert content["loader.cores_for_500_images_per_second"]["value"] == 25
+    assert content == read_json(tmp_path / "results.json") and all(set(found) == set(figures.KEYS) for found in content.values())
+    assert (tmp_path / "results.md").read_text() == figures.markdown(content)
+
+
+def test_peers_agree_before_they_are_compared(benchmark, monkeypatch, tmp_path):
     peers = benchmark("peers")
     monkeypatch.setattr(peers, "GALLERY", 3000)
     monkeypatch.setattr(peers, "QUERIES", 20)
-    assert peers.retrieval(1)["retrieval.time_ratio_to_sklearn"]["value"] > 0
+    assert peers.retrieval(tmp_path, 1)["retrieval.time_ratio_to_sklearn"]["value"] > 0
     for variant in ("paper", "field"):
         monkeypatch.setitem(peers.GRIDS, variant, ((9, 11), 3))
         made = peers.frames(variant)
