@@ -35,8 +35,8 @@ profile: $(READY) ## make profile NAME=photos: what `make repro` and `dvc repro`
 lab: $(READY) ## the notebooks, in a browser
 	jupyter lab notebooks
 
-bench: $(READY) ## speed and memory against what one would use instead: benchmarks/results.json
-	python benchmarks/peers.py
+bench: $(READY) ## speed and memory against what one would use instead: benchmarks/results.json and results.md
+	python benchmarks/run.py
 
 lock: ## renew requirements.lock from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --constraint constraints.txt --extra test --universal --fork-strategy fewest --python-version 3.11 \

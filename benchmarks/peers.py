@@ -1,18 +1,16 @@
 """What the package's hot paths cost against what a user would write or pick instead, each pair in one run, as ratios.
 
-    python benchmarks/peers.py            # all; about 3 minutes on 2 cores; writes benchmarks/results.json and prints a table
+    python benchmarks/run.py              # these and the others: benchmarks/results.json and results.md
 
-Below 1 the package is faster, or smaller. Every pair must give the same answer first, where there is one. Tracking's two sides run in
-processes of their own, so that the memory of each can be read. Ours, MoCo and InstFeat and the GPU are not compared here.
+Below 1 the package is faster, or smaller. Every pair must give the same answer first, where there is one. Both sides have one thread, and
+take turns: times are medians. Tracking's two sides run in processes of their own, so that the memory of each can be read.
 """
 
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,26 +18,32 @@ from typing import Any
 
 import numpy as np
 import torch
-from train_step import measure as measure_step
+from figures import figure, threads
+from memory import forget_peak, peak_mib
 
-from hgrl import paths
-from hgrl.config import SamplingSettings, Settings, TrackingSettings, grouping_preset, load_settings
+from hgrl.config import SamplingSettings, TrackingSettings, grouping_preset
 from hgrl.data.folder import open_folder
 from hgrl.grouping.group import group_images, region_tree, tree_path
 from hgrl.grouping.region_tree import RegionTree
-from hgrl.provenance import machine
 from hgrl.retrieval import Segments, nearest_segments
 from hgrl.sampling import negative_probability, positive_probability, sample_pixels
-from hgrl.store import write_json
 from hgrl.tracking import Context, _weights, lift, vote
-from hgrl.views import EpochOrder, TrainingViews, batches
 
-RESULTS = paths.HOME / "benchmarks" / "results.json"
 GRIDS = {"paper": ((60, 107), 2), "field": ((60, 107), 20)}  # 480p in cells of stride 8, and the context frames of the two variants
 CHANNELS, OBJECTS = 32, 3
-EPOCHS = 100  # over the photographs below, by the loader
 GALLERY, QUERIES = 1_000_000, 1_000
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
+
+
+def in_turns(*actions: Callable[[], Any], rounds: int) -> tuple[list[float], list[Any]]:
+    """Median seconds of each action, and its last answer; they take turns, so that what else the machine does meets all alike."""
+    times, answers = [[] for _ in actions], [None] * len(actions)
+    for _ in range(rounds):
+        for number, action in enumerate(actions):
+            started = time.perf_counter()
+            answers[number] = action()
+            times[number].append(time.perf_counter() - started)
+    return [float(np.median(found)) for found in times], answers
 
 
 def seconds_of(action: Callable[[], Any], times: int = 1) -> float:
@@ -81,36 +85,39 @@ def dense_vote(queries: torch.Tensor, context: list[Context], settings: Tracking
 
 def one_side(variant: str, side: str, out: Path) -> None:
     """In a process of its own: seconds and additional memory of one frame, and its answer."""
-    made = frames(variant)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.perf_counter()
-    answer = (vote if side == "ours" else dense_vote)(*made)
-    seconds = time.perf_counter() - started
+    with threads(1):
+        made = frames(variant)
+        before = forget_peak()
+        started = time.perf_counter()
+        answer = (vote if side == "ours" else dense_vote)(*made)
+        seconds = time.perf_counter() - started
+    print(json.dumps({"seconds": seconds, "mib": peak_mib() - before}))
     np.save(out, answer.numpy())
-    print(json.dumps({"seconds": seconds, "mib": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024}))
 
 
-def tracking(home: Path) -> dict[str, Any]:
+def tracking(home: Path, rounds: int) -> dict[str, Any]:
     figures = {}
-    for variant in GRIDS:
-        sides = {}
-        for side in ("ours", "dense"):
-            command = [sys.executable, __file__, variant, side, str(home / f"{side}.npy")]
-            sides[side] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    for variant, ((h, w), count) in GRIDS.items():
+        runs = {"ours": [], "dense": []}
+        for _ in range(rounds):
+            for side, found in runs.items():
+                command = [sys.executable, __file__, variant, side, str(home / f"{side}.npy")]
+                found.append(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
         same = np.isclose(np.load(home / "ours.npy"), np.load(home / "dense.npy"), atol=1e-4).all(-1)
         assert same.mean() > 0.999, same.mean()  # two neighbours may tie within float32's rounding
-        (h, w), count = GRIDS[variant]
+        medians = {side: {key: float(np.median([run[key] for run in found])) for key in ("seconds", "mib")} for side, found in runs.items()}
+        ours, dense = medians["ours"], medians["dense"]
         suffix = "" if variant == "paper" else "_field"
-        peer = f"dense affinity, {h}x{w} cells, {count} context frames: {sides['dense']['seconds']:.2f} s, {sides['dense']['mib']:.0f} MiB"
-        figures[f"tracking.time_ratio_to_dense{suffix}"] = figure(sides["ours"]["seconds"] / sides["dense"]["seconds"], "ratio", peer, 1)
-        figures[f"tracking.memory_ratio_to_dense{suffix}"] = figure(sides["ours"]["mib"] / sides["dense"]["mib"], "ratio", peer, 1)
+        peer = f"dense affinity, {h}x{w} cells (480p), {count} context frames, one thread: {dense['seconds']:.2f} s, {dense['mib']:.0f} MiB"
+        figures[f"tracking.time_ratio_to_dense{suffix}"] = figure(ours["seconds"] / dense["seconds"], "ratio", peer, rounds)
+        figures[f"tracking.memory_ratio_to_dense{suffix}"] = figure(ours["mib"] / dense["mib"], "ratio", peer, rounds)
     return figures
 
 
-# --- retrieval, sampler, trees, loader ------------------------------------------------------------------------------------------
+# --- retrieval, sampler, trees --------------------------------------------------------------------------------------------------
 
 
-def retrieval() -> dict[str, Any]:
+def retrieval(home: Path, rounds: int) -> dict[str, Any]:
     from sklearn.neighbors import NearestNeighbors
 
     random = np.random.default_rng(0)
@@ -121,27 +128,31 @@ def retrieval() -> dict[str, Any]:
     empty = np.zeros(0, np.int64)
     queries, gallery = (Segments((), array, empty, empty) for array in (asked, descriptors))
     peer = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(descriptors)
-    started = time.perf_counter()
-    found = nearest_segments(queries, gallery, np.arange(QUERIES))[0][:, 0]
-    ours = time.perf_counter() - started
-    started = time.perf_counter()
-    theirs_found = peer.kneighbors(asked, return_distance=False)[:, 0]
-    theirs = time.perf_counter() - started
-    assert (found == theirs_found).mean() > 0.999  # ties of float32 apart
-    name = f"scikit-learn's brute force, {GALLERY:,} descriptors: {theirs:.2f} s"
+    with threads(1):
+        (ours, theirs), (found, same) = in_turns(
+            lambda: nearest_segments(queries, gallery, np.arange(QUERIES))[0][:, 0],
+            lambda: peer.kneighbors(asked, return_distance=False)[:, 0],
+            rounds=rounds,
+        )
+    assert (found == same).mean() > 0.999  # ties of float32 apart
+    name = f"scikit-learn's brute force, {GALLERY:,} descriptors, one thread: {theirs:.2f} s"
     return {"retrieval.time_ratio_to_sklearn": figure(ours / theirs, "ratio", name, QUERIES)}
 
 
-def sampler() -> dict[str, Any]:
+def sampler(home: Path, rounds: int) -> dict[str, Any]:
     """The paper's batch: 70 images of 56x56 cells and 40 regions."""
     settings, images, cells, regions = SamplingSettings(), 70, 56, 40
     generator = torch.Generator().manual_seed(0)
     labels = (torch.arange(cells * cells) * regions // cells**2).view(cells, cells).expand(2, images, cells, cells).contiguous()
     distances = torch.rand(images, regions, regions, generator=generator)
     distances = torch.maximum(distances, distances.mT)
-    ours = seconds_of(lambda: sample_pixels(labels, distances, settings, 5, generator), 5)
-    theirs = seconds_of(lambda: loop_sampler(labels.numpy(), distances, settings, 5))
-    name = f"a Python loop over images and anchors: {theirs:.2f} s"
+    with threads(1):
+        (ours, theirs), _ = in_turns(
+            lambda: sample_pixels(labels, distances, settings, 5, generator),
+            lambda: loop_sampler(labels.numpy(), distances, settings, 5),
+            rounds=3 * rounds,
+        )
+    name = f"a Python loop over images and anchors, one thread: {theirs:.2f} s"
     return {"sampler.time_ratio_to_loop": figure(ours / theirs, "ratio", name, images)}
 
 
@@ -164,54 +175,22 @@ def loop_sampler(labels: np.ndarray, distances: torch.Tensor, settings: Sampling
     return drawn
 
 
-def trees_and_loader(home: Path) -> dict[str, Any]:
+def trees(home: Path, rounds: int) -> dict[str, Any]:
     import skimage.data
 
     settings = grouping_preset("fast")
     samples = open_folder([Path(skimage.data.__file__).parent / name for name in PHOTOGRAPHS])
-    group_images(samples, home / "trees", None, settings, workers=1)
-    files = [tree_path(home / "trees", name) for name in samples.names]
-    images = [samples.image(k) for k in range(len(samples))]
-    loaded = np.median([seconds_of(lambda file=file: RegionTree.load(file), 20) for file in files])
-    made = np.mean([seconds_of(lambda image=image: region_tree(image, settings)) for image in images])
+    with threads(1):
+        group_images(samples, home / "trees", None, settings, workers=1)
+        files = [tree_path(home / "trees", name) for name in samples.names]
+        images = [samples.image(k) for k in range(len(samples))]
+        loaded = np.median([seconds_of(lambda file=file: RegionTree.load(file), 20) for file in files])
+        made = np.mean([np.median([seconds_of(lambda image=image: region_tree(image, settings)) for _ in range(rounds)]) for image in images])
     name = f"growing it again, preset fast: {made:.2f} s a photograph"
-    figures = {"tree.load_ms": figure(1000 * loaded, "ms", name, len(files)), "grouping.seconds_per_image": figure(made, "s", "-", len(files))}
-    views = TrainingViews(samples, home / "trees", Settings(profile="paper"), 0, 1.0)
-    order = EpochOrder(len(views), len(views), EPOCHS, 0)
-    seconds = seconds_of(lambda: [None for _ in batches(views, order, 2, torch.device("cpu"))])
-    name = "2 worker processes, their start included; two 224 px views of each photograph and its tree"
-    return figures | {"loader.images_per_second": figure(EPOCHS * len(views) / seconds, "images/s", name, EPOCHS * len(views))}
-
-
-def train_step() -> dict[str, Any]:
-    torch.set_num_threads(1)
-    parts = measure_step(load_settings("mini"))
-    torch.set_num_threads(torch.get_num_interop_threads())
-    network, objective = parts["network"], parts["sampling and objective"]
-    name = f"two-view backbone and hypercolumn, forward, backward and update, profile mini, one thread: {network:.3f} s"
-    return {
-        "train_step.sampling_and_objective_share": figure(objective / (network + objective), "share", name, 20),
-        "train_step.ratio_to_bare": figure((network + objective) / network, "ratio", name, 20),
-    }
-
-
-def figure(value: float, unit: str, peer: str, n: int) -> dict[str, Any]:
-    return {"value": float(f"{value:.4g}"), "unit": unit, "peer": peer, "n": n}
-
-
-def main() -> None:
-    started = time.monotonic()
-    with tempfile.TemporaryDirectory() as name:
-        figures = tracking(Path(name)) | retrieval() | sampler() | trees_and_loader(Path(name)) | train_step()
-    where = machine(started)
-    short = f"{where['processor']}, {where['cores']} cores, torch {where['versions']['torch']}, {where['date']}"
-    write_json(RESULTS, {key: value | {"machine": short} for key, value in figures.items()})
-    for key, value in figures.items():
-        print(f"{key:42} {value['value']:10.4g} {value['unit']:9} n={value['n']:<6} against {value['peer']}")
+    pixels = np.mean([image.shape[0] * image.shape[1] for image in images])
+    speed = f"preset fast, one core, photographs of {pixels / 1e6:.2f} megapixels; the bar is for 481x321"
+    return {"tree.load_ms": figure(1000 * loaded, "ms", name, len(files)), "grouping.seconds_per_image": figure(made, "s", speed, len(files))}
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 4:
-        one_side(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
-    else:
-        main()
+    one_side(sys.argv[1], sys.argv[2], Path(sys.argv[3]))

@@ -101,6 +101,11 @@ def test_descriptor_is_the_mean_of_unit_features_normalised():
         np.testing.assert_allclose(fast[segment], total / np.linalg.norm(total), atol=1e-5)
 
 
+def descriptors(rows):
+    """Segments of which nothing but the descriptors matters."""
+    return retrieval.Segments((), rows, np.zeros(len(rows), int), np.arange(len(rows)))
+
+
 # --- retrieval ------------------------------------------------------------------------------------------------------------
 
 
@@ -154,6 +159,38 @@ def test_nearest_segments_are_exact_and_say_where_they_lie():
         assert cosines[row].tolist() == pytest.approx(sorted(products)[::-1][:3], abs=1e-5)
     mask = gallery.mask(8, (4, 6))  # image 1, segment 2: the upper right cell
     assert np.array_equal(np.argwhere(mask), [[y, x] for y in (0, 1) for x in (4, 5)])
+
+
+@pytest.mark.parametrize("neighbours", [1, 4])
+@pytest.mark.parametrize("blocks", [(256, 4096), (3, 5), (1, 1), (7, 60)])
+def test_nearest_segments_in_blocks_are_faiss_own(neighbours, blocks, monkeypatch):
+    import faiss
+
+    monkeypatch.setattr(retrieval, "QUERIES", blocks[0])
+    monkeypatch.setattr(retrieval, "GALLERY", blocks[1])
+    rng = np.random.default_rng(1)
+    asked, offered = (rng.normal(size=(count, 6)).astype(np.float32) for count in (10, 61))
+    found, cosines = retrieval.nearest_segments(descriptors(asked), descriptors(offered), np.arange(10)[::-1], neighbours)
+    index = faiss.IndexFlatIP(6)
+    index.add(offered)
+    theirs, rows = index.search(asked[::-1].copy(), neighbours)
+    assert found.dtype == np.int64 and cosines.dtype == np.float32
+    assert np.array_equal(found, rows)
+    np.testing.assert_allclose(cosines, theirs, atol=1e-5)
+
+
+def test_an_equal_neighbour_of_a_later_block_does_not_take_the_place(monkeypatch):
+    monkeypatch.setattr(retrieval, "GALLERY", 2)
+    one, other, far = np.eye(3, dtype=np.float32)
+    gallery = descriptors(np.stack([other, one, far, other, one]))
+    assert retrieval.nearest_segments(descriptors(np.stack([one, other])), gallery, np.arange(2))[0].tolist() == [[1], [0]]
+
+
+def test_a_gallery_smaller_than_the_ranking_leaves_places_empty():
+    two = descriptors(np.eye(2, dtype=np.float32))
+    found, cosines = retrieval.nearest_segments(two, two, np.array([1]), 3)
+    assert found.tolist() == [[1, 0, -1]] and cosines.tolist() == [[1, 0, -np.inf]]
+    assert retrieval.nearest_segments(two, two, np.zeros(0, int), 3)[0].shape == (0, 3)
 
 
 def test_images_of_many_sizes_keep_their_order():

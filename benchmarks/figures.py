@@ -1,0 +1,106 @@
+"""What all benchmarks share: one figure, the file of all of them, the table made from it, and threads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hgrl import paths
+from hgrl.provenance import machine
+from hgrl.store import write_json, write_text
+
+RESULTS = paths.HOME / "benchmarks" / "results.json"
+KEYS = ("value", "unit", "peer", "n", "machine")
+NAMES = (  # that must be there; others may stand beside them
+    "train_step.sampling_and_objective_share",
+    "train_step.ratio_to_bare",
+    "train_step.moco.ratio_to_bare",
+    "train_step.instfeat.ratio_to_bare",
+    "train_step.peak_memory",
+    "train_step.moco.peak_memory",
+    "train_step.instfeat.peak_memory",
+    "loader.images_per_second",
+    "loader.images_per_second_one_core",
+    "tracking.time_ratio_to_dense",
+    "tracking.memory_ratio_to_dense",
+    "tracking.time_ratio_to_dense_field",
+    "tracking.memory_ratio_to_dense_field",
+    "retrieval.time_ratio_to_sklearn",
+    "sampler.time_ratio_to_loop",
+    "tree.load_ms",
+    "grouping.seconds_per_image",
+)
+BARS = {"sampling_and_objective_share": 0.10, "ratio_to_bare": 1.15, "load_ms": 2.0, "seconds_per_image": 0.5}  # at most; by a name's last word
+BARS |= dict.fromkeys(("time_ratio_to_dense", "memory_ratio_to_dense", "time_ratio_to_sklearn", "time_ratio_to_loop"), 1.0)
+BARS |= dict.fromkeys(("time_ratio_to_dense_field", "memory_ratio_to_dense_field"), 1.0)
+RATES = (100, 250, 500, 1000, 2000)  # images a second that a card may ask for
+GPU_SHARE = 0.05  # sampling and objective on a GPU
+
+
+def figure(value: float, unit: str, peer: str, n: int) -> dict[str, Any]:
+    """value, to four digits; what it was held against; how many repeats, images or queries are behind it."""
+    return {"value": float(f"{value:.4g}"), "unit": unit, "peer": peer, "n": n}
+
+
+def write(kept: dict[str, dict[str, Any]], figures: dict[str, dict[str, Any]], started: float) -> dict[str, dict[str, Any]]:
+    """results.json, one flat object of what was kept and of what was measured here, and results.md beside it. Returns the object."""
+    where = machine(started)
+    card = f", {where['card']}" if where["card"] else ""
+    short = f"{where['processor']}, {where['cores']} cores{card}, torch {where['versions']['torch']}, {where['date']}"
+    content = kept | {name: found | {"machine": short} for name, found in figures.items()}
+    if "loader.images_per_second_one_core" in content:
+        content |= loader_cores(content)
+    write_json(RESULTS, content)
+    write_text(table_file(), markdown(content))
+    return content
+
+
+def loader_cores(content: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """How many cores of the loader keep up with the paper's step as it was measured, and with steps of assumed rates."""
+    loader = content["loader.images_per_second_one_core"]
+    measured = {name: found["value"] for name, found in content.items() if re.fullmatch(r"train_step\.paper_\w+\.images_per_second", name)}
+    rates = {f"loader.cores_for_{rate}_images_per_second": (rate, f"assumed: a batch of 70 in {70 / rate:.3g} s") for rate in RATES}
+    rates |= {f"loader.cores_for_{name.split('.')[1]}": (rate, f"{name}: {rate}") for name, rate in measured.items()}
+    loads = f"one core loads {loader['value']} images/s"
+    made = {name: figure(rate / loader["value"], "cores", f"{peer}; {loads}", loader["n"]) for name, (rate, peer) in rates.items()}
+    return {name: found | {"machine": loader["machine"]} for name, found in made.items()}
+
+
+def table_file() -> Path:
+    return RESULTS.with_suffix(".md")
+
+
+def markdown(content: dict[str, dict[str, Any]]) -> str:
+    """Each figure beside its bar and its peer."""
+    machines = sorted({found["machine"] for found in content.values()})
+    lines = [f"Made by `make bench` from results.json, on: {'; '.join(machines)}.", ""]
+    lines += ["| figure | value | unit | bar | met | n | against |", "|---|---|---|---|---|---|---|"]
+    for name, found in sorted(content.items()):
+        bar = bar_of(name, found)
+        met = "" if bar is None else "yes" if found["value"] <= bar else "NO"
+        cells = (name, found["value"], found["unit"], "" if bar is None else f"at most {bar:g}", met, found["n"], found["peer"])
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines) + "\n"
+
+
+def bar_of(name: str, found: dict[str, Any]) -> float | None:
+    bar = BARS.get(name.rpartition(".")[2])
+    return GPU_SHARE if bar and found["unit"] == "share" and "on cuda" in found["peer"] else bar
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """So many threads for torch, OpenMP and every BLAS, in this process: both sides of a pair alike."""
+    import torch
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        with threadpool_limits(count):
+            yield
+    finally:
+        torch.set_num_threads(before)
