@@ -17,14 +17,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from hgrl.errors import InputError
+from hgrl.errors import InputError, ToldByFirst
 
 Value = TypeVar("Value")
 Rows = TypeVar("Rows", Tensor, list)
-
-
-class ToldByFirst(InputError):
-    """An error that all ranks have and the first one tells: the others end without repeating it."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +54,7 @@ def world() -> int:
 
 def is_first() -> bool:
     """Whether this process writes checkpoints, logs and results."""
-    return share().rank == 0
+    return int(os.environ.get("RANK", 0)) == 0 if started_by_torchrun() else share().rank == 0
 
 
 def started_by_torchrun() -> bool:
