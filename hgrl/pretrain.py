@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,10 @@ def run_identity(method_name: str, settings: Settings, images: int, seed: int, o
     return {"method": method_name, "seed": seed, "images": images, "origin": origin, "settings": sections}
 
 
+# Ranks compute the same buffers: none are sent before a step. The option's name depends on torch's version.
+_NO_BUFFERS = {"forward_sync_buffers" if "forward_sync_buffers" in signature(DistributedDataParallel).parameters else "broadcast_buffers": False}
+
+
 class _Loss(nn.Module):
     """A method's loss as a forward pass, which is what DistributedDataParallel wraps."""
 
@@ -140,7 +145,7 @@ class Training:
         if settings.pretrain.channels_last:
             self.method = self.method.to(memory_format=torch.channels_last)
         if share.world > 1:
-            sync_batch_norm(self.method)
+            self._prepare_for_ranks()
         self.optimizer = torch.optim.Adam(
             self.method.parameters(), lr=settings.pretrain.lr, weight_decay=settings.pretrain.weight_decay, fused=self.device.type != "mps"
         )
@@ -163,16 +168,19 @@ class Training:
         saved.require(self.identity, self.path)
         return saved
 
+    def _prepare_for_ranks(self) -> None:
+        """Layers without a gradient are frozen: to find them out in every step, DistributedDataParallel would wait for the device."""
+        for layer in set(LAYERS) - set(self.method.layers):
+            getattr(self.method.network, layer).requires_grad_(False)
+        sync_batch_norm(self.method)
+
     def _loss(self, processes: int) -> nn.Module:
-        """Batch -> loss. Ranks compute the same buffers, so none are sent; a method that does not train all layers has unused parameters."""
+        """Batch -> loss."""
         if self.settings.pretrain.compile:
             for module in (self.method.network.backbone, self.method.network.hypercolumn):
                 module.compile(dynamic=False)  # in place: names in the checkpoint stay
         loss = _Loss(self.method)
-        if processes == 1:
-            return loss
-        unused = set(self.method.layers) != set(LAYERS)
-        return DistributedDataParallel(loss, broadcast_buffers=False, find_unused_parameters=unused, gradient_as_bucket_view=True)
+        return DistributedDataParallel(loss, gradient_as_bucket_view=True, **_NO_BUFFERS) if processes > 1 else loss
 
     def until(self, last: int, tick: Callable[[int], None]) -> None:
         """Train up to step `last`, then save. SIGTERM: save after the step in progress (with several ranks the one after) and raise Stopped."""

@@ -24,12 +24,12 @@ def environment(rank: int, count: int, port: int) -> dict[str, str]:
     return os.environ | place | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE.parent.parent)])}
 
 
-def in_ranks(folder: Path, task: str, *arguments: object, count: int = 2) -> list:
-    """`task(*arguments)`, a function of this file, in `count` processes; what each returns."""
+def in_ranks(folder: Path, tasks: dict[str, tuple], count: int = 2) -> list[dict]:
+    """Name -> (function of this file, its arguments), one after the other in `count` processes; what each process returns, by name."""
     folder.mkdir(exist_ok=True)
-    (folder / "arguments").write_bytes(pickle.dumps(arguments))
+    (folder / "tasks").write_bytes(pickle.dumps(tasks))
     port = free_port()
-    command = [sys.executable, str(HERE), task, str(folder)]
+    command = [sys.executable, str(HERE), str(folder)]
     running = [subprocess.Popen(command, env=environment(rank, count, port), stderr=subprocess.PIPE, text=True) for rank in range(count)]
     ended = [process.communicate(timeout=110)[1] for process in running]
     assert not any(process.returncode for process in running), "\n".join(ended)
@@ -45,6 +45,21 @@ def step(method: str, settings: object, dataset: tuple, path: Path, steps: int) 
     run.until(steps, lambda done: None)
     gradients = {name: value.grad.clone() for name, value in run.method.named_parameters() if value.grad is not None}
     return {"losses": run.losses, "gradients": gradients, "state": run.checkpoint().method}
+
+
+def step_that_never_waits(method: str, settings: object, dataset: tuple, path: Path) -> float:
+    """One step under a mode that fails where the host would wait for the device."""
+    from waits import NeverWaits
+
+    from hgrl.pretrain import Training
+    from hgrl.views import batches
+
+    samples, trees = dataset
+    run = Training(method, settings, samples, trees, 1.0, path, 0, "")
+    batch = next(batches(run.views, run.order, 0, run.device))
+    with NeverWaits():
+        loss = run._train_step(batch)
+    return loss.item()
 
 
 def error(method: str, settings: object, dataset: tuple, path: Path, steps: int) -> tuple[str, str]:
@@ -105,6 +120,7 @@ if __name__ == "__main__":
     from hgrl.distributed import processes
 
     torch.set_num_threads(1)
-    name, place = sys.argv[1], Path(sys.argv[2])
+    place = Path(sys.argv[1])
     with processes(torch.device("cpu")):
-        torch.save(globals()[name](*pickle.loads((place / "arguments").read_bytes())), place / f"answer{os.environ['RANK']}")
+        given = pickle.loads((place / "tasks").read_bytes())
+        torch.save({name: globals()[task](*arguments) for name, (task, *arguments) in given.items()}, place / f"answer{os.environ['RANK']}")
