@@ -52,7 +52,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--grouping", help="a name in the profile's `groupings`, e.g. hed; default: its `grouping`")
     command = _command(commands, "train", train, "pretrain a run; under torchrun on several cards or machines")
     command.add_argument("profile")
-    command.add_argument("--run", required=True, help="a run of params.yaml")
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument("run", nargs="?", help="a run of params.yaml")
+    which.add_argument("--run", dest="run_option", metavar="RUN", help="the same, but torchrun takes this option for one of its own")
     command.add_argument("--seed", type=int, help="one of the profile's seeds; default: all of them")
     command = _command(commands, "sweep", sweep, "one cell of the grid over cns and sigma_p")
     command.add_argument("profile")
@@ -171,10 +173,11 @@ def train(options: argparse.Namespace) -> None:
     from hgrl.distributed import is_first
     from hgrl.interruption import Stopped
 
+    run = options.run or options.run_option
     try:
-        for saved in stages.pretrain(options.profile, options.run, options.seed):
+        for saved in stages.pretrain(options.profile, run, options.seed):
             seed, loss = saved.identity["seed"], saved.losses[-50:].mean()
-            print(f"{options.run}, seed {seed}: {saved.step} steps, loss {loss:.4f}, {paths.checkpoints(options.profile, options.run)}/seed{seed}.pt")
+            print(f"{run}, seed {seed}: {saved.step} steps, loss {loss:.4f}, {paths.checkpoints(options.profile, run)}/seed{seed}.pt")
     except Stopped as stopped:
         if is_first():
             print(f"hgrl: {stopped}", file=sys.stderr)

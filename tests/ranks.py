@@ -72,6 +72,23 @@ def error(method: str, settings: object, dataset: tuple, path: Path, steps: int)
     raise AssertionError("nothing was refused")
 
 
+def stopped(method: str, settings: object, dataset: tuple, path: Path) -> tuple[str, int]:
+    """The second rank alone gets SIGTERM, in its second step."""
+    import signal
+
+    from hgrl import distributed
+    from hgrl.interruption import Stopped
+    from hgrl.pretrain import Training
+
+    samples, trees = dataset
+    run = Training(method, settings, samples, trees, 1.0, path, 0, "")
+    try:
+        run.until(6, lambda done: os.kill(os.getpid(), signal.SIGTERM) if distributed.rank() == 1 and run.step == 2 else None)
+    except Stopped as caught:
+        return str(caught), run.step
+    raise AssertionError("it went on")
+
+
 def collectives() -> dict:
     """Sums, gathers and fetches with their gradients, and what the ranks agree on."""
     from hgrl import distributed

@@ -75,6 +75,7 @@ def test_what_ranks_exchange_and_what_they_refuse(tiny, dataset, tmp_path):
         "few": ("error", "moco", few, dataset, tmp_path / "few.pt", 1),
         "card": ("error", "moco", one_card, dataset, tmp_path / "card.pt", 1),
         "nan": ("error", "hierarchical", nan, dataset, tmp_path / "nan.pt", 40),
+        "stopped": ("stopped", "hierarchical", tiny(), dataset, tmp_path / "stopped.pt"),
         **{name: ("step_that_never_waits", name, tiny(), dataset, tmp_path / f"{name}.pt") for name in REGISTRY},
     }
     first, second = in_ranks(tmp_path / "ranks", tasks)
@@ -94,6 +95,7 @@ def test_what_ranks_exchange_and_what_they_refuse(tiny, dataset, tmp_path):
     assert "'cuda:1' is one device, and several processes train" in first["card"][1] == second["card"][1]
     assert "lower pretrain.lr" in first["nan"][1] and second["nan"] == ("ToldByFirst", first["nan"][1])
     assert not (tmp_path / "odd.pt").exists()
+    assert first["stopped"] == second["stopped"] and first["stopped"][1] == 3 == load_checkpoint(tmp_path / "stopped.pt").step
 
 
 def test_a_global_batch_that_is_the_whole_small_split_is_said_to_be(monkeypatch):
