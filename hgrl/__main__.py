@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hgrl import paths
 from hgrl.data.archives import DATA_SETS
-from hgrl.errors import InputError
+from hgrl.errors import InputError, ToldByFirst
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -16,6 +16,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         return options.command(options) or 0
+    except ToldByFirst:
+        return 1
     except InputError as error:
         print(f"hgrl: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
@@ -47,6 +49,12 @@ def parser() -> argparse.ArgumentParser:
     command = _command(commands, "trees", trees, "region trees of a profile's pretraining images, by one of its named groupings")
     command.add_argument("profile")
     command.add_argument("--grouping", help="a name in the profile's `groupings`, e.g. hed; default: its `grouping`")
+    command = _command(commands, "train", train, "pretrain a run; under torchrun on several cards or machines")
+    command.add_argument("profile")
+    which = command.add_mutually_exclusive_group(required=True)
+    which.add_argument("run", nargs="?", help="a run of params.yaml")
+    which.add_argument("--run", dest="run_option", metavar="RUN", help="the same, but torchrun takes this option for one of its own")
+    command.add_argument("--seed", type=int, help="one of the profile's seeds; default: all of them")
     command = _command(commands, "sweep", sweep, "one cell of the grid over cns and sigma_p")
     command.add_argument("profile")
     command.add_argument("--cns", required=True)
@@ -169,6 +177,22 @@ def trees(options: argparse.Namespace) -> None:
     print(f"{summary['images']} trees, {len(summary['failures'])} failures in {paths.trees(options.profile, options.grouping)}")
     for name, problem in summary["failures"].items():
         print(f"{name}: {problem}")
+
+
+def train(options: argparse.Namespace) -> None:
+    """Exit status 0 after a SIGTERM too: the scheduler's restart of the same command goes on. No stage of `dvc.yaml` calls this."""
+    from hgrl import stages
+    from hgrl.distributed import is_first
+    from hgrl.interruption import Stopped
+
+    run = options.run or options.run_option
+    try:
+        for saved in stages.pretrain(options.profile, run, options.seed):
+            seed, loss = saved.identity["seed"], saved.losses[-50:].mean()
+            print(f"{run}, seed {seed}: {saved.step} steps, loss {loss:.4f}, {paths.checkpoints(options.profile, run)}/seed{seed}.pt")
+    except Stopped as stopped:
+        if is_first():
+            print(f"hgrl: {stopped}", file=sys.stderr)
 
 
 def sweep(options: argparse.Namespace) -> None:

@@ -236,7 +236,19 @@ class PretrainSettings(Section):
     precision: Literal["fp32", "bf16"] = "fp32"
     channels_last: bool = True
     workers: Count = 8  # loader processes; 0 loads in the training process
+    compile: bool = False  # torch.compile of the backbone and the hypercolumn; the same weights up to rounding
     checkpoint_minutes: float = 10.0  # also written at the end of the run
+    keep_last: AtLeastOne = 2  # checkpoints of a run in progress, the newest among them; a complete run keeps that one alone
+    keep_best: bool = True  # also the one after the epoch of the lowest mean loss, unless that is the last epoch
+    snapshots: tuple[float, ...] = ()  # shares of the run, whole percents, at whose nearest step a checkpoint stays for good: 0.2 -> seed0.at020.pt
+
+    @field_validator("snapshots")
+    @classmethod
+    def _whole_percents(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
+        percents = [100 * share for share in shares]
+        if any(not 1 <= round(percent) <= 100 or abs(percent - round(percent)) > 1e-6 for percent in percents):
+            raise ValueError("shares of the run in whole percents, above 0 and at most 1")
+        return tuple(sorted({round(percent) / 100 for percent in percents}))
 
     @property
     def run_epochs(self) -> int:

@@ -1,4 +1,4 @@
-"""The one exception a user is meant to see."""
+"""The one exception a user is meant to see, and its echo in other processes."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
     def _render_traceback_(self) -> list[str]:
         """What a notebook shows instead of a stack trace (an IPython hook)."""
         return [f"InputError: {self}"]
+
+
+class ToldByFirst(InputError):
+    """An error that all of several training processes have and the first one tells: the others end without repeating it."""

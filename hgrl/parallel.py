@@ -15,14 +15,14 @@ Tick = Callable[[int], None]
 _counter: Any = None  # in a worker process: the shared count of work done
 
 
-def run_tasks(function: Callable[..., Any], tasks: Sequence[tuple], jobs: int, desc: str, total: int) -> list[Any]:
+def run_tasks(function: Callable[..., Any], tasks: Sequence[tuple], jobs: int, desc: str, total: int, shown: bool = True) -> list[Any]:
     """`function(*task, tick)` for every task, in at most `jobs` processes; results in the tasks' order.
 
     `function` calls `tick(n)` when `n` of the `total` units of work are done. With one job, or one task, everything
     runs in this process. After an exception no further task starts; those that run come to their end, so that their work
-    is not lost, and the exception is raised here.
+    is not lost, and the exception is raised here. `shown`: whether there is a bar.
     """
-    with bar(total=total, desc=desc) as progress:
+    with bar(total=total, desc=desc, disable=not shown) as progress:
         if jobs <= 1 or len(tasks) <= 1:
             return [function(*task, progress.update) for task in tasks]
         return _run_in_processes(function, tasks, min(jobs, len(tasks)), desc, progress)

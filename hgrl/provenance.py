@@ -17,7 +17,10 @@ CODE = {
     "data": ("data",),
     "grouping": ("grouping",),
     "hed": ("grouping/hed.py", "grouping/hed_training.py"),
-    "pretrain": ("augment.py", "sampling.py", "objective.py", "network.py", "views.py", "pretrain.py", "methods"),
+    "pretrain": (
+        *("augment.py", "sampling.py", "objective.py", "network.py", "views.py", "pretrain.py", "distributed.py", "synced_norm.py"),
+        "methods",
+    ),
     "probe": ("network.py", "features.py", "feature_baselines.py", "metrics/segmentation.py", "probe.py", "probe_batches.py"),
     "convergence": ("network.py", "features.py", "metrics/segmentation.py", "probe.py", "probe_batches.py", "convergence.py"),
     "retrieval": ("network.py", "features.py", "feature_baselines.py", "metrics/segmentation.py", "retrieval.py"),

@@ -13,12 +13,17 @@ import torch
 from torch import Tensor
 
 from hgrl.config import SamplingSettings
+from hgrl.distributed import Share
 from hgrl.grouping.region_tree import RegionTree
 
 
 @dataclass(frozen=True)
 class PixelSample:
-    """Indices into the (V * B * N) cells of a batch, view-major, and which of them count."""
+    """Indices into the (V * B * N) cells of a batch, view-major, and which of them count.
+
+    Where the batch is one rank's share of a global one (W ranks), B is the share, and what other images give may lie on other ranks: the
+    last cns columns of `negatives` then mean nothing, and `owners` and `elsewhere` say, for the anchors of all ranks, where to fetch them.
+    """
 
     anchors: Tensor  # (B, A) int64
     positives: Tensor  # (B, A, 2 * positives) int64: first view, then augmented view
@@ -26,6 +31,8 @@ class PixelSample:
     anchors_valid: Tensor  # (B, A) bool
     positives_valid: Tensor  # (B, A, 2 * positives) bool
     negatives_valid: Tensor  # (B, A, 2 * negatives + cns) bool
+    owners: Tensor | None = None  # (W * B, A, cns) int64, the rank of each cell; None: one process has the whole batch
+    elsewhere: Tensor | None = None  # (W * B, A, cns) int64, its index among that rank's V * B * N cells
 
 
 def in_height_unit(tree: RegionTree, unit: str | float, auto_scale: float) -> RegionTree:
@@ -64,7 +71,12 @@ def negative_probability(distances: Tensor, sigma_p: float, present: Tensor) -> 
 
 
 def sample_pixels(
-    labels: Tensor, distances: Tensor, settings: SamplingSettings, cns: int, generator: torch.Generator | None = None
+    labels: Tensor,
+    distances: Tensor,
+    settings: SamplingSettings,
+    cns: int,
+    generator: torch.Generator | None = None,
+    share: Share = Share(),  # noqa: B008, frozen
 ) -> PixelSample:
     """Draw anchors, positives and negatives for every image of a batch (section 3, "Pixel Sampling", "Augmented Reference Sampling").
 
@@ -76,10 +88,13 @@ def sample_pixels(
     first view, those that the augmented view still shows first; an image with fewer regions has fewer anchors. Where the augmented
     view has lost the anchor's region its positives do not count: every other region would be a guess. An image of one region has
     no negatives of its own; a batch of one image has none from others. Draws are with replacement.
+
+    share: which images of a global batch these are. Every rank makes the global batch's random draws and uses its rows, so that ranks
+    together draw what one process would, without sending labels or distances.
     """
     views, batch = labels.shape[:2]
-    table = _RegionTable(labels.flatten(2), distances.shape[-1])
-    regions, anchors_valid = _draw_anchor_regions(table.present, settings.anchors, generator)  # (B, A) each
+    table = _RegionTable(labels.flatten(2), distances.shape[-1], share)
+    regions, anchors_valid = _draw_anchor_regions(table.present, settings.anchors, generator, share)  # (B, A) each
     anchors = table.pixel_in(0, regions.unsqueeze(-1), generator).squeeze(-1)
 
     row = regions.unsqueeze(-1).expand(-1, -1, distances.shape[-1])
@@ -93,21 +108,23 @@ def sample_pixels(
             (p_positive, settings.positives, positives, positives_valid),
             (p_negative, settings.negatives, negatives, negatives_valid),
         ):
-            drawn, exists = _draw_regions(probability, count, generator)
+            drawn, exists = _draw_regions(probability, count, generator, share)
             pixels.append(table.pixel_in(view, drawn, generator))
             counts = visible if pixels is positives else anchors_valid
             valid.append((exists & counts).unsqueeze(-1).expand_as(drawn))
-    others, others_valid = _draw_from_other_images(anchors, views, batch, table.cells, cns, generator)
-    negatives.append(others)
-    negatives_valid.append(others_valid & anchors_valid.unsqueeze(-1))
+    owners, others = _draw_from_other_images(anchors, views, batch, table.cells, cns, generator, share)
+    negatives.append(share.of(others))
+    negatives_valid.append(anchors_valid.unsqueeze(-1).expand_as(negatives[-1]) & (batch * share.world > 1))
     pixels = (anchors, torch.cat(positives, -1), torch.cat(negatives, -1))
-    return PixelSample(*pixels, anchors_valid, torch.cat(positives_valid, -1), torch.cat(negatives_valid, -1))
+    valid = (anchors_valid, torch.cat(positives_valid, -1), torch.cat(negatives_valid, -1))
+    return PixelSample(*pixels, *valid, *((owners, others) if share.world > 1 else ()))
 
 
 class _RegionTable:
     """For each view and image: the cells sorted by region, so that a random cell of a region is one look-up."""
 
-    def __init__(self, labels: Tensor, regions: int) -> None:
+    def __init__(self, labels: Tensor, regions: int, share: Share) -> None:
+        self.share = share
         self.views, self.batch, self.cells = labels.shape
         self.order = labels.argsort(dim=-1, stable=True)  # (V, B, N)
         self.count = torch.zeros(*labels.shape[:2], regions, dtype=torch.int64, device=labels.device)
@@ -122,27 +139,27 @@ class _RegionTable:
         """
         flat = regions.flatten(1)
         count, first = self.count[view].gather(1, flat), self.first[view].gather(1, flat)
-        uniform = torch.rand(flat.shape, generator=generator, device=flat.device)
+        uniform = self.share.uniform(flat.shape, generator, flat.device)
         offset = torch.minimum((uniform * count).long(), (count - 1).clamp_min(0))
         cell = self.order[view].gather(1, (first + offset).clamp_max(self.cells - 1))
         image = torch.arange(self.batch, device=flat.device).unsqueeze(1)
         return ((view * self.batch + image) * self.cells + cell).view(regions.shape)
 
 
-def _draw_anchor_regions(present: Tensor, anchors: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+def _draw_anchor_regions(present: Tensor, anchors: int, generator: torch.Generator | None, share: Share) -> tuple[Tensor, Tensor]:
     """Regions (B, A) without replacement, and whether each is there: (V, B, R) presence -> first those seen in both views."""
     first, augmented = present[0], present[1:].all(0)
-    key = torch.rand(first.shape, generator=generator, device=first.device) + augmented.float()
+    key = share.uniform(first.shape, generator, first.device) + augmented.float()
     key = key.masked_fill(~first, -1.0)
     chosen = key.topk(min(anchors, key.shape[-1]), dim=-1)
     return chosen.indices, chosen.values >= 0
 
 
-def _draw_regions(probability: Tensor, count: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+def _draw_regions(probability: Tensor, count: int, generator: torch.Generator | None, share: Share) -> tuple[Tensor, Tensor]:
     """`count` regions with replacement from each row of (B, A, R); and whether the row had any: (B, A, count), (B, A)."""
     exists = probability.sum(-1) > 0.5
     cumulative = probability.cumsum(-1)
-    uniform = torch.rand((*probability.shape[:-1], count), generator=generator, device=probability.device)
+    uniform = share.uniform((*probability.shape[:-1], count), generator, probability.device)
     target = uniform * cumulative[..., -1:]
     drawn = torch.searchsorted(cumulative.contiguous(), target, right=True)  # right: an empty region has no width
     last = probability.shape[-1] - 1 - (probability.flip(-1) > 0).int().argmax(-1, keepdim=True)
@@ -150,16 +167,17 @@ def _draw_regions(probability: Tensor, count: int, generator: torch.Generator | 
 
 
 def _draw_from_other_images(
-    anchors: Tensor, views: int, batch: int, cells: int, cns: int, generator: torch.Generator | None
+    anchors: Tensor, views: int, batch: int, cells: int, cns: int, generator: torch.Generator | None, share: Share
 ) -> tuple[Tensor, Tensor]:
-    """`cns` cells of other images for each anchor, either view: Neg(i)_cns."""
-    shape = (*anchors.shape, cns)
-    image = torch.arange(batch, device=anchors.device).view(-1, 1, 1)
-    step = torch.randint(1, max(batch, 2), shape, generator=generator, device=anchors.device)
-    view = torch.randint(views, shape, generator=generator, device=anchors.device)
-    cell = torch.randint(cells, shape, generator=generator, device=anchors.device)
-    index = (view * batch + (image + step) % batch) * cells + cell
-    return index, torch.full(shape, batch > 1, device=anchors.device)
+    """Neg(i)_cns: `cns` cells of other images, either view, for each anchor of the global batch. Ranks and indices, (W * B, A, cns) each."""
+    images = batch * share.world
+    shape, device = (images, anchors.shape[1], cns), anchors.device
+    image = torch.arange(images, device=device).view(-1, 1, 1)
+    step = torch.randint(1, max(images, 2), shape, generator=generator, device=device)
+    view = torch.randint(views, shape, generator=generator, device=device)
+    cell = torch.randint(cells, shape, generator=generator, device=device)
+    other = (image + step) % images
+    return other // batch, (view * batch + other % batch) * cells + cell
 
 
 def _diagonal(distances: Tensor) -> Tensor:

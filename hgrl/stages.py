@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from hgrl import paths
-from hgrl.checkpoint import Checkpoint, load_checkpoint
+from hgrl import distributed, paths
+from hgrl.checkpoint import Checkpoint, delete_run, load_checkpoint, mend, snapshot_file, snapshot_step
 from hgrl.config import Settings, Source, left_out, load_run, load_settings, trained_run
 from hgrl.data.catalogue import data_root, extra_sources, grouped_samples, open_samples, open_videos, pretraining_samples
 from hgrl.data.samples import Samples
@@ -24,10 +24,11 @@ from hgrl.grouping.group import group_images, height_scale
 from hgrl.grouping.hed import load_hed
 from hgrl.grouping.hed_training import hed_identity, initial_network, train_hed
 from hgrl.grouping.region_tree import RegionTree
+from hgrl.interruption import passing_on_sigterm
 from hgrl.leave_out import LOSS_COLUMNS
 from hgrl.methods import REGISTRY, Method, method_files
 from hgrl.parallel import run_tasks
-from hgrl.pretrain import pick_device, run_identity
+from hgrl.pretrain import pick_device, run_identity, training_device
 from hgrl.pretrain import pretrain as pretrain_one
 from hgrl.provenance import code_fingerprint, fingerprint, machine
 from hgrl.store import read_json, write_json, write_text
@@ -213,19 +214,32 @@ def _is_grouped(profile: str, settings: Settings, grouping: str | None) -> bool:
     return set(settings.data.pretrain) <= {*data.pretrain, *(() if grouping else data.extra)}
 
 
-def pretrain(profile: str, run: str) -> list[Checkpoint]:
-    """Train a run with every seed, side by side; seeds that are trained already stay as they are."""
+def pretrain(profile: str, run: str, seed: int | None = None) -> list[Checkpoint]:
+    """Train a run with every seed, side by side, or with one alone; seeds that are trained already stay as they are.
+
+    Where `torchrun` started this process, all of its processes train the seeds together, one after the other; the first one writes.
+    Scores and curves are written when all seeds are asked for. Raises Stopped after a SIGTERM: the checkpoints are then not complete.
+    """
     if reason := left_out(profile, run):
         raise InputError(f"run {run!r} is left out of profile {profile!r}: {reason}; see {paths.PARAMS}")
     if trained_run(run) != run:
         raise InputError(f"{paths.PARAMS}: run {run!r} has the checkpoints of {trained_run(run)!r}; list that under 'trained', not this")
     settings, definition, started = load_settings(profile, run), load_run(run), time.monotonic()
+    if seed is not None and seed not in settings.seeds:
+        raise InputError(f"profile {profile}: seed {seed} is none of its seeds; choose one of: {', '.join(map(str, settings.seeds))}")
+    one = settings if seed is None else settings.model_copy(update={"seeds": (seed,)})
     folder = paths.checkpoints(profile, run)
-    checkpoints = train_seeds(profile, definition.method, settings, folder, desc=f"pretrain {run}", grouping=definition.grouping)
+    with distributed.processes(training_device(settings.device)):
+        checkpoints = train_seeds(profile, definition.method, one, folder, desc=f"pretrain {run}", grouping=definition.grouping)
+        if seed is None:
+            distributed.from_first(lambda: _write_training(profile, run, settings, checkpoints, started))
+    return checkpoints
+
+
+def _write_training(profile: str, run: str, settings: Settings, checkpoints: list[Checkpoint], started: float) -> None:
     scores = {seed: {"loss": float(saved.losses[-50:].mean()), "steps": saved.step} for seed, saved in zip(settings.seeds, checkpoints, strict=True)}
     write_results(profile, "pretraining", run, {"seeds": scores}, settings.model_dump(mode="json"), started)
     write_text(paths.results(profile) / "pretraining" / f"{run}.csv", _loss_curves(settings.seeds, checkpoints))
-    return checkpoints
 
 
 def _loss_curves(seeds: tuple[int, ...], checkpoints: list[Checkpoint], points: int = 100) -> str:
@@ -240,16 +254,21 @@ def _loss_curves(seeds: tuple[int, ...], checkpoints: list[Checkpoint], points: 
 def train_seeds(
     profile: str, method: str, settings: Settings, folder: Path, desc: str, grouping: str | None = None
 ) -> list[Checkpoint]:
-    """One checkpoint `seed<k>.pt` in `folder` for each of `settings.seeds`, from the trees of the named grouping."""
+    """One checkpoint `seed<k>.pt` in `folder` for each of `settings.seeds`, from the trees of the named grouping.
+
+    Of several processes the first alone reads them back: the others return none.
+    """
     tasks = training_tasks(profile, method, settings, folder, grouping)
     images = len(training_samples(profile, settings, method, grouping))
     steps = settings.pretrain.run_epochs * (images // min(settings.pretrain.batch, images))
-    run_tasks(train, tasks, settings.jobs, f"{desc}: {len(tasks)} seeds, steps", steps * len(tasks))
-    return [load_checkpoint(folder / f"seed{seed}.pt") for seed in settings.seeds]
+    jobs, first = settings.jobs if distributed.world() == 1 else 1, distributed.is_first()
+    with passing_on_sigterm():
+        run_tasks(train, tasks, jobs, f"{desc}: {len(tasks)} seeds, steps", steps * len(tasks), shown=first)
+    return [load_checkpoint(folder / f"seed{seed}.pt") for seed in settings.seeds] if first else []
 
 
 def training_tasks(profile: str, method: str, settings: Settings, folder: Path, grouping: str | None = None) -> list[tuple]:
-    """The arguments of `train` for each of `settings.seeds`; checkpoints that are of no use to them are removed."""
+    """The arguments of `train` for each of `settings.seeds`; checkpoints that are of no use to them are removed, damaged ones mended."""
     samples, trees = training_samples(profile, settings, method, grouping), paths.trees(profile, grouping)
     if not len(samples):
         stage = f"grouping-{grouping}" if grouping else "grouping"
@@ -260,10 +279,34 @@ def training_tasks(profile: str, method: str, settings: Settings, folder: Path, 
     origin = fingerprint(*code, samples.names, manifest_path(profile), trees / "height_scale.json")
     tasks = []
     for seed in settings.seeds:
-        path = folder / f"seed{seed}.pt"
-        _discard_stale(path, run_identity(method, settings, len(samples), seed, origin))
+        path, identity = folder / f"seed{seed}.pt", run_identity(method, settings, len(samples), seed, origin)
+        distributed.from_first(lambda path=path, identity=identity: _make_ready(path, identity, settings.pretrain.snapshots))
         tasks.append((method, settings, samples, trees, auto_height_scale(profile, grouping), path, seed, origin))
     return tasks
+
+
+def _make_ready(path: Path, identity: dict[str, Any], snapshots: tuple[float, ...]) -> None:
+    mend(path, identity)
+    _discard_stale(path, identity)
+    _discard_without_snapshots(path, identity, snapshots)
+
+
+def _discard_without_snapshots(path: Path, identity: dict[str, Any], shares: tuple[float, ...]) -> None:
+    """A run that has passed the place of a snapshot and has none cannot go back for it: it is trained anew, and the reader is told."""
+    if not path.exists() or not shares:
+        return
+    saved = load_checkpoint(path)
+    passed = [share for share in shares if snapshot_step(share, saved.total_steps) <= saved.step]
+    if missing := [share for share in passed if not _is_snapshot(snapshot_file(path, share), identity)]:
+        print(f"{path.name}: training anew, because its snapshots at {', '.join(map(str, missing))} of the run are missing")
+        delete_run(path)
+
+
+def _is_snapshot(path: Path, identity: dict[str, Any]) -> bool:
+    try:
+        return not load_checkpoint(path).differing(identity)
+    except InputError:
+        return False
 
 
 def train(
@@ -283,7 +326,7 @@ def _discard_stale(path: Path, identity: dict[str, Any]) -> None:
         differing = [str(error)]
     if differing:
         print(f"{path.name}: training anew, because these changed: {', '.join(differing[:4])}")
-        path.unlink()
+        delete_run(path)
 
 
 def write_results(profile: str, stage: str, name: str, content: dict[str, Any], settings: dict[str, Any], started: float) -> None:

@@ -15,8 +15,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from hgrl.augment import TwoViews
 from hgrl.config import Settings
 from hgrl.data.samples import Samples
+from hgrl.distributed import Share
 from hgrl.errors import InputError
 from hgrl.grouping.region_tree import RegionTree
+from hgrl.interruption import ignore_sigterm
 from hgrl.sampling import in_height_unit
 
 
@@ -100,13 +102,16 @@ class TrainingViews(Dataset):
 
 
 class EpochOrder(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index), each epoch in a new order by seed, the last partial batch dropped; may start at any step."""
+    """Batches of (epoch, index), each epoch in a new order by seed, the last partial batch dropped; may start at any step.
 
-    def __init__(self, images: int, batch: int, epochs: int, seed: int, start: int = 0) -> None:
+    share: this rank's part of every batch; `batch` stays the global batch, whose order does not depend on the number of ranks.
+    """
+
+    def __init__(self, images: int, batch: int, epochs: int, seed: int, start: int = 0, share: Share = Share()) -> None:  # noqa: B008, frozen
         if not images:
             raise InputError("no images to learn from: the split is empty; check the data root and the profile's `data` section")
         self.images, self.batch, self.epochs, self.seed, self.start = images, min(batch, images), epochs, seed, start
-        self.steps_per_epoch = images // self.batch
+        self.share, self.steps_per_epoch = share, images // self.batch
         self.total = self.steps_per_epoch * epochs
 
     def __len__(self) -> int:
@@ -117,12 +122,16 @@ class EpochOrder(Sampler[list[tuple[int, int]]]):
             order = torch.randperm(self.images, generator=torch.Generator().manual_seed(mixed_seed(self.seed, epoch))).tolist()
             first = max(self.start - epoch * self.steps_per_epoch, 0)
             for step in range(first, self.steps_per_epoch):
-                yield [(epoch, index) for index in order[step * self.batch : (step + 1) * self.batch]]
+                yield [(epoch, index) for index in self.share.of(order[step * self.batch : (step + 1) * self.batch])]
 
 
 def batches(views: TrainingViews, order: EpochOrder, workers: int, device: torch.device) -> Iterator[tuple[Tensor, ...]]:
     """(V, B, 3, S, S) uint8, (V, B, h, w) uint8, (B, R, R) float32 and, where views have them, (B, C) float32 on the device, from
-    `order.start` on."""
+    `order.start` on.
+
+    Loader processes decode and augment ahead (two batches each) for the whole run: one start, whatever the number of epochs. On a card
+    batches are pinned, and their copy is queued without waiting for it.
+    """
     loader = DataLoader(
         views,
         batch_sampler=order,
@@ -130,6 +139,7 @@ def batches(views: TrainingViews, order: EpochOrder, workers: int, device: torch
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # else each start of the loader draws from the global state, and a resumed run would differ
         multiprocessing_context="forkserver" if workers else None,
+        worker_init_fn=ignore_sigterm,
     )
     for images, labels, *rest in loader:
         yield tuple(part.to(device, non_blocking=True) for part in (images.transpose(0, 1), labels.transpose(0, 1), *rest))

@@ -6,11 +6,26 @@ import pickle
 import resource
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from hgrl.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from hgrl.checkpoint import (
+    Checkpoint,
+    best_file,
+    companions,
+    delete_run,
+    load_checkpoint,
+    mend,
+    older_file,
+    older_files,
+    save_checkpoint,
+    save_newest,
+    snapshot_file,
+    snapshot_step,
+    tidy,
+)
 from hgrl.errors import InputError
 
 IDENTITY = {"method": "ours", "seed": 0, "settings": {"network": {"width": 8}, "sampling": {"cns": [5, 20]}}}
@@ -166,3 +181,89 @@ def test_a_disk_that_refuses_in_the_middle_of_the_write_keeps_the_former_checkpo
     assert "seed0.pt: cannot be written (File too large)" in done.stdout
     assert load_checkpoint(path).step == 3
     assert [file.name for file in tmp_path.iterdir()] == ["seed0.pt"]
+
+
+# What lies beside the newest checkpoint
+
+
+def names(folder):
+    return sorted(file.name for file in folder.iterdir())
+
+
+@pytest.mark.parametrize("keep_last, kept", [(1, []), (2, [9]), (3, [6, 9]), (9, [3, 6, 9])])
+def test_the_last_few_are_kept(tmp_path, keep_last, kept):
+    path = tmp_path / "seed0.pt"
+    for step in (3, 6, 9, 10):
+        save_newest(path, made(step), keep_last)
+    assert names(tmp_path) == ["seed0.pt", *(f"seed0.step{step:06d}.pt" for step in kept)]
+    assert load_checkpoint(path).step == 10
+    assert [load_checkpoint(file).step for file in older_files(path)] == kept[::-1]
+
+
+def test_a_full_disk_leaves_the_last_few_as_they_were(tmp_path, monkeypatch):
+    path = tmp_path / "seed0.pt"
+    for step in (3, 6):
+        save_newest(path, made(step), 2)
+    before = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(InputError, match=r"seed0\.pt: cannot be written \(No space left on device\); free some disk space"):
+        save_newest(path, made(9), 2)
+    assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
+
+
+def test_without_links_the_former_one_is_copied(tmp_path, monkeypatch):
+    def no_links(*_):
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", no_links)
+    for step in (3, 6):
+        save_newest(tmp_path / "seed0.pt", made(step), 2)
+    assert [load_checkpoint(tmp_path / name).step for name in ("seed0.pt", "seed0.step000003.pt")] == [6, 3]
+
+
+def test_a_damaged_newest_one_is_not_kept(tmp_path):
+    path = tmp_path / "seed0.pt"
+    path.write_bytes(b"damaged")
+    save_newest(path, made(3), 2)
+    assert names(tmp_path) == ["seed0.pt"]
+
+
+def test_the_names_of_snapshots_and_their_steps():
+    path = Path("runs/seed0.pt")
+    assert snapshot_file(path, 0.2) == Path("runs/seed0.at020.pt") and snapshot_file(path, 0.07).name == "seed0.at007.pt"
+    assert snapshot_file(path, 1.0).name == "seed0.at100.pt" and best_file(path).name == "seed0.best.pt"
+    assert [snapshot_step(share, 186) for share in (0.001, 0.2, 0.5, 1.0)] == [1, 37, 93, 186]
+
+
+def test_a_run_is_deleted_with_all_that_belongs_to_it_and_nothing_else(tmp_path):
+    own = ["seed1.pt", "seed1.best.pt", "seed1.at020.pt", "seed1.step000120.pt", "seed1.step1234567.pt", ".seed1.pt.x1.part", ".seed1.best.pt.x1.part"]
+    others = ["seed10.pt", "seed10.best.pt", "seed1.txt", "seed1.notes.pt", ".seed10.pt.x1.part"]
+    for name in (*own, *others):
+        (tmp_path / name).write_bytes(b"")
+    assert [file.name for file in companions(tmp_path / "seed1.pt")] == sorted(own[1:5])
+    tidy(tmp_path / "seed1.pt", {tmp_path / "seed1.best.pt"})
+    assert names(tmp_path) == sorted(["seed1.pt", "seed1.best.pt", *others])
+    delete_run(tmp_path / "seed1.pt")
+    assert names(tmp_path) == sorted(others)
+    delete_run(tmp_path / "nowhere" / "seed1.pt")
+
+
+def test_a_damaged_checkpoint_is_mended_by_the_newest_good_one_of_the_same_run(tmp_path, capsys):
+    path = tmp_path / "seed0.pt"
+    mend(path, IDENTITY)
+    assert names(tmp_path) == []
+    save_checkpoint(older_file(path, 3), made(3))
+    save_checkpoint(best_file(path), made(5))
+    save_checkpoint(snapshot_file(path, 0.7), made(7, identity=IDENTITY | {"seed": 1}))
+    older_file(path, 8).write_bytes(b"damaged")
+    path.write_bytes(b"damaged")
+    mend(path, IDENTITY)
+    assert load_checkpoint(path).step == 5
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "seed0.pt: cut off" in line and line.endswith("training goes on from seed0.best.pt, step 5 of 10")
+    mend(path, IDENTITY)
+    assert capsys.readouterr().out == ""

@@ -25,6 +25,7 @@ COMMANDS = {
     "data": ["mini"],
     "notebook": ["03_pretraining", "mini", "--run", "ours", "--runs", "all"],
     "trees": ["mini", "--grouping", "hed"],
+    "train": ["mini", "--run", "ours", "--seed", "0"],
     "sweep": ["mini", "--cns", "5,20", "--sigma-p", "0.4"],
     "tune": ["mini", "--methods", "moco,instfeat"],
     "best": ["mini"],

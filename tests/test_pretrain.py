@@ -1,14 +1,17 @@
 """The training loop: resumable to the bit, on schedule, and it stops before it saves nonsense."""
 
 import math
+import shutil
 
 import pytest
 import torch
 
 from hgrl import methods
-from hgrl.checkpoint import load_checkpoint
+from hgrl import pretrain as training
+from hgrl.checkpoint import best_file, load_checkpoint, snapshot_file
 from hgrl.config import PretrainSettings
 from hgrl.errors import InputError
+from hgrl.evaluate import network_of
 from hgrl.methods.base import Method
 from hgrl.pretrain import learning_rate, pick_device, pretrain, run_identity
 
@@ -100,7 +103,9 @@ def test_a_checkpoint_of_other_settings_is_refused_by_name(dataset, tiny, tmp_pa
 
 def test_what_does_not_change_the_weights_does_not_hinder_resuming(tiny):
     one = run_identity("ours", tiny(), 8, 0, "")
-    assert one == run_identity("ours", tiny({"pretrain.workers": 4, "device": "cuda", "probe.lr": 1.0}), 8, 0, "")
+    others = {"workers": 4, "compile": True, "checkpoint_minutes": 1.0, "keep_last": 5, "keep_best": False, "snapshots": [0.5]}
+    changes = {f"pretrain.{name}": value for name, value in others.items()}
+    assert one == run_identity("ours", tiny({**changes, "device": "cuda", "probe.lr": 1.0}), 8, 0, "")
     assert one != run_identity("ours", tiny(), 9, 0, "") and one != run_identity("ours", tiny(), 8, 1, "")
 
 
@@ -212,3 +217,87 @@ def test_a_device_by_name_or_the_first_that_is_there(monkeypatch):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=cuda: there)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda there=mps: there)
         assert pick_device("auto") == torch.device(expected)
+
+
+# What is kept beside the newest checkpoint
+
+
+def with_losses(losses):
+    """A method whose loss in step k is losses[k]."""
+
+    class Given(Method):
+        def __init__(self, settings):
+            super().__init__(settings)
+            self.register_buffer("steps", torch.tensor(0))
+            self.register_buffer("given", torch.tensor(losses))
+
+        def loss(self, batch):
+            self.steps += 1
+            zero = sum(value.sum() for value in self.network.parameters()) * 0.0
+            return self.given[self.steps - 1] + zero, {}
+
+    return Given
+
+
+@pytest.mark.parametrize("losses, best", [
+    ([3, 3, 1, 1, 2, 2], 4),
+    ([1, 1, 2, 0, 3, 3], 2),  # the first of equal epochs
+    ([1, 1, 0, 9, 3, 3], 2),  # one low step is no low epoch
+    ([3, 3, 2, 2, 1, 1], None),  # the last epoch: the newest checkpoint itself
+])  # fmt: skip
+@pytest.mark.parametrize("stops", [(), (1, 3), (2, 4, 5)])
+def test_the_checkpoint_of_the_best_epoch_is_kept_wherever_the_run_was_interrupted(dataset, settings, tmp_path, monkeypatch, losses, best, stops):
+    monkeypatch.setitem(methods.REGISTRY, "given", with_losses([float(loss) for loss in losses]))
+    path = tmp_path / "seed0.pt"
+    for stop in (*stops, None):
+        train(dataset, settings, path, method="given", stop_after=stop)
+    assert best_file(path).exists() == (best is not None)
+    if best is not None:
+        assert load_checkpoint(best_file(path)).step == best == load_checkpoint(best_file(path)).method["steps"]
+
+
+def test_when_a_run_is_saved_leaves_no_trace_in_its_folder(dataset, tiny, tmp_path, monkeypatch):
+    """Saving after every step or at the end alone, resumed or not: the same files of the same content."""
+    monkeypatch.setattr(training, "LOG_EVERY", 1)
+    for kind, minutes, stops in (("rarely", 1e9, ()), ("often", 0.0, (2, 3))):
+        settings = tiny({"pretrain.checkpoint_minutes": minutes, "pretrain.snapshots": [0.3, 1.0]})
+        for stop in (*stops, None):
+            train(dataset, settings, tmp_path / kind / "seed0.pt", stop_after=stop)
+    files = sorted(path.name for path in (tmp_path / "rarely").iterdir())
+    assert files == sorted(path.name for path in (tmp_path / "often").iterdir()) and {"seed0.pt", "seed0.at030.pt", "seed0.at100.pt"} <= set(files)
+    for name in files:
+        assert_same(load_checkpoint(tmp_path / "rarely" / name), load_checkpoint(tmp_path / "often" / name))
+
+
+def test_a_snapshot_is_the_run_as_it_was_at_that_step(dataset, tiny, tmp_path):
+    settings = tiny({"pretrain.snapshots": [0.5, 0.84]})
+    train(dataset, settings, tmp_path / "seed0.pt")
+    for share, step in ((0.5, 3), (0.84, 5)):
+        train(dataset, settings, tmp_path / f"{step}.pt", stop_after=step)
+        assert_same(load_checkpoint(snapshot_file(tmp_path / "seed0.pt", share)), load_checkpoint(tmp_path / f"{step}.pt"))
+        network_of(snapshot_file(tmp_path / "seed0.pt", share), settings)
+    assert not list(tmp_path.glob("seed0.step*"))
+
+
+def test_a_run_without_a_newest_checkpoint_does_not_take_over_what_lies_beside(dataset, tiny, tmp_path):
+    path = tmp_path / "seed0.pt"
+    whole = train(dataset, tiny({"pretrain.snapshots": [0.5]}), path)
+    path.unlink()
+    (tmp_path / ".seed0.pt.killed.part").write_bytes(b"half")
+    assert_same(whole, train(dataset, tiny({"pretrain.keep_best": False}), path))
+    assert [file.name for file in tmp_path.glob("*seed0*")] == ["seed0.pt"]
+
+
+@pytest.mark.skipif(not shutil.which("g++"), reason="no compiler")
+def test_a_compiled_step_equals_a_plain_one(dataset, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # no pool of processes for so little
+    small = {"network.hypercolumn_stages": [1], "pretrain.channels_last": False}
+    plain = train(dataset, tiny(small), tmp_path / "plain.pt", stop_after=1)
+    compiled = train(dataset, tiny({**small, "pretrain.compile": True}), tmp_path / "compiled.pt", stop_after=1)
+    assert plain.method.keys() == compiled.method.keys() and plain.identity == compiled.identity
+    torch.testing.assert_close(plain.losses, compiled.losses, atol=1e-4, rtol=1e-4)
+    for key, value in plain.method.items():
+        if "running" in key:
+            torch.testing.assert_close(compiled.method[key], value, atol=1e-4, rtol=1e-4)
+    for key, state in plain.optimizer["state"].items():  # the gradients, a tenth of them
+        torch.testing.assert_close(compiled.optimizer["state"][key]["exp_avg"], state["exp_avg"], atol=1e-4, rtol=1e-4)

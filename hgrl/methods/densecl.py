@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hgrl.config import Settings
+from hgrl.distributed import share
 from hgrl.methods.base import Method
 from hgrl.methods.moco import MomentumEncoder, Queue, image_codes, info_nce
 from hgrl.network import normalise
@@ -37,14 +38,15 @@ class DenseCL(Method):
         self.cell_queue = Queue(own.queue, own.dim, settings.pretrain.batch, "densecl.queue")
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        features, image, cells, _ = self._encode(self._followed(), normalise(batch.images[0]))
+        features, image, cells, _ = self._encode(self._followed(), batch.images[0])
         self.key_encoder.follow(self._followed())
-        key_features, key_image, key_cells, key_mean = self.key_encoder(normalise(batch.images[1]), batch.generator)
+        all_keys = self.key_encoder(batch.images[1], batch.generator)
+        key_features, key_image, key_cells, _ = (share().of(codes) for codes in all_keys)
         image_loss = info_nce(image, key_image, self.image_queue.keys, self.densecl.temperature)
         matched = matched_cells(features, key_features, key_cells)
         cell_loss = info_nce(cells.flatten(0, 1), matched.flatten(0, 1), self.cell_queue.keys, self.densecl.temperature)
-        self.image_queue.push(key_image)
-        self.cell_queue.push(key_mean)
+        self.image_queue.push(all_keys[1])
+        self.cell_queue.push(all_keys[3])
         loss = (1 - self.densecl.cell_weight) * image_loss + self.densecl.cell_weight * cell_loss
         return loss, {"image_loss": image_loss.detach(), "cell_loss": cell_loss.detach()}
 
@@ -53,7 +55,7 @@ class DenseCL(Method):
 
     def _encode(self, modules: Sequence[nn.Module], images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         backbone, image_head, cell_head = modules
-        return dense_codes(backbone(images)[-1], image_head, cell_head, self.densecl.grid)
+        return dense_codes(backbone(normalise(images))[-1], image_head, cell_head, self.densecl.grid)
 
 
 def dense_codes(features: Tensor, image_head: nn.Module, cell_head: nn.Module, grid: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

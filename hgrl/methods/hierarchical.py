@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from hgrl.config import ObjectiveSettings, SamplingSettings, Settings
+from hgrl.distributed import share
 from hgrl.methods.base import Method
 from hgrl.network import normalise
 from hgrl.objective import contrastive_loss
@@ -33,7 +34,7 @@ def pixel_loss(
     embedding = embedding.unflatten(0, batch.images.shape[:2])
     terms = []
     for cns in cns_now(sampling, batch.progress):
-        sample = sample_pixels(batch.labels, batch.distances, sampling, cns, batch.generator)
+        sample = sample_pixels(batch.labels, batch.distances, sampling, cns, batch.generator, share())
         terms.append(contrastive_loss(embedding, sample, objective))
     loss = sum(term for term, _ in terms) / len(terms)
     return loss, terms[-1][1]

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hgrl.config import Settings
+from hgrl.distributed import gather, rank
 from hgrl.methods.base import Method
 from hgrl.methods.moco import image_codes
 from hgrl.network import normalise
@@ -37,14 +38,16 @@ class InstFeat(Method):
 def instance_loss(codes: Tensor, temperature: float) -> Tensor:
     """Equation 6, averaged over views: -log P(own other view) - sum over the other images' views of log(1 - P(that view)).
 
-    codes: (2 B, D) unit vectors, the second views after the first. P is a softmax over all other views of the batch; what is compared
-    with counts as constant. Both as in the authors' code (`BatchAverage.py`); the paper's text has the first views alone in the softmax.
+    codes: (2 B, D) unit vectors, the second views after the first; all ranks' are compared with. P is a softmax over all other views of the
+    global batch; what is compared with counts as constant. Both as in the authors' code (`BatchAverage.py`); the paper's text has the first
+    views alone in the softmax.
     """
-    own = torch.eye(len(codes), dtype=torch.bool, device=codes.device)
-    partner = torch.arange(len(codes), device=codes.device).roll(len(codes) // 2).unsqueeze(1)  # 2 B, 1: the other view's row
+    count, everything = len(codes), gather(codes)  # 2 B, D; 2 B a rank, D
+    row = torch.arange(count, device=codes.device).unsqueeze(1)
+    own, partner = rank() * count + row, rank() * count + row.roll(count // 2, 0)  # 2 B, 1: where the view and the other one stand
     with torch.autocast(codes.device.type, enabled=False):
-        logits = (codes @ codes.detach().T / temperature).masked_fill(own, -torch.inf)
+        logits = (codes @ everything.T / temperature).scatter(1, own, -torch.inf)
     log_share = F.log_softmax(logits, 1)
     others = log_share.exp().scatter(1, partner, 0.0)  # the share of itself is 0 already
     repelled = torch.log1p(-others.clamp_max(1 - 1e-6))  # a share of 1 would give -inf
-    return -(log_share.gather(1, partner).mean() + repelled.sum() / len(codes))
+    return -(log_share.gather(1, partner).mean() + repelled.sum() / count)

@@ -13,12 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hgrl.config import Settings
+from hgrl.distributed import error_of_all, gather, share, sum_over_ranks
 from hgrl.errors import InputError
 from hgrl.methods.base import Method
 from hgrl.network import normalise
 from hgrl.views import Batch
 
-Encode = Callable[[Sequence[nn.Module], Tensor], tuple[Tensor, ...]]  # modules, normalised images (B, 3, S, S) -> codes, B first
+Encode = Callable[[Sequence[nn.Module], Tensor], tuple[Tensor, ...]]  # modules, uint8 images (B, 3, S, S) -> codes, B first
 
 
 class MoCo(Method):
@@ -47,9 +48,10 @@ class MoCo(Method):
         """The loss of the first view's last stage, (B, C, h, w); moves the key encoder and the queue one step on."""
         queries = image_codes(features, self.head)
         self.key_encoder.follow((self.network.backbone, self.head))
-        (keys,) = self.key_encoder(normalise(batch.images[1]), batch.generator)
+        (all_keys,) = self.key_encoder(batch.images[1], batch.generator)
+        keys = share().of(all_keys)
         loss = info_nce(queries, keys, self.queue.keys, self.moco.temperature)
-        self.queue.push(keys)
+        self.queue.push(all_keys)
         return loss, {"positive_similarity": (queries * keys).sum(1).mean().detach()}
 
 
@@ -60,7 +62,7 @@ def image_codes(features: Tensor, head: nn.Module) -> Tensor:
 
 def encode_image(modules: Sequence[nn.Module], images: Tensor) -> tuple[Tensor]:
     backbone, head = modules
-    return (image_codes(backbone(images)[-1], head),)
+    return (image_codes(backbone(normalise(images))[-1], head),)
 
 
 def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
@@ -83,6 +85,10 @@ class MomentumEncoder(nn.Module):
     normalised, by itself, and put back in order. A key then shares its statistics with other images than its query does (the query's
     batch is normalised as one), as with the authors' 8 GPUs, and the pair cannot be told by them. Buffers, the running statistics
     among them, are the copy's own, as in the authors' code.
+
+    With several ranks the images are shuffled across ranks, as in the authors' code: all are sent to all, the global batch is dealt into the
+    same `groups`, and each rank encodes every world-th of them. Codes are then put together, alike on all ranks. Running statistics, which
+    nothing reads, are of the rank's own groups.
     """
 
     def __init__(self, modules: Sequence[nn.Module], encode: Encode, momentum: float, groups: int) -> None:
@@ -98,10 +104,20 @@ class MomentumEncoder(nn.Module):
 
     @torch.no_grad()
     def forward(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """(B, 3, S, S) images of this rank -> codes of the images of all ranks."""
+        mine, images = share(), gather(images)
         order = torch.randperm(len(images), generator=generator, device=images.device)
-        groups = images[order].tensor_split(max(1, min(self.groups, len(images) // 2)))  # never an image by itself
-        codes = [self.encode(self.copies, group) for group in groups]
-        return tuple(torch.cat(parts)[order.argsort()] for parts in zip(*codes, strict=True))
+        count = max(1, min(self.groups, len(images) // 2))  # never an image by itself
+        if count < mine.world:
+            raise error_of_all(f"setting 'groups' of moco or densecl: {count} groups of images for {mine.world} processes; raise it or the batch")
+        places = order.tensor_split(count)[mine.rank :: mine.world]
+        codes = [self.encode(self.copies, images[place]) for place in places]
+        return tuple(_put_together(torch.cat(parts), torch.cat(places), len(images)) for parts in zip(*codes, strict=True))
+
+
+def _put_together(codes: Tensor, places: Tensor, count: int) -> Tensor:
+    """Codes of the images at `places` -> (count, ...) codes of all images, from all ranks; each has its own, so the sum is exact."""
+    return sum_over_ranks(codes.new_zeros(count, *codes.shape[1:]).index_copy(0, places, codes))
 
 
 class Queue(nn.Module):
