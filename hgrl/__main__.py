@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--methods", help="comma-separated; default: all that params.yaml lists under 'tuning'")
     command = _command(commands, "best", best, "the recipe of `ours-best`, one change at a time, on the tune split")
     command.add_argument("profile")
+    command.add_argument("--trials", help="comma-separated; default: all that params.yaml lists under 'best_ablations'")
     command = _command(commands, "tables", tables, "write the paper's tables from the scores at hand")
     command.add_argument("profile")
     command = _command(commands, "convergence", convergence, "probe the snapshots of the runs listed under `convergence`")
@@ -212,7 +213,7 @@ def tune(options: argparse.Namespace) -> None:
 def best(options: argparse.Namespace) -> None:
     from hgrl import ablation
 
-    for name, result in ablation.ablate_best(options.profile).items():
+    for name, result in ablation.ablate_best(options.profile, options.trials.split(",") if options.trials else None).items():
         print(f"{name}: {100 * result['miou_mean']:.2f}")
 
 

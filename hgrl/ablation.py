@@ -69,15 +69,23 @@ def tune(profile: str, methods: list[str] | None = None) -> dict[str, Result]:
         raise InputError(f"{paths.PARAMS}: no trials for {', '.join(sorted(unknown))} under 'tuning'; choose from: {', '.join(trials)}")
     cells = {f"{method}-{k}": Cell(overrides, method) for method in methods or trials for k, overrides in enumerate(trials[method])}
     results = train_and_score(profile, "tuning", cells, section="tuning")
-    write_text(paths.results(profile) / "tuning.md", tuning_table(profile))
+    write_text(paths.results(profile) / "tuning.md", _trials_table(profile, "tuning"))
     return results
 
 
-def ablate_best(profile: str) -> dict[str, Result]:
-    """The strongest recipe, one change at a time: the list `best_ablations` of `params.yaml`, each {method, overrides}."""
+def ablate_best(profile: str, names: list[str] | None = None) -> dict[str, Result]:
+    """The strongest recipe, one change at a time: the list `best_ablations` of `params.yaml`, each {method, overrides}, or some of it.
+
+    Writes results/<profile>/best/<cell>.json and best.md.
+    """
     entries = load_yaml(paths.PARAMS).get("best_ablations") or {}
+    if unknown := set(names or ()) - set(entries):
+        raise InputError(f"{paths.PARAMS}: no {', '.join(sorted(unknown))} under 'best_ablations'; choose from: {', '.join(entries)}")
+    entries = {name: entries[name] for name in names or entries}
     cells = {name: Cell(entry.get("overrides", {}), entry.get("method", METHOD)) for name, entry in entries.items()}
-    return train_and_score(profile, "best", cells, section="tuning")
+    results = train_and_score(profile, "best", cells, section="tuning")
+    write_text(paths.results(profile) / "best.md", _trials_table(profile, "best"))
+    return results
 
 
 def _listed(section: str, method: str) -> dict[str, Cell]:
@@ -111,16 +119,16 @@ def gathered(profile: str, stage: str) -> dict[str, Result]:
     return {path.stem: read_json(path) for path in files if not path.stem.endswith(".origin")}
 
 
-def tuning_table(profile: str) -> str:
-    """Every trial of every method in Markdown, the best of each in bold."""
-    cells = gathered(profile, "tuning")
+def _trials_table(profile: str, stage: str) -> str:
+    """Every cell of `tuning` or `best` in Markdown, the best of each method in bold."""
+    cells = gathered(profile, stage)
     best = {cell["method"]: max(c["miou_mean"] for c in cells.values() if c["method"] == cell["method"]) for cell in cells.values()}
-    lines = [f"# Trials on the tune split: mIoU in percent, profile `{profile}`", "", "| method | changed | mIoU | seeds |", "|---|---|---|---|"]
-    for cell in cells.values():
+    lines = [f"# Trials on the tune split: mIoU in percent, profile `{profile}`", "", "| trial | method | changed | mIoU | seeds |", "|---|---|---|---|---|"]
+    for name, cell in cells.items():
         changed = ", ".join(f"{key} {value}" for key, value in cell["overrides"].items()) or "nothing"
         score = f"{100 * cell['miou_mean']:.2f}"
         score = f"**{score}**" if cell["miou_mean"] == best[cell["method"]] else score
-        lines.append(f"| {cell['method']} | {changed} | {score} | {len(cell['seeds'])} |")
+        lines.append(f"| {name} | {cell['method']} | {changed} | {score} | {', '.join(map(str, cell['seeds']))} |")
     return "\n".join(lines) + "\n"
 
 

@@ -214,9 +214,9 @@ class DenseCLSettings(Section):
 class BestSettings(Section):
     """Ours, not the paper's: what the run `ours-best` adds; results/<profile>/best has the ablation."""
 
-    symmetric: bool = True  # anchors of either view
+    symmetric: bool = False  # anchors of either view
     pixel_weight: float = Field(1.0, ge=0)  # of equation 1
-    region_weight: float = Field(1.0, ge=0)  # of the contrast of whole regions
+    region_weight: float = Field(0.0, ge=0)  # of the contrast of whole regions
     region_temperature: Positive = 0.1
     region_dim: AtLeastOne = 128
     momentum: Share | None = None  # of the encoder that gives the targets; None: no such encoder

@@ -170,6 +170,14 @@ def fetch(rows: Tensor, owner: Tensor, index: Tensor) -> Tensor:
     return sum_over_ranks(rows[index].float().masked_fill((owner != rank()).unsqueeze(-1), 0.0))
 
 
+def gather_with_gradient(rows: Tensor) -> Tensor:
+    """As `gather`, and gradients find their way back to the rank that a row is of."""
+    if world() == 1:
+        return rows
+    before, after = rank() * len(rows), (world() - 1 - rank()) * len(rows)
+    return sum_over_ranks(torch.cat([rows.new_zeros(before, *rows.shape[1:]), rows, rows.new_zeros(after, *rows.shape[1:])]))
+
+
 class Agreement:
     """A flag that any rank may raise in any step and that all see in the same one, without waiting for each other.
 

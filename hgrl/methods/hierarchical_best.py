@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hgrl.config import Settings
+from hgrl.distributed import error_of_all, gather, gather_with_gradient, rank, sum_over_ranks, world
 from hgrl.methods.base import Method
 from hgrl.methods.hierarchical import cns_now
 from hgrl.methods.moco import MomentumEncoder
@@ -33,6 +34,8 @@ class HierarchicalBest(Method):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.sampling, self.objective, self.best = settings.sampling, settings.objective, settings.best
+        if self.best.hard_negatives > 1 and world() > 1:
+            raise error_of_all("setting 'best.hard_negatives': the hardest are looked for on one process alone; set it to 1, or start one process")
         channels = self.network.channels["hypercolumn"]
         self.region_head = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, self.best.region_dim))
         followed = (self.network, self.region_head)
@@ -57,14 +60,14 @@ class HierarchicalBest(Method):
 
     def _pixel_loss(self, embedding: Tensor, target: Tensor, batch: Batch) -> Tensor:
         """Equation 1 with anchors of the first view and, symmetrised, of the second; all (V, B, D, h, w)."""
+        both = ((embedding, target, batch.labels), (embedding.flip(0), target.flip(0), batch.labels.flip(0)))
         terms = []
-        for order in ((0, 1), (1, 0))[: 1 + self.best.symmetric]:
-            order = list(order)
+        for online, reference, labels in both[: 1 + self.best.symmetric]:
             for cns in cns_now(self.sampling, batch.progress):
-                sample = sample_pixels(batch.labels[order], batch.distances, self.sampling, cns * self.best.hard_negatives, batch.generator)
+                sample = sample_pixels(labels, batch.distances, self.sampling, cns * self.best.hard_negatives, batch.generator)
                 if self.best.hard_negatives > 1:
-                    sample = with_hardest(embedding[order], sample, cns * self.best.hard_negatives, cns)
-                terms.append(contrastive_loss(embedding[order], sample, self.objective, target[order])[0])
+                    sample = with_hardest(online, sample, cns * self.best.hard_negatives, cns)
+                terms.append(contrastive_loss(online, sample, self.objective, reference)[0])
         return sum(terms) / len(terms)
 
     def _region_loss(self, codes: Tensor, present: Tensor, targets: Tensor, distances: Tensor) -> Tensor:
@@ -100,17 +103,19 @@ def region_contrast(
 
     codes, targets: (B, R, D) unit vectors of the regions in one view and in the other; present, target_present: (B, R) bool;
     distances: (B, R, R) in the height unit. Regions of other images have probability 0. A region that the other view has lost gives no
-    term; without any the loss is 0.
+    term; without any the loss is 0. With several ranks the regions of all of them are told apart, and the mean of their losses is the
+    global batch's.
     """
     batch, regions = present.shape
+    everything, shown = gather_with_gradient(targets), gather(target_present)  # W * B images
     with torch.autocast(codes.device.type, enabled=False):
-        logits = codes.flatten(0, 1) @ targets.flatten(0, 1).mT / temperature  # B * R, B * R
-    log_share = logits.masked_fill(~target_present.flatten(), ABSENT).log_softmax(-1).view(batch, regions, batch, regions)
-    own = log_share.diagonal(dim1=0, dim2=2).permute(2, 0, 1)  # B, R, R: the own image's regions
+        logits = codes.flatten(0, 1) @ everything.flatten(0, 1).mT / temperature  # B * R, W * B * R
+    log_share = logits.masked_fill(~shown.flatten(), ABSENT).log_softmax(-1).view(batch, regions, len(everything), regions)
+    own = log_share.narrow(2, rank() * batch, batch).diagonal(dim1=0, dim2=2).permute(2, 0, 1)  # B, R, R: the own image's regions
     wanted = positive_probability(distances, sigma_p, target_present)
     valid = present & target_present
     terms = -(wanted * own).sum(-1)
-    return (terms * valid).sum() / valid.sum().clamp_min(1)
+    return (terms * valid).sum() / (sum_over_ranks(valid.sum()).clamp_min(1) / world())
 
 
 @torch.no_grad()
