@@ -181,5 +181,5 @@ def test_torchrun_trains_and_a_killed_rank_costs_no_more_than_the_steps_since_th
     assert done.stdout.count("ours, seed 0: 36 steps") == 1
     two = load_checkpoint(folder / "seed0.pt")
     assert one.identity == two.identity and one.method.keys() == two.method.keys()
-    torch.testing.assert_close(one.losses, two.losses, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(one.losses, two.losses, atol=1e-4, rtol=1e-4)
     assert {file.name for file in folder.iterdir()} <= {"seed0.pt", "seed0.best.pt"}
