@@ -240,11 +240,12 @@ def test_the_names_of_snapshots_and_their_steps():
 
 
 def test_a_run_is_deleted_with_all_that_belongs_to_it_and_nothing_else(tmp_path):
-    own = ["seed1.pt", "seed1.best.pt", "seed1.at020.pt", "seed1.step000120.pt", "seed1.step1234567.pt", ".seed1.pt.x1.part", ".seed1.best.pt.x1.part"]
+    checkpoints = ["seed1.best.pt", "seed1.at020.pt", "seed1.step000120.pt", "seed1.step1234567.pt"]
+    own = ["seed1.pt", *checkpoints, ".seed1.pt.x1.part", ".seed1.best.pt.x1.part"]
     others = ["seed10.pt", "seed10.best.pt", "seed1.txt", "seed1.notes.pt", ".seed10.pt.x1.part"]
     for name in (*own, *others):
         (tmp_path / name).write_bytes(b"")
-    assert [file.name for file in companions(tmp_path / "seed1.pt")] == sorted(own[1:5])
+    assert [file.name for file in companions(tmp_path / "seed1.pt")] == sorted(checkpoints)
     tidy(tmp_path / "seed1.pt", {tmp_path / "seed1.best.pt"})
     assert names(tmp_path) == sorted(["seed1.pt", "seed1.best.pt", *others])
     delete_run(tmp_path / "seed1.pt")

@@ -233,3 +233,13 @@ def test_an_unknown_preset_names_the_known_ones():
         load_settings("photos", grouping__preset="worst")
     with pytest.raises(InputError, match="unknown setting 'x'"):
         grouping_preset("fast", x=1)
+
+
+@pytest.mark.parametrize("shares", [[0.0], [1.01], [0.125], [-0.2]])
+def test_snapshots_are_whole_percents_of_the_run(shares):
+    with pytest.raises(ValueError, match="whole percents"):
+        config.PretrainSettings(snapshots=shares)
+
+
+def test_snapshots_are_in_order_and_once_each():
+    assert config.PretrainSettings(snapshots=[0.4, 0.29, 0.4, 1.0]).snapshots == (0.29, 0.4, 1.0)

@@ -55,15 +55,15 @@ def test_a_checkpoint_of_two_processes_goes_on_in_one_and_the_reverse(method, ti
     settings = tiny({"pretrain.lr": 1e-5})
     whole = step(method, settings, dataset, tmp_path / "whole.pt", 6)
     step(method, settings, dataset, tmp_path / "one.pt", 3)
-    tasks = {"two": ("step", method, settings, dataset, tmp_path / "two.pt", 3), "goes on": ("step", method, settings, dataset, tmp_path / "one.pt", 6)}
+    parts = {"two": ("two.pt", 3), "goes on": ("one.pt", 6)}
+    tasks = {name: ("step", method, settings, dataset, tmp_path / file, last) for name, (file, last) in parts.items()}
     (found, other) = in_ranks(tmp_path / "ranks", tasks)
     back = step(method, settings, dataset, tmp_path / "two.pt", 6)
     assert found["two"]["losses"] == other["two"]["losses"] == back["losses"][:3]
     for resumed in (found["goes on"], back):
         assert len(resumed["losses"]) == 6
-        torch.testing.assert_close(torch.tensor(resumed["losses"]), torch.tensor(whole["losses"]), atol=1e-3, rtol=1e-3)
-        assert_close(comparable(resumed["state"]), comparable(whole["state"]), atol=2e-4, rtol=1e-2)
-    assert [path.name for path in sorted(tmp_path.glob("*.pt"))] == sorted({"one.pt", "two.pt", "whole.pt"} | {p.name for p in tmp_path.glob("*.best.pt")})
+        torch.testing.assert_close(torch.tensor(resumed["losses"]), torch.tensor(whole["losses"]), **CLOSE)
+        assert_close(comparable(resumed["state"]), comparable(whole["state"]), **CLOSE)
 
 
 def test_what_ranks_exchange_and_what_they_refuse(tiny, dataset, tmp_path):

@@ -163,27 +163,23 @@ def rank_of(process):
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes in /proc")
-def test_torchrun_trains_and_a_killed_rank_costs_no_more_than_the_steps_since_the_last_checkpoint(untrained):
-    whole, parts = untrained
-    write_profile(parts, {"pretrain.epochs": 30, "pretrain.batch": 3, "pretrain.checkpoint_minutes": 0.001})
-    refused = subprocess.run(command("--seed", "0", ranks=2), env=environment(parts), capture_output=True, text=True, timeout=110)
-    assert refused.returncode != 0
-    assert refused.stderr.count("setting 'pretrain.batch': 3 images do not divide among 2 processes; take 2 or 4") == 1
-    for home in untrained:
-        write_profile(home, {"pretrain.epochs": 20, "pretrain.batch": 2, "pretrain.lr": 1e-5, "pretrain.checkpoint_minutes": 0.001})
-    stages.pretrain("small", "ours", 0)
-    run = start(parts, "--seed", "0", ranks=2)
-    wait_for(run, parts / FOLDER / "seed0.pt")
+def test_torchrun_trains_and_a_killed_rank_costs_no_more_than_the_steps_since_the_last_checkpoint(pipeline):
+    write_profile(pipeline, {"pretrain.epochs": 12, "pretrain.batch": 2, "pretrain.lr": 1e-5, "pretrain.checkpoint_minutes": 0.0001})
+    folder = pipeline / FOLDER
+    shutil.rmtree(folder)
+    (one,) = stages.pretrain("small", "ours", 0)
+    shutil.rmtree(folder)
+    run = start(pipeline, "--seed", "0", ranks=2)
+    wait_for(run, folder / "seed0.pt")
     children = [int(pid) for task in Path(f"/proc/{run.pid}/task").iterdir() for pid in (task / "children").read_text().split()]
     (second,) = [child for child in children if rank_of(child) == 1]
     os.kill(second, signal.SIGKILL)
     run.communicate(timeout=110)
     assert run.returncode != 0
-    assert 0 < load_checkpoint(parts / FOLDER / "seed0.pt").step < 60
-    done = finish(parts, "--seed", "0", ranks=2)
-    assert done.stdout.count("ours, seed 0: 60 steps") == 1
-    one, two = (load_checkpoint(home / FOLDER / "seed0.pt") for home in untrained)
+    assert 0 < load_checkpoint(folder / "seed0.pt").step < 36
+    done = finish(pipeline, "--seed", "0", ranks=2)
+    assert done.stdout.count("ours, seed 0: 36 steps") == 1
+    two = load_checkpoint(folder / "seed0.pt")
     assert one.identity == two.identity and one.method.keys() == two.method.keys()
-    torch.testing.assert_close(one.losses, two.losses, atol=1e-3, rtol=1e-3)
-    files = sorted(file.name for file in (parts / FOLDER).iterdir() if file.name.startswith((".", "seed0")))
-    assert set(files) <= {"seed0.pt", "seed0.best.pt"} and "seed0.pt" in files
+    torch.testing.assert_close(one.losses, two.losses, atol=1e-4, rtol=1e-4)
+    assert {file.name for file in folder.iterdir()} <= {"seed0.pt", "seed0.best.pt"}

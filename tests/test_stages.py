@@ -13,12 +13,13 @@ from PIL import Image
 from conftest import write_profile
 from hgrl import paths, stages
 from hgrl import pretrain as training
-from hgrl.checkpoint import load_checkpoint
-from hgrl.config import NOT_IN_PROFILE, left_out, load_run, load_settings
+from hgrl.checkpoint import best_file, load_checkpoint, snapshot_file
+from hgrl.config import NOT_IN_PROFILE, left_out, load_settings
 from hgrl.errors import InputError
 from hgrl.evaluate import unavailable
 from hgrl.grouping import group as grouping
 from hgrl.pretrain import Training
+from hgrl.pretrain import pretrain as pretrain_one
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STEPS = 6  # of each of the two seeds: 6 images, batches of 3, 3 epochs
@@ -121,7 +122,7 @@ def test_a_set_without_one_readable_image_is_one_line(pipeline):
 def test_a_trained_run_stays_and_its_results_are_equal_when_made_again(pipeline, steps):
     checkpoints, results = ages(paths.checkpoints("small", "ours")), paths.results("small") / "pretraining"
     before = {name: (results / name).read_bytes() for name in ("ours.json", "ours.csv")}
-    assert len(checkpoints) == 2
+    assert {"seed0.pt", "seed1.pt"} <= {path.name for path in checkpoints} <= {"seed0.pt", "seed1.pt", "seed0.best.pt", "seed1.best.pt"}
     stages.pretrain("small", "ours")
     assert steps == []
     assert ages(paths.checkpoints("small", "ours")) == checkpoints
@@ -173,12 +174,51 @@ def test_a_stale_checkpoint_is_trained_anew_and_the_reader_is_told_why(pipeline,
         path.write_bytes(path.read_bytes()[:1000])
     else:
         (paths.trees("small") / "height_scale.json").write_text('{"scale": 3.0}')
+    best_file(path).unlink(missing_ok=True)  # else a damaged one would be mended by it
     stages.pretrain("small", "ours")
     told = [row for row in capsys.readouterr().out.splitlines() if "training anew" in row]
     reason = {"settings": "pretrain.lr", "cut off": "cut off", "trees": "origin"}[what]
     assert told and all(reason in row for row in told)
     assert steps.count(1) == STEPS
     assert steps.count(0) == (0 if what == "cut off" else STEPS)
+
+
+def test_a_damaged_checkpoint_of_a_run_in_progress_goes_on_from_the_one_before_it(pipeline, finished_home, steps, capsys, monkeypatch):
+    monkeypatch.setattr(training, "LOG_EVERY", 1)
+    write_profile(pipeline, {"pretrain.checkpoint_minutes": 0.0, "pretrain.keep_best": False})
+    shutil.rmtree(paths.checkpoints("small", "ours"))
+    task, *_ = stages.training_tasks("small", "hierarchical", load_settings("small", "ours"), paths.checkpoints("small", "ours"))
+    pretrain_one(*task[:7], stop_after=4, origin=task[7])
+    steps.clear()
+    path = paths.checkpoints("small", "ours") / "seed0.pt"
+    path.write_bytes(path.read_bytes()[:1000])
+    stages.pretrain("small", "ours", 0)
+    assert "seed0.pt: cut off" in (told := capsys.readouterr().out) and "training goes on from seed0.step000003.pt, step 3 of 6" in told
+    assert steps == [0] * 3
+    whole = load_checkpoint(finished_home / "artifacts/small/checkpoints/ours/seed0.pt")
+    assert torch.equal(load_checkpoint(path).losses, whole.losses)
+
+
+def test_a_complete_run_without_its_snapshots_is_trained_anew_and_the_reader_is_told(pipeline, steps, capsys):
+    folder = paths.checkpoints("small", "ours")
+    write_profile(pipeline, {"pretrain.snapshots": [0.5]})
+    stages.pretrain("small", "ours")
+    assert "seed0.pt: training anew, because its snapshots at 0.5 of the run are missing" in capsys.readouterr().out
+    assert steps == [0] * STEPS + [1] * STEPS
+    steps.clear()
+    stages.pretrain("small", "ours")
+    assert steps == [] and load_checkpoint(snapshot_file(folder / "seed0.pt", 0.5)).step == 3
+    snapshot_file(folder / "seed1.pt", 0.5).write_bytes(b"damaged")
+    stages.pretrain("small", "ours")
+    assert steps == [1] * STEPS
+    steps.clear()
+    write_profile(pipeline)
+    stages.pretrain("small", "ours")
+    assert steps == [] and not snapshot_file(folder / "seed0.pt", 0.5).exists(), "a folder holds what the settings ask for"
+
+
+def test_a_seed_that_is_none_of_the_profiles_is_one_line(pipeline):
+    assert "seed 7 is none of its seeds; choose one of: 0, 1" in line(stages.pretrain, "small", "ours", 7)
 
 
 def test_training_without_trees_says_what_to_run(pipeline):
