@@ -87,6 +87,8 @@ def markdown(content: dict[str, dict[str, Any]]) -> str:
 
 
 def bar_of(name: str, found: dict[str, Any]) -> float | None:
+    if re.search(r"\.(moco|instfeat)\.", name):
+        return None  # the bars are for our own step; the rivals' stand beside it
     bar = BARS.get(name.rpartition(".")[2])
     return GPU_SHARE if bar and found["unit"] == "share" and "on cuda" in found["peer"] else bar
 
