@@ -15,7 +15,7 @@ from hgrl.checkpoint import load_checkpoint
 from hgrl.config import ProbeSettings, Run, Settings, load_run, load_settings, load_yaml, trained_run
 from hgrl.data.catalogue import data_root, open_samples, open_videos
 from hgrl.errors import InputError
-from hgrl.features import BASELINES, BaselineFeatures, Features, NetworkFeatures, single_layer
+from hgrl.features import BASELINES, BaselineFeatures, Features, NetworkFeatures, single_layer, tracking_features
 from hgrl.methods import REGISTRY
 from hgrl.network import LAYERS, Network
 from hgrl.parallel import run_tasks
@@ -169,13 +169,12 @@ def retrieval_task(settings: Settings, run: str, definition: Run, seed: int, tic
 
 
 def tracking_task(settings: Settings, run: str, definition: Run, seed: int, tick: Tick) -> dict[str, Any]:
-    """J and F over all videos, on `tracking.layer`, or on the backbone where the run has not trained that: see `hgrl.tracking`."""
+    """J and F over all videos: see `hgrl.tracking`, and `tracking_features` for the layer."""
     videos = open_videos(settings.data.videos, data_root(settings))
     if definition.method in TRACKERS:
         scores = evaluate_tracking(videos, TRACKERS[definition.method], settings.tracking)
     else:
-        layer = settings.tracking.layer if settings.tracking.layer in layers_of(definition) else "backbone"
-        function = single_layer(load_features(settings, run, definition.method, seed), layer)
+        function = tracking_features(load_features(settings, run, definition.method, seed), settings.tracking, layers_of(definition))
         scores = evaluate_tracking(videos, feature_tracker(function), settings.tracking)
     tick(1)
     return scores
