@@ -301,9 +301,12 @@ class RetrievalSettings(Section):
 
 
 class TrackingSettings(Section):
-    layer: str = "embedding"  # section 5.3: F
+    # section 5.3: F; "...+lab" joins Lab colour to a layer, which the paper does not do
+    layer: Annotated[str, Field(pattern=r"^(backbone|hypercolumn|embedding)(\+lab)?$")] = "embedding"
+    lab_share: Share = 0.9  # of colour in the similarity of a layer "...+lab"; cosines of colours differ ten times less than F's
     variant: Literal["paper", "field"] = "paper"
     previous_frames: AtLeastOne = 2  # section 5.3
+    first_frame: bool = False  # paper's variant: the first frame, whose labels are true, votes always; the field's does so anyway
     neighbours: AtLeastOne = 10
     coordinate_weight: float = Field(0.5, ge=0)  # of (x, y) / longer side; the paper gives none; colour's best on the tune videos
     short_side: AtLeastOne = 480  # frames are resized to it before the network

@@ -14,11 +14,11 @@ from torch import nn
 from hgrl import paths
 from hgrl.checkpoint import load_checkpoint
 from hgrl.config import ProbeSettings, Run, Settings, left_out, load_run, load_settings, load_yaml, trained_run
-from hgrl.data.catalogue import data_root, open_samples, open_videos
 from hgrl.confusions import confusion_file, save_confusions
+from hgrl.data.catalogue import data_root, open_samples, open_videos
 from hgrl.data.samples import Samples
 from hgrl.errors import InputError
-from hgrl.features import BASELINES, BaselineFeatures, Features, NetworkFeatures, single_layer
+from hgrl.features import BASELINES, BaselineFeatures, Features, NetworkFeatures, single_layer, tracking_features
 from hgrl.kept import keep, kept
 from hgrl.methods import REGISTRY
 from hgrl.network import LAYERS, Network
@@ -184,13 +184,12 @@ def retrieval_task(settings: Settings, run: str, definition: Run, seed: int, tic
 
 
 def tracking_task(settings: Settings, run: str, definition: Run, seed: int, tick: Tick) -> dict[str, Any]:
-    """J and F over all videos, on `tracking.layer`, or on the backbone where the run has not trained that: see `hgrl.tracking`."""
+    """J and F over all videos: see `hgrl.tracking`, and `tracking_features` for the layer."""
     videos = open_videos(settings.data.videos, data_root(settings))
     if definition.method in TRACKERS:
         scores = evaluate_tracking(videos, TRACKERS[definition.method], settings.tracking)
     else:
-        layer = settings.tracking.layer if settings.tracking.layer in layers_of(definition) else "backbone"
-        function = single_layer(load_features(settings, run, definition.method, seed), layer)
+        function = tracking_features(load_features(settings, run, definition.method, seed), settings.tracking, layers_of(definition))
         scores = evaluate_tracking(videos, feature_tracker(function), settings.tracking)
     tick(1)
     return scores

@@ -7,10 +7,13 @@ from typing import Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hgrl import feature_baselines
+from hgrl.config import TrackingSettings
 from hgrl.errors import InputError
+from hgrl.feature_baselines import FeatureFunction
 from hgrl.network import Network, normalise
 
 STRIDES = {"backbone": 16, "hypercolumn": 4, "embedding": 4}  # of a network's layers; the baselines use the same grids
@@ -59,7 +62,22 @@ BASELINES: dict[str, tuple[Callable[..., Tensor], int]] = {
 }
 
 
-def single_layer(features: Features, layer: str) -> Callable[[np.ndarray], Tensor]:
+def with_lab(function: FeatureFunction, layer: str, share: float) -> FeatureFunction:
+    """The features of `function`, maps of a layer's stride, joined with Lab colour: (B, H, W, 3) uint8 -> (B, C + 6, h, w), of length 1.
+
+    The cosine of two cells is (1 - share) times that of the features plus `share` times that of the colours (`lab_angles`).
+    Not the paper's: its embedding is trained to see past colour, which tracking can use.
+    """
+
+    def joined(images: np.ndarray) -> Tensor:
+        own = F.normalize(function(images).float(), dim=1)
+        colour = feature_baselines.lab_angles(images, stride=STRIDES[layer]).to(own.device)
+        return torch.cat([own * (1 - share) ** 0.5, colour * share**0.5], 1)
+
+    return joined
+
+
+def single_layer(features: Features, layer: str) -> FeatureFunction:
     """One layer as a function of (B, H, W, 3) uint8 arrays, without gradients: what retrieval and tracking take."""
     if layer not in STRIDES:
         raise InputError(f"setting 'layer': {layer!r} is not one of {', '.join(STRIDES)}")
@@ -69,3 +87,14 @@ def single_layer(features: Features, layer: str) -> Callable[[np.ndarray], Tenso
             return features(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2), [layer])[0]
 
     return function
+
+
+def tracking_features(features: Features, settings: TrackingSettings, layers: Sequence[str]) -> FeatureFunction:
+    """What a run is tracked with: `tracking.layer`, or the backbone where that is not one of the `layers` it trained.
+
+    A layer "...+lab" joins Lab colour to a network's features; baselines stay what they are.
+    """
+    layer, _, colour = settings.layer.partition("+")
+    layer = layer if layer in layers else "backbone"
+    function = single_layer(features, layer)
+    return with_lab(function, layer, settings.lab_share) if colour and not isinstance(features, BaselineFeatures) else function

@@ -128,6 +128,7 @@ def propagate(features: Iterable[Tensor], first_mask: np.ndarray, settings: Trac
     Returns a (H, W) uint8 id map a frame, the first being the given one. Labels live on the feature grid as shares (the first mask by
     area); a frame's map is their bilinear enlargement's largest. Only the frames that still vote are kept:
     paper: the last `previous_frames`, j among the 10 nearest of ALL their cells together (the paper's text could also mean 10 a frame);
+    with `first_frame`, which the paper does not have, the first frame stays beside them;
     field (CRW, Jabri et al., NeurIPS 2020): the first frame, whole, and the last `context_frames` within `radius` cells, softmax
     weights, no coordinates. Not done: CRW's padding of the first frames with copies of the first.
     """
@@ -143,8 +144,15 @@ def propagate(features: Iterable[Tensor], first_mask: np.ndarray, settings: Trac
             mask = torch.from_numpy(first_mask).to(keys.device, torch.float32)
             labels = F.interpolate(mask[None], size=keys.shape[:2], mode="area")[0].permute(1, 2, 0)  # h, w, n
         context.append(Context(keys, labels, anywhere=not field or not context))
-        context = context[:1] + context[1:][-settings.context_frames :] if field else context[-settings.previous_frames :]
+        context = _still_voting(context, settings)
     return masks
+
+
+def _still_voting(context: list[Context], settings: TrackingSettings) -> list[Context]:
+    if settings.variant == "paper" and not settings.first_frame:
+        return context[-settings.previous_frames :]
+    last = settings.context_frames if settings.variant == "field" else settings.previous_frames
+    return context[:1] + context[1:][-last:]
 
 
 def _enlarge(labels: Tensor, size: tuple[int, int]) -> np.ndarray:

@@ -141,6 +141,7 @@ SMALL_PARAMS = {
         "random-e2e": {"method": "random", "end_to_end": True},
         "ours": {"method": "hierarchical", "overrides": {"sampling.cns": [2]}},
         "ours-backbone": {"method": "hierarchical", "checkpoint_of": "ours", "overrides": {"tracking.layer": "backbone"}},
+        "ours-lab": {"method": "hierarchical", "checkpoint_of": "ours", "overrides": {"tracking.layer": "embedding+lab", "tracking.lab_share": 1.0}},
         **{name: {"method": name} for name in ("moco", "segsort", "supervised")},
         "moco-e2e": {"method": "moco", "checkpoint_of": "moco", "end_to_end": True},
         "imagenet": {"method": "imagenet", "weights": "resnet50.pth"},

@@ -311,6 +311,12 @@ def test_methods_that_train_the_backbone_alone_are_read_there_alone(rivals):
     assert evaluate("tracking", "small", "moco,ours") == {"moco": scores["moco"], "ours": scores["ours-backbone"]}
 
 
+def test_a_network_joined_with_colour_alone_tracks_as_colour_does(pipeline):
+    scores = evaluate("tracking", "small", "lab,ours,ours-lab")
+    j = {run: seeds[0]["j_mean"] for run, seeds in scores.items()}
+    assert j["ours-lab"] == pytest.approx(j["lab"]) and j["ours-lab"] != j["ours"]
+
+
 def test_heads_on_untrained_layers_alone_are_one_line(rivals):
     write_profile(rivals, {"probe.heads": ["linear-embedding"]})
     assert "none reads a layer that method 'moco' trains (backbone)" in line("probe", "small", "moco")

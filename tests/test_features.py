@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from hgrl.config import TrackingSettings
 from hgrl.errors import InputError
-from hgrl.features import BASELINES, STRIDES, BaselineFeatures, NetworkFeatures, single_layer
+from hgrl.feature_baselines import lab_angles
+from hgrl.features import BASELINES, STRIDES, BaselineFeatures, NetworkFeatures, single_layer, tracking_features, with_lab
 from hgrl.network import LAYERS, Network, normalise
 
 CPU = torch.device("cpu")
@@ -71,3 +73,32 @@ def test_a_single_layer_takes_arrays_and_keeps_no_gradient(settings, images):
 def test_an_unknown_layer_is_named(settings):
     with pytest.raises(InputError, match="'layer': 'logits' is not one of backbone, hypercolumn, embedding"):
         single_layer(NetworkFeatures(Network(settings.network), CPU), "logits")
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_joined_colour_has_its_share_of_every_cosine(settings, images, layer, share):
+    arrays = images.permute(0, 2, 3, 1).numpy()
+    own = single_layer(NetworkFeatures(Network(settings.network), CPU), layer)
+    joined, features, colours = with_lab(own, layer, share)(arrays), own(arrays), lab_angles(arrays, STRIDES[layer])
+    h, w = joined.shape[2:]
+    for (y, x), (v, u) in [((0, 0), (h - 1, w - 1)), ((h // 2, 0), (0, w // 2)), ((0, 0), (0, 0))]:
+        f, g, c, d = features[0, :, y, x], features[0, :, v, u], colours[0, :, y, x], colours[0, :, v, u]
+        expected = (1 - share) * float(f @ g / (f.norm() * g.norm())) + share * float(c @ d)
+        assert float(joined[0, :, y, x] @ joined[0, :, v, u]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_tracking_reads_the_layer_asked_for_where_it_was_trained(settings, images):
+    arrays, features = images.permute(0, 2, 3, 1).numpy(), NetworkFeatures(Network(settings.network), CPU)
+    embedding, backbone = (single_layer(features, layer)(arrays) for layer in ("embedding", "backbone"))
+    plain, joined = TrackingSettings(layer="embedding"), TrackingSettings(layer="embedding+lab", lab_share=0.5)
+    assert torch.equal(tracking_features(features, plain, LAYERS)(arrays), embedding)
+    assert torch.equal(tracking_features(features, plain, ["backbone"])(arrays), backbone)
+    assert tracking_features(features, joined, LAYERS)(arrays).shape == (2, embedding.shape[1] + 6, *embedding.shape[2:])
+    assert tracking_features(features, joined, ["backbone"])(arrays).shape == (2, backbone.shape[1] + 6, *backbone.shape[2:])
+
+
+def test_baselines_are_tracked_alike_whatever_is_joined_to_networks(images):
+    arrays, lab = images.permute(0, 2, 3, 1).numpy(), BaselineFeatures("lab")
+    plain, joined = (tracking_features(lab, TrackingSettings(layer=layer), LAYERS)(arrays) for layer in ("embedding", "embedding+lab"))
+    assert torch.equal(plain, joined) and torch.equal(plain, lab_angles(arrays))
