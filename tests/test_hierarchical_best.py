@@ -94,20 +94,35 @@ def test_a_reference_gives_positives_and_negatives_and_not_anchors():
     torch.testing.assert_close(contrastive_loss(online, sample, settings, online)[0], contrastive_loss(online, sample, settings)[0])
 
 
-@pytest.mark.parametrize("changes", [{"momentum": 0.9}, {"symmetric": False}, {"hard_negatives": 3}, {"pixel_weight": 0.0}, {"region_weight": 0.0}])
+@pytest.mark.parametrize(
+    "changes", [{"momentum": 0.9}, {"symmetric": True}, {"hard_negatives": 3}, {"region_weight": 1.0}, {"region_weight": 1.0, "pixel_weight": 0.0}]
+)
 def test_every_part_can_be_changed_and_changes_the_loss(settings, changes):
     losses = []
     for best in (settings.best, settings.best.model_copy(update=changes)):
         torch.manual_seed(0)
         method = build_method("hierarchical-best", settings.model_copy(update={"best": best}))
-        losses.append(method.loss(batch_of([three_regions()] * 4))[0])
-        losses[-1].backward()
-    assert losses[0].item() != losses[1].item()
+        with torch.no_grad():
+            for _ in range(2):  # a momentum encoder differs from the network after a step
+                loss = method.loss(batch_of([three_regions()] * 4))[0]
+                for parameter in method.network.parameters():
+                    parameter.mul_(1.1)
+        losses.append(loss.item())
+    assert losses[0] != losses[1]
+
+
+def test_without_any_of_its_parts_it_is_equation_1(settings):
+    losses = []
+    for name in ("hierarchical", "hierarchical-best"):
+        torch.manual_seed(0)
+        losses.append(build_method(name, settings).loss(batch_of([three_regions()] * 4))[0].item())
+    assert losses[0] == losses[1]
 
 
 def test_the_momentum_encoder_gets_no_gradient_and_follows(settings):
     torch.manual_seed(0)
-    method = build_method("hierarchical-best", settings.model_copy(update={"best": settings.best.model_copy(update={"momentum": 0.5})}))
+    best = settings.best.model_copy(update={"momentum": 0.5, "region_weight": 1.0})
+    method = build_method("hierarchical-best", settings.model_copy(update={"best": best}))
     with torch.no_grad():
         for parameter in method.network.parameters():
             parameter.add_(1.0)

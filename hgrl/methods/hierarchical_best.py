@@ -1,12 +1,13 @@
-"""The paper's idea with what else the same data and compute can give it: the run `ours-best`.
+"""Equation 1 and what else may be done with the same trees, data and compute: the run `ours-best`, and the trials behind it.
 
-Beside equation 1, drawn from either view, a contrast of whole regions: a region's mean in one view is to find, among all regions of the
-batch in the other view, those that the tree holds likely to belong with it (equation 2). Every region of every image then gives a
-gradient in every step, where equation 1 draws 7 anchors an image. Each part can be switched off, for the ablation in notebook 07.
+Settings, each off by default: anchors from either view (symmetrised), targets from a momentum encoder, the hardest of more cross-image
+negatives, and a contrast of whole regions: a region's mean in one view is to find, among all regions of the batch in the other view,
+those that the tree holds likely to belong with it (equation 2).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -14,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hgrl.config import Settings
-from hgrl.distributed import error_of_all, gather, gather_with_gradient, rank, sum_over_ranks, world
+from hgrl.distributed import error_of_all, gather, gather_with_gradient, rank, share, sum_over_ranks, world
 from hgrl.methods.base import Method
 from hgrl.methods.hierarchical import cns_now
 from hgrl.methods.moco import MomentumEncoder
@@ -27,7 +28,7 @@ ABSENT = -1e4  # the logit of a region that a view does not show: weighs nothing
 
 
 class HierarchicalBest(Method):
-    """Pixel contrast, symmetrised, and region contrast, on the same forward pass; optionally against a momentum encoder's targets."""
+    """Pixel contrast and region contrast on the same forward pass; see `BestSettings`."""
 
     sections = ("sampling", "objective", "best")
 
@@ -36,25 +37,32 @@ class HierarchicalBest(Method):
         self.sampling, self.objective, self.best = settings.sampling, settings.objective, settings.best
         if self.best.hard_negatives > 1 and world() > 1:
             raise error_of_all("setting 'best.hard_negatives': the hardest are looked for on one process alone; set it to 1, or start one process")
-        channels = self.network.channels["hypercolumn"]
-        self.region_head = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, self.best.region_dim))
-        followed = (self.network, self.region_head)
+        if world() > 1 and (self.best.hard_negatives > 1 or self.best.momentum is not None):
+            raise error_of_all("settings 'best.hard_negatives' and 'best.momentum' are for one process; set them to 1 and null, or start one process")
+        self.region_head = self._region_head() if self.best.region_weight else None
+        followed = [module for module in (self.network, self.region_head) if module is not None]
         self.target = MomentumEncoder(followed, _encode, self.best.momentum, groups=1) if self.best.momentum is not None else None
 
+    def _region_head(self) -> nn.Module:
+        channels = self.network.channels["hypercolumn"]
+        return nn.Sequential(nn.Linear(channels, channels), nn.ReLU(inplace=True), nn.Linear(channels, self.best.region_dim))
+
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        views = batch.images.shape[:2]
-        hypercolumn, embedding = _encode((self.network,), normalise(batch.flat_images))
+        views, images = batch.images.shape[:2], normalise(batch.flat_images)
+        hypercolumn, embedding = _encode((self.network,), images)
         target_hypercolumn, target_embedding, target_head = hypercolumn, embedding, self.region_head
         if self.target is not None:
-            self.target.follow((self.network, self.region_head))
-            target_hypercolumn, target_embedding = self.target(normalise(batch.flat_images), batch.generator)
-            target_head = self.target.copies[1]
+            self.target.follow([module for module in (self.network, self.region_head) if module is not None])
+            with torch.no_grad():  # normalised over the whole batch, as the views that it is compared with: nothing is told by statistics
+                target_hypercolumn, target_embedding = _encode(self.target.copies, images)
+            target_head = self.target.copies[-1]
         pixel = self._pixel_loss(embedding.unflatten(0, views), target_embedding.unflatten(0, views), batch)
-        regions = [
-            pooled_regions(columns.unflatten(0, views), batch.labels, batch.distances.shape[-1], head)
-            for columns, head in ((hypercolumn, self.region_head), (target_hypercolumn, target_head))
-        ]
-        region = self._region_loss(*regions[0], regions[1][0], batch.distances)
+        if self.region_head is None:
+            return pixel, {"pixel_loss": pixel.detach()}
+        count = batch.distances.shape[-1]
+        codes, present = pooled_regions(hypercolumn.unflatten(0, views), batch.labels, count, self.region_head)
+        targets, _ = pooled_regions(target_hypercolumn.unflatten(0, views), batch.labels, count, target_head)
+        region = self._region_loss(codes, present, targets, batch.distances)
         loss = self.best.pixel_weight * pixel + self.best.region_weight * region
         return loss, {"pixel_loss": pixel.detach(), "region_loss": region.detach()}
 
@@ -64,7 +72,7 @@ class HierarchicalBest(Method):
         terms = []
         for online, reference, labels in both[: 1 + self.best.symmetric]:
             for cns in cns_now(self.sampling, batch.progress):
-                sample = sample_pixels(labels, batch.distances, self.sampling, cns * self.best.hard_negatives, batch.generator)
+                sample = sample_pixels(labels, batch.distances, self.sampling, cns * self.best.hard_negatives, batch.generator, share())
                 if self.best.hard_negatives > 1:
                     sample = with_hardest(online, sample, cns * self.best.hard_negatives, cns)
                 terms.append(contrastive_loss(online, sample, self.objective, reference)[0])
@@ -78,7 +86,7 @@ class HierarchicalBest(Method):
         return sum(terms) / len(terms)
 
 
-def _encode(modules: tuple[nn.Module, ...], images: Tensor) -> tuple[Tensor, Tensor]:
+def _encode(modules: Sequence[nn.Module], images: Tensor) -> tuple[Tensor, Tensor]:
     hypercolumn, embedding = modules[0].features(images, "hypercolumn", "embedding")
     return hypercolumn, embedding
 
