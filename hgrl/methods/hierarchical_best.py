@@ -35,8 +35,6 @@ class HierarchicalBest(Method):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.sampling, self.objective, self.best = settings.sampling, settings.objective, settings.best
-        if self.best.hard_negatives > 1 and world() > 1:
-            raise error_of_all("setting 'best.hard_negatives': the hardest are looked for on one process alone; set it to 1, or start one process")
         if world() > 1 and (self.best.hard_negatives > 1 or self.best.momentum is not None):
             raise error_of_all("settings 'best.hard_negatives' and 'best.momentum' are for one process; set them to 1 and null, or start one process")
         self.region_head = self._region_head() if self.best.region_weight else None
