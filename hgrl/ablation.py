@@ -28,9 +28,10 @@ class Cell(NamedTuple):
 
     overrides: dict[str, Any]  # dotted setting -> value
     method: str = METHOD
+    grouping: str | None = None  # a name in the profile's `groupings`, whose trees it learns from
 
 
-def cell_settings(profile: str, overrides: dict[str, Any], section: str = "ablation") -> Settings:
+def cell_settings(profile: str, overrides: dict[str, Any], section: str = "ablation", grouping: str | None = None) -> Settings:
     """The profile's settings at the length that its `ablation` or `tuning` section states, with `overrides`."""
     trial = getattr(load_settings(profile), section)
     length = {
@@ -42,7 +43,7 @@ def cell_settings(profile: str, overrides: dict[str, Any], section: str = "ablat
         "data.probe_val": trial.val.model_dump(),
     }
     length = {name: value for name, value in length.items() if value is not None}
-    return load_settings(profile, None, **(length | overrides))  # an override may change the length too
+    return load_settings(profile, None, grouping, **(length | overrides))  # an override may change the length too
 
 
 def sweep(profile: str, cns: str | int, sigma_p: float) -> Result:
@@ -74,7 +75,7 @@ def tune(profile: str, methods: list[str] | None = None) -> dict[str, Result]:
 
 
 def ablate_best(profile: str, names: list[str] | None = None) -> dict[str, Result]:
-    """The strongest recipe, one change at a time: the list `best_ablations` of `params.yaml`, each {method, overrides}, or some of it.
+    """The strongest recipe, one change at a time: the list `best_ablations` of `params.yaml`, each {method, overrides, grouping}, or some of it.
 
     Writes results/<profile>/best/<cell>.json and best.md.
     """
@@ -82,7 +83,7 @@ def ablate_best(profile: str, names: list[str] | None = None) -> dict[str, Resul
     if unknown := set(names or ()) - set(entries):
         raise InputError(f"{paths.PARAMS}: no {', '.join(sorted(unknown))} under 'best_ablations'; choose from: {', '.join(entries)}")
     entries = {name: entries[name] for name in names or entries}
-    cells = {name: Cell(entry.get("overrides", {}), entry.get("method", METHOD)) for name, entry in entries.items()}
+    cells = {name: Cell(entry.get("overrides", {}), entry.get("method", METHOD), entry.get("grouping")) for name, entry in entries.items()}
     results = train_and_score(profile, "best", cells, section="tuning")
     write_text(paths.results(profile) / "best.md", _trials_table(profile, "best"))
     return results
@@ -94,16 +95,17 @@ def _listed(section: str, method: str) -> dict[str, Cell]:
 
 def train_and_score(profile: str, stage: str, cells: dict[str, Cell], section: str = "ablation") -> dict[str, Result]:
     """Mean and deviation of the tune split's mIoU over the section's seeds, for each cell; writes results/<profile>/<stage>/<cell>.json."""
-    started, settings = time.monotonic(), {name: cell_settings(profile, cell.overrides, section) for name, cell in cells.items()}
+    started, settings = time.monotonic(), {name: cell_settings(profile, cell.overrides, section, cell.grouping) for name, cell in cells.items()}
     tasks = []
     for name, cell in cells.items():
         folder = paths.artifacts(profile) / stage / name
-        tasks += [(training, settings[name], settings[name].probe.heads[0]) for training in training_tasks(profile, cell.method, settings[name], folder)]
+        trainings = training_tasks(profile, cell.method, settings[name], folder, cell.grouping)
+        tasks += [(training, settings[name], settings[name].probe.heads[0]) for training in trainings]
     scores = iter(run_tasks(_train_and_score, tasks, load_settings(profile).jobs, f"{stage}: {', '.join(cells)}, seeds", len(tasks)))
     results = {}
     for name, cell in cells.items():
         seeds = {seed: next(scores) for seed in settings[name].seeds}
-        about = {"method": cell.method, "overrides": cell.overrides, "head": settings[name].probe.heads[0], "seeds": seeds}
+        about = {"method": cell.method, "grouping": cell.grouping, "overrides": cell.overrides, "head": settings[name].probe.heads[0], "seeds": seeds}
         results[name] = about | _mean_and_deviation(list(seeds.values()))
         write_results(profile, stage, name, results[name], settings[name].model_dump(mode="json"), started)
     return results
