@@ -182,7 +182,7 @@ def _cells(entry: Entry) -> list[str]:
     return [
         entry["id"],
         entry["claim"],
-        _paper(entry),
+        paper_figures(entry),
         " v. ".join(names),
         *(_mean(entry[side]) for side in ("ours", "theirs")),
         _number(entry["ours"]["seeds"], "d"),
@@ -194,13 +194,19 @@ def _cells(entry: Entry) -> list[str]:
     ]
 
 
-def _paper(entry: Entry) -> str:
+def paper_figures(entry: Entry) -> str:
+    """The paper's own figures that a claim rests on."""
     pairs = [" v. ".join(f"{figure:.2f}" for figure in entry[key]) for key in ("paper", "paper_base") if entry[key]]
     return " against ".join(pairs)
 
 
 def _mean(summary: Entry) -> str:
     return INAPPLICABLE if summary["mean"] is None else f"{summary['mean']:.2f} ± {summary['std']:.2f}"
+
+
+def difference(entry: Entry) -> str:
+    """Ours - theirs in points with its interval, for reading."""
+    return INAPPLICABLE if entry["difference"] is None else f"{_number(entry['difference'], '+.2f')} {_range(entry['interval_95'])}"
 
 
 def _number(value: float | None, form: str) -> str:

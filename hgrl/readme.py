@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 from hgrl import paths
+from hgrl.claims import difference, paper_figures, read_claims
 from hgrl.errors import InputError
 from hgrl.store import read_json, write_text
 from hgrl.tables import TITLES
@@ -26,10 +27,10 @@ HEADS = {"miou": "mIoU", "j_mean": "J", "f_mean": "F"}
 
 
 def update_readme() -> None:
-    """Replace what stands between `<!-- table1 -->` and `<!-- end -->` (likewise 2, 3 and bsds500) by the committed results."""
+    """Replace what stands between `<!-- table1 -->` and `<!-- end -->` (likewise 2, 3, bsds500 and claims) by the committed results."""
     path = paths.HOME / "README.md"
     text = path.read_text()
-    for name, content in {**{name: side_by_side(name) for name in COLUMNS}, "bsds500": bsds500()}.items():
+    for name, content in {**{name: side_by_side(name) for name in COLUMNS}, "bsds500": bsds500(), "claims": claims()}.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
         if not pattern.search(text):
             raise InputError(f"{path}: no <!-- {name} --> ... <!-- end --> to write the results into; put the markers back")
@@ -69,6 +70,20 @@ def bsds500() -> str:
         lines.append(f"| {title} | {' | '.join(scores)} | {'-' if seconds is None else f'{seconds:.2f}'} |")
     official = [f"{OFFICIAL[figure]:.3f}" if figure in OFFICIAL else "-" for figure in BSDS_HEADS]
     lines.append(f"| gPb-owt-ucm, published | {' | '.join(official)} | minutes |")
+    return "\n".join(lines) + "\n"
+
+
+def claims() -> str:
+    """The verdicts in Markdown: a row for each claim, the paper's figures, the difference and the verdict in every profile that was judged."""
+    judged = {profile: read_claims(profile) for profile in PROFILES if paths.claims(profile).exists()}
+    if not judged:
+        return ""
+    columns = [title for profile in judged for title in (f"{profile}: difference", f"{profile}: verdict")]
+    lines = ["| | claim | paper | " + " | ".join(columns) + " |", "|" + "---|" * (3 + len(columns))]
+    for entries in zip(*judged.values(), strict=True):
+        first = entries[0]
+        found = [cell for entry in entries for cell in (difference(entry), entry["verdict"])]
+        lines.append("| " + " | ".join([first["id"], first["claim"], paper_figures(first), *found]) + " |")
     return "\n".join(lines) + "\n"
 
 
