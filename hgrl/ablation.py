@@ -127,7 +127,8 @@ def _trials_table(profile: str, stage: str) -> str:
     best = {cell["method"]: max(c["miou_mean"] for c in cells.values() if c["method"] == cell["method"]) for cell in cells.values()}
     lines = [f"# Trials on the tune split: mIoU in percent, profile `{profile}`", "", "| trial | method | changed | mIoU | seeds |", "|---|---|---|---|---|"]
     for name, cell in cells.items():
-        changed = ", ".join(f"{key} {value}" for key, value in cell["overrides"].items()) or "nothing"
+        changes = ({"grouping": cell["grouping"]} if cell.get("grouping") else {}) | cell["overrides"]
+        changed = ", ".join(f"{key} {value}" for key, value in changes.items()) or "nothing"
         score = f"{100 * cell['miou_mean']:.2f}"
         score = f"**{score}**" if cell["miou_mean"] == best[cell["method"]] else score
         lines.append(f"| {name} | {cell['method']} | {changed} | {score} | {', '.join(map(str, cell['seeds']))} |")
