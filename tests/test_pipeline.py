@@ -55,7 +55,7 @@ def test_runs_of_other_trees_have_the_stages_of_the_plain_ones_with_those_trees(
 def test_runs_name_the_grouping_whose_stage_they_depend_on(profile):
     for name, run in load_runs().items():
         settings = load_settings(profile, name)
-        assert (settings.grouping.edges == "hed") == (run.grouping == "hed") == (name in PARAMS["trained_hed"])
+        assert (settings.grouping.edges == "hed") == (run.grouping == "hed") == ((run.checkpoint_of or name) in PARAMS["trained_hed"])
 
 
 @pytest.mark.parametrize("profile", ["smoke", "quick", "mini", "photos", "paper"])
