@@ -45,6 +45,8 @@ def side_by_side(name: str) -> str:
     header = ["method", "cross-image negatives", "paper: data, epochs", *(f"paper: {HEADS[c]}" for c in columns)]
     header += [f"{profile}: {HEADS[c]}" for profile in tables for c in columns]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    if len({len(rows) for rows in tables.values()}) > 1:
+        raise InputError(f"{name} has other rows in one profile than in another; run `python -m hgrl tables` for {', '.join(tables)}")
     for rows in zip(*tables.values(), strict=True):
         scores = [_score(row, column) for row in rows for column in columns]
         lines.append("| " + " | ".join([rows[0]["method"], rows[0]["cns"], _trained_on(rows[0]), *(rows[0][f"paper_{c}"] for c in columns), *scores]) + " |")

@@ -69,8 +69,10 @@ def test_every_number_of_the_paper_stands_in_the_profile(dotted):
     assert PROFILE[section][key] == SECTION_4[dotted]
 
 
-def test_the_profile_spells_out_the_defaults_and_changes_none():
-    assert Settings.model_validate({"profile": "paper", **PROFILE}) == Settings(profile="paper")
+def test_the_profile_spells_out_the_defaults_and_adds_imagenet_alone():
+    """ImageNet has no place among the defaults: the other profiles would look for it."""
+    extra = {"data": {"extra": [{"kind": "imagenet", "folder": "ImageNet", "split": "train"}]}}
+    assert Settings.model_validate({"profile": "paper", **PROFILE}) == Settings.model_validate({"profile": "paper", **extra})
 
 
 def test_the_head_of_the_paper_is_probed_first():
@@ -192,6 +194,7 @@ def test_dvc_plans_every_stage_of_the_profile(tmp_path):
     planned = re.findall(r"^> python -m hgrl (.*)$", done.stdout, re.MULTILINE)
     params = yaml.safe_load(text)
     expected = ["data paper", "notebook 01_grouping paper", "notebook 02_sampling paper", "tables paper", "notebook 07_ablations paper"]
+    expected += ["convergence paper", "claims paper"]
     expected += [f"notebook 03_pretraining paper --run {run}" for run in params["trained"]]
     expected += ["train-hed paper", "trees paper --grouping hed", *(f"notebook 03_pretraining paper --run {run}" for run in params["trained_hed"])]
     expected += [f"notebook {name} paper --runs all" for name in ("04_probe", "05_retrieval", "06_tracking")]

@@ -111,8 +111,9 @@ def test_what_does_not_change_the_weights_does_not_hinder_resuming(tiny):
 
 @pytest.mark.parametrize("change, stale", [
     ({"moco.temperature": 0.2}, {"moco", "hierarchical-image"}),
-    ({"sampling.sigma_p": 0.4}, {"hierarchical", "hierarchical-image"}),
-    ({"objective.form": "ratio"}, {"hierarchical", "hierarchical-image"}),
+    ({"sampling.sigma_p": 0.4}, {"hierarchical", "hierarchical-image", "hierarchical-best"}),
+    ({"objective.form": "ratio"}, {"hierarchical", "hierarchical-image", "hierarchical-best"}),
+    ({"best.symmetric": True}, {"hierarchical-best"}),
     ({"instfeat.dim": 16}, {"instfeat"}),
     ({"segsort.clusters": 3}, {"segsort"}),
     ({"densecl.grid": 2}, {"densecl"}),
