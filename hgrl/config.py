@@ -287,6 +287,7 @@ class TrackingSettings(Section):
     radius: int = Field(12, ge=0)  # field's variant: cells a neighbour may be away (CRW)
     temperature: float = Field(0.05, gt=0)  # field's variant (CRW)
     context_frames: AtLeastOne = 20  # field's variant (CRW), and the first frame always
+    field_coordinates: bool = False  # field's variant: with the paper's coordinates, which CRW does without
 
 
 class AblationSettings(Section):
