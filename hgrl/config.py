@@ -303,7 +303,7 @@ class RetrievalSettings(Section):
 class TrackingSettings(Section):
     # section 5.3: F; "...+lab" joins Lab colour to a layer, which the paper does not do
     layer: Annotated[str, Field(pattern=r"^(backbone|hypercolumn|embedding)(\+lab)?$")] = "embedding"
-    lab_share: Share = 0.9  # of colour in the similarity of a layer "...+lab"; cosines of colours differ ten times less than F's
+    lab_share: Share = 0.97  # of colour in the cosine of a layer "...+lab": those of colours differ far less than F's; best on the tune videos
     variant: Literal["paper", "field"] = "paper"
     previous_frames: AtLeastOne = 2  # section 5.3
     first_frame: bool = False  # paper's variant: the first frame, whose labels are true, votes always; the field's does so anyway
@@ -313,6 +313,7 @@ class TrackingSettings(Section):
     radius: int = Field(12, ge=0)  # field's variant: cells a neighbour may be away (CRW)
     temperature: float = Field(0.05, gt=0)  # field's variant (CRW)
     context_frames: AtLeastOne = 20  # field's variant (CRW), and the first frame always
+    field_coordinates: bool = False  # field's variant: with the paper's coordinates, which CRW does without
 
 
 class TrialSettings(Section):

@@ -130,13 +130,13 @@ def propagate(features: Iterable[Tensor], first_mask: np.ndarray, settings: Trac
     paper: the last `previous_frames`, j among the 10 nearest of ALL their cells together (the paper's text could also mean 10 a frame);
     with `first_frame`, which the paper does not have, the first frame stays beside them;
     field (CRW, Jabri et al., NeurIPS 2020): the first frame, whole, and the last `context_frames` within `radius` cells, softmax
-    weights, no coordinates. Not done: CRW's padding of the first frames with copies of the first.
+    weights, no coordinates unless `field_coordinates`. Not done: CRW's padding of the first frames with copies of the first.
     """
     masks = [first_mask.argmax(0).astype(np.uint8)]
     context: list[Context] = []
     field = settings.variant == "field"
     for grid in features:
-        queries, keys = lift(grid, 0.0 if field else settings.coordinate_weight)
+        queries, keys = lift(grid, settings.coordinate_weight if not field or settings.field_coordinates else 0.0)
         if context:
             labels = vote(queries, context, settings)
             masks.append(_enlarge(labels, first_mask.shape[1:]))

@@ -17,6 +17,7 @@ from hgrl.feature_baselines import lab_angles
 PAPER = TrackingSettings(neighbours=5, coordinate_weight=0.7)
 FIELD = TrackingSettings(variant="field", neighbours=5, radius=2, context_frames=2)
 FIRST = PAPER.model_copy(update={"first_frame": True})
+PLACED = FIELD.model_copy(update={"field_coordinates": True, "coordinate_weight": 0.7})
 EVERYONE = PAPER.model_copy(update={"previous_frames": 1, "neighbours": 500})  # more neighbours than there are cells
 
 
@@ -74,7 +75,7 @@ def slow_propagate(features, shares, settings):
                         for u in range(w):
                             if settings.variant == "field" and s > 0 and (y - v) ** 2 + (x - u) ** 2 > settings.radius**2:
                                 continue
-                            weight = settings.coordinate_weight if settings.variant == "paper" else 0
+                            weight = settings.coordinate_weight if settings.variant == "paper" or settings.field_coordinates else 0
                             sim = slow_similarity(features[t][:, y, x], features[s][:, v, u], (y, x), (v, u), weight, max(h, w))
                             pairs.append((sim, all_shares[s][v, u]))
                 pairs = sorted(pairs, key=lambda pair: -pair[0])[: settings.neighbours]
@@ -94,7 +95,7 @@ def fast_propagate(features, shares, settings, monkeypatch):
     return [shares, *caught]
 
 
-@pytest.mark.parametrize("settings", [PAPER, FIRST, FIELD, EVERYONE], ids=["paper", "first", "field", "all"])
+@pytest.mark.parametrize("settings", [PAPER, FIRST, FIELD, PLACED, EVERYONE], ids=["paper", "first", "field", "field-placed", "all"])
 @pytest.mark.parametrize("chunk", [1, 10**9])
 def test_propagation_equals_the_dense_loop(settings, chunk, monkeypatch):
     monkeypatch.setattr(tracking, "CHUNK", chunk)
