@@ -32,7 +32,7 @@ from hgrl.progress import bar
 from hgrl.tracking import Tracker, feature_tracker, identity, one_hot, optical_flow
 
 FIELD = {"variant": "field", "context_frames": 4, "temperature": 1e-3, "field_coordinates": True}
-ROWS: dict[str, dict[str, Any]] = {  # beside settings of `tracking`: `finer`, a factor on short_side and radius
+ROWS: dict[str, dict[str, Any]] = {
     "the profile's own": {},
     "matching: 5 neighbours": {"neighbours": 5},
     "matching: 3 neighbours": {"neighbours": 3},
@@ -129,11 +129,8 @@ def ablate(profile: str, run: str, first: int, frames: int, names: list[str]) ->
 
 
 def changed(settings: TrackingSettings, row: dict[str, Any]) -> TrackingSettings:
-    """A row's settings; `finer` scales what is measured in pixels or cells."""
-    changes = dict(row)
-    factor = changes.pop("finer", 1.0)
-    scaled = {"short_side": round(settings.short_side * factor), "radius": round(settings.radius * factor)}
-    return with_changes(settings, changes | scaled, "benchmarks/tracking_ablation.py")
+    """A row's settings."""
+    return with_changes(settings, row, "benchmarks/tracking_ablation.py")
 
 
 def shown_colour(row: dict[str, Any], score: float) -> str:
@@ -162,7 +159,7 @@ def through_cells(video: Head, settings: TrackingSettings) -> list[np.ndarray]:
     masks = []
     for t in range(len(video)):
         truth = one_hot(video.mask(t))
-        h, w = (-(-side // STRIDE) for side in video.frame(t, settings.short_side).shape[:2])
+        h, w = (-(-side // STRIDE) for side in video.frame(t, round(settings.short_side * settings.finer)).shape[:2])
         cells = F.interpolate(torch.from_numpy(truth)[None].float(), size=(h, w), mode="area")
         masks.append(F.interpolate(cells, size=truth.shape[1:], mode="bilinear", align_corners=False)[0].argmax(0).numpy().astype(np.uint8))
     return masks

@@ -310,6 +310,7 @@ class TrackingSettings(Section):
     neighbours: AtLeastOne = 10
     coordinate_weight: float = Field(0.5, ge=0)  # of (x, y) / longer side; the paper gives none; colour's best on the tune videos
     short_side: AtLeastOne = 480  # frames are resized to it before the network
+    finer: Positive = 1.0  # features are read from frames enlarged by it beyond that, and the radius grows with them
     radius: int = Field(12, ge=0)  # field's variant: cells a neighbour may be away (CRW)
     temperature: float = Field(0.05, gt=0)  # field's variant (CRW)
     context_frames: AtLeastOne = 20  # field's variant (CRW), and the first frame always

@@ -161,7 +161,9 @@ def _enlarge(labels: Tensor, size: tuple[int, int]) -> np.ndarray:
 
 
 def track_video(video: Video, feature_fn: FeatureFunction, settings: TrackingSettings) -> list[np.ndarray]:
-    """The feature tracker: frames at `short_side` through `feature_fn`, then `propagate`; masks at the first mask's size."""
+    """The feature tracker: frames at `short_side` times `finer` through `feature_fn`, then `propagate`; masks at the first mask's size."""
+    scaled = {name: round(getattr(settings, name) * settings.finer) for name in ("short_side", "radius")}
+    settings = settings.model_copy(update=scaled)
     return propagate(_frame_features(video, feature_fn, settings.short_side), one_hot(video.mask(0)), settings)
 
 

@@ -299,3 +299,18 @@ def test_colour_on_real_davis():
     settings = TrackingSettings(short_side=120)
     colour = tracking.evaluate_tracking(video, tracking.feature_tracker(lab_angles), settings)
     assert colour["j_mean"] > tracking.evaluate_tracking(video, tracking.identity, settings)["j_mean"] + 0.1
+
+
+def test_a_finer_grid_enlarges_the_frames_and_the_radius_with_them(monkeypatch):
+    video, seen = moving_square(), []
+    monkeypatch.setattr(tracking, "propagate", lambda features, mask, settings: seen.append((len(list(features)), settings.radius)) or [])
+    sides = []
+
+    def features(images):
+        sides.append(min(images.shape[1:3]))
+        return torch.zeros(len(images), 1, 2, 2)
+
+    for finer in (1.0, 2.0):
+        tracking.track_video(video, features, TrackingSettings(short_side=48, finer=finer, radius=5))
+    assert set(sides[: len(sides) // 2]) == {48} and set(sides[len(sides) // 2 :]) == {96}
+    assert [radius for _, radius in seen] == [5, 10]
