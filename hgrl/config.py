@@ -365,6 +365,7 @@ class Settings(Section):
     tuning: TrialSettings = TrialSettings(seeds=(100,), epochs=None, head="aspp-backbone", iterations=None)  # seeds that no row reports
     tuned: dict[str, dict[str, Any]] = {}  # what `tuning` chose: method -> {dotted setting: value}
     convergence: ConvergenceSettings = ConvergenceSettings()
+    without: dict[str, str] = {}  # runs that make no sense on this profile's data -> why, in a few words
 
 
 NOT_IN_PROFILE = "not in this profile"
@@ -421,9 +422,11 @@ def load_run(name: str) -> Run:
 
 
 def left_out(profile: str, name: str) -> str | None:
-    """Why a profile leaves a run out, in a few words for its table row: it is another profile's, or learns from a real data set that is not
-    there. None where it does not."""
+    """Why a profile leaves a run out, in a few words for its table row: it is another profile's, makes no sense `without` what this one has
+    not, or learns from a real data set that is not there. None where it does not."""
     start = trained_run(name)
+    if reason := load_settings(profile).without.get(start):
+        return reason
     profiles = load_run(start).profiles
     if profiles is not None and profile not in profiles:
         return NOT_IN_PROFILE

@@ -457,6 +457,17 @@ def test_runs_of_other_profiles_are_left_out_in_one_line(counted):
     assert unavailable(load_settings("small", "moco-many"), "moco-many") is None
 
 
+def test_a_profile_says_why_it_goes_without_a_run_and_those_that_start_from_it(counted):
+    with_counted_runs(counted, {"without": {"moco": "its images show one thing each"}})
+    assert left_out("small", "moco") == left_out("small", "moco-e2e") == "its images show one thing each"
+    assert left_out("small", "ours-many") is None
+
+
+@pytest.mark.parametrize("profile", ["smoke", "quick", "mini", "photos", "paper"])
+def test_profiles_go_without_listed_runs_only(profile):
+    assert set(load_settings(profile).without) <= set(yaml.safe_load(paths.PARAMS.read_text())["trained"])
+
+
 def test_images_that_no_trees_were_grown_for_are_one_line(counted):
     with_counted_runs(counted, {"data.extra": []})
     stages.prepare("small")
