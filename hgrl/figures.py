@@ -155,6 +155,7 @@ def bars(means: Mapping[str, float], deviations: Mapping[str, float], label: str
     figure, axis = _chart(7, 0.5 + 0.3 * len(names))
     axis.barh(names, [means[name] for name in names], xerr=[deviations[name] for name in names], color="#4878a8", ecolor="0.3")
     axis.set_xlabel(label)
+    axis.set_ylim(-0.6, len(names) - 0.4)
     return figure
 
 

@@ -24,9 +24,9 @@ def score_bars(scores: Mapping[str, Mapping[str, Sequence[float]]], label: str) 
             axes.barh(y, percent.mean(), height * 0.9, color=f"C{c}", alpha=0.6, label=column if run == next(iter(values)) else None)
             axes.plot(percent, np.full(len(percent), y), "k.", ms=3)
     axes.set(yticks=range(len(runs)), yticklabels=runs, xlabel=label, xlim=(0, None))
-    axes.invert_yaxis()
+    axes.set_ylim(len(runs) - 0.4, -0.6)  # the first run on top
     if len(scores) > 1:
-        axes.legend(frameon=False)
+        figure.legend(frameon=False, loc="outside upper center", ncols=len(scores))
     return figure
 
 

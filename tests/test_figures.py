@@ -120,11 +120,13 @@ def test_a_heat_map_writes_its_numbers_and_leaves_gaps_empty():
 
 def test_score_bars_have_a_dot_a_seed():
     scores = {"J": {"random": [0.1, 0.2, 0.3], "ours": [0.5]}, "F": {"ours": [0.4, 0.6]}}
-    axis = drawn(figures_scores.score_bars(scores, "percent"), axes=1).axes[0]
+    figure = drawn(figures_scores.score_bars(scores, "percent"), axes=1)
+    axis = figure.axes[0]
     assert sorted(len(line.get_xdata()) for line in axis.lines) == [1, 2, 3]
     assert sorted(round(bar.get_width()) for bar in axis.patches) == [20, 50, 50]
-    shown = [text.get_text() for text in axis.get_legend().get_texts()]
+    shown = [text.get_text() for text in figure.legends[0].get_texts()]
     assert shown == ["J", "F"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["random", "ours"] and axis.yaxis_inverted()
 
 
 PROBE = {run: {"head": {"miou_mean": mean, "miou_std": 0.01}} for run, mean in (("ours-single", 0.2), ("ours-many", 0.25), ("moco-many", 0.15))}
