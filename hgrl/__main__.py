@@ -196,7 +196,16 @@ def train(options: argparse.Namespace) -> None:
             print(f"hgrl: {stopped}", file=sys.stderr)
 
 
+def _start_workers(profile: str) -> None:
+    from hgrl.config import load_settings
+    from hgrl.parallel import start_ahead
+
+    if load_settings(profile).jobs > 1:
+        start_ahead()
+
+
 def sweep(options: argparse.Namespace) -> None:
+    _start_workers(options.profile)
     from hgrl.ablation import sweep as sweep_cell
 
     result = sweep_cell(options.profile, options.cns, options.sigma_p)
@@ -225,6 +234,7 @@ def tables(options: argparse.Namespace) -> None:
 
 
 def convergence(options: argparse.Namespace) -> None:
+    _start_workers(options.profile)
     from hgrl.convergence import trace
 
     for run, curve in trace(options.profile).items():

@@ -12,7 +12,7 @@ from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from hgrl import paths, progress
+from hgrl import parallel, paths, progress
 from hgrl.config import left_out, load_settings
 from hgrl.errors import InputError
 from hgrl.leave_out import write_reason
@@ -30,7 +30,7 @@ def run_notebook(name: str, parameters: dict[str, str]) -> Path:
     if not source.exists():
         known = ", ".join(sorted(path.stem for path in source.parent.glob("*.ipynb")))
         raise InputError(f"{source}: no such notebook; choose one of: {known}")
-    load_settings(parameters["profile"], parameters.get("run"))
+    settings = load_settings(parameters["profile"], parameters.get("run"))
     target = paths.executed_notebook(parameters["profile"], "-".join([name, *filter(None, [parameters.get("run")])]))
     target.parent.mkdir(parents=True, exist_ok=True)
     if (run := parameters.get("run")) and (reason := left_out(parameters["profile"], run)):
@@ -42,6 +42,8 @@ def run_notebook(name: str, parameters: dict[str, str]) -> Path:
         os.environ.setdefault(progress.STREAM, terminal)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         executed = Path(folder) / target.name
+        if settings.jobs > 1:
+            os.environ[parallel.WORKERS_FIRST] = "1"
         try:
             papermill.execute_notebook(source, executed, parameters, progress_bar=False, kernel_name="python3")
         except PapermillExecutionError as error:
@@ -52,6 +54,8 @@ def run_notebook(name: str, parameters: dict[str, str]) -> Path:
             raise InputError(f"{name}: its kernel was killed, most likely for want of memory; lower `jobs` and run again") from None
         except NoSuchKernel:
             raise InputError(f"{name}: Jupyter finds no kernel 'python3'; run `make setup`, or install ipykernel here") from None
+        finally:
+            os.environ.pop(parallel.WORKERS_FIRST, None)
         executed.replace(target)
     target.with_suffix(".failed.ipynb").unlink(missing_ok=True)  # of an earlier attempt
     return target

@@ -1,7 +1,10 @@
 """Tasks side by side: order, progress and exceptions."""
 
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -67,3 +70,28 @@ def test_workers_are_other_processes_of_one_thread_each():
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_no_tasks_give_no_results(jobs):
     assert run_tasks(slow_square, [], jobs, "none", total=0) == []
+
+
+def test_workers_started_ahead_have_imported_what_stages_need_and_serve_the_tasks():
+    program = """
+import multiprocessing.forkserver as forkserver, os, sys
+import hgrl
+assert forkserver._forkserver._forkserver_pid and "HGRL_WORKERS_FIRST" not in os.environ and "torch" not in sys.modules
+from hgrl.parallel import run_tasks
+from tests.test_parallel import imported
+if __name__ == "__main__":
+    print(run_tasks(imported, [(0,), (1,)], 2, "imported", total=2, shown=False))
+"""
+    root = Path(__file__).parents[1]
+    environment = {**os.environ, parallel.WORKERS_FIRST: "1", "PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment, cwd=root)
+    assert done.stdout == "[True, True]\n", done.stderr
+
+
+def imported(number, tick):
+    return {"torch", "hgrl.evaluate"} <= set(sys.modules)
+
+
+def test_workers_are_not_started_ahead_unasked():
+    program = "import hgrl, multiprocessing.forkserver as f; print(f._forkserver._forkserver_pid)"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "None\n"
