@@ -7,10 +7,6 @@ import tempfile
 from pathlib import Path
 
 import nbformat
-import papermill
-from jupyter_client.kernelspec import NoSuchKernel
-from nbclient.exceptions import DeadKernelError
-from papermill.exceptions import PapermillExecutionError
 
 from hgrl import parallel, paths, progress
 from hgrl.config import left_out, load_settings
@@ -45,17 +41,27 @@ def run_notebook(name: str, parameters: dict[str, str]) -> Path:
         if settings.jobs > 1:
             os.environ[parallel.WORKERS_FIRST] = "1"
         try:
-            papermill.execute_notebook(source, executed, parameters, progress_bar=False, kernel_name="python3")
-        except PapermillExecutionError as error:
-            failed = target.with_suffix(".failed.ipynb")
-            executed.replace(failed)
-            raise InputError(f"{name}: {error.ename}: {error.evalue} (the notebook as far as it came: {failed})") from None
-        except DeadKernelError:
-            raise InputError(f"{name}: its kernel was killed, most likely for want of memory; lower `jobs` and run again") from None
-        except NoSuchKernel:
-            raise InputError(f"{name}: Jupyter finds no kernel 'python3'; run `make setup`, or install ipykernel here") from None
+            _execute(source, executed, parameters, target.with_suffix(".failed.ipynb"))
         finally:
             os.environ.pop(parallel.WORKERS_FIRST, None)
         executed.replace(target)
     target.with_suffix(".failed.ipynb").unlink(missing_ok=True)  # of an earlier attempt
     return target
+
+
+def _execute(source: Path, executed: Path, parameters: dict[str, str], failed: Path) -> None:
+    import papermill  # here: it takes more than a second, which a run that is left out need not wait for
+    from jupyter_client.kernelspec import NoSuchKernel
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    name = source.stem
+    try:
+        papermill.execute_notebook(source, executed, parameters, progress_bar=False, kernel_name="python3")
+    except PapermillExecutionError as error:
+        executed.replace(failed)
+        raise InputError(f"{name}: {error.ename}: {error.evalue} (the notebook as far as it came: {failed})") from None
+    except DeadKernelError:
+        raise InputError(f"{name}: its kernel was killed, most likely for want of memory; lower `jobs` and run again") from None
+    except NoSuchKernel:
+        raise InputError(f"{name}: Jupyter finds no kernel 'python3'; run `make setup`, or install ipykernel here") from None
