@@ -164,7 +164,7 @@ def _rounded(value: Any) -> Any:
 
 def as_markdown(entries: Sequence[Entry], profile: str) -> str:
     """The page for reading: the rule, and a row for each entry of claims.json."""
-    counts = ", ".join(f"{sum(entry['verdict'] == kind for entry in entries)} {kind}" for kind in (HOLDS, FAILS, UNDECIDED))
+    counts = ", ".join(f"{kind}: {sum(entry['verdict'] == kind for entry in entries)}" for kind in (HOLDS, FAILS, UNDECIDED))
     rule = "\n\n".join(load_yaml(CLAIMS)["rule"])
     title = f"# The paper's claims at this scale, profile `{profile}`"
     return f"{title}\n\n{counts}. mIoU in percent, differences in points.\n\n{table(entries)}\n{rule}\n"

@@ -365,7 +365,7 @@ class Settings(Section):
     tuning: TrialSettings = TrialSettings(seeds=(100,), epochs=None, head="aspp-backbone", iterations=None)  # seeds that no row reports
     tuned: dict[str, dict[str, Any]] = {}  # what `tuning` chose: method -> {dotted setting: value}
     convergence: ConvergenceSettings = ConvergenceSettings()
-    without: dict[str, str] = {}  # runs that make no sense on this profile's data -> why, in a few words
+    without: dict[str, str] = {}  # runs that this profile does not make, nor those that start from them -> why, in a few words
 
 
 NOT_IN_PROFILE = "not in this profile"
@@ -422,15 +422,15 @@ def load_run(name: str) -> Run:
 
 
 def left_out(profile: str, name: str) -> str | None:
-    """Why a profile leaves a run out, in a few words for its table row: it is another profile's, makes no sense `without` what this one has
-    not, or learns from a real data set that is not there. None where it does not."""
-    start = trained_run(name)
-    if reason := load_settings(profile).without.get(start):
-        return reason
+    """Why a profile leaves a run out, in a few words for its table row: the reason that it gives itself (`without`), or the run is another
+    profile's, or learns from a real data set that is not there. None where it does not."""
+    start, settings = trained_run(name), load_settings(profile)
+    if start in settings.without:
+        return settings.without[start]
     profiles = load_run(start).profiles
     if profiles is not None and profile not in profiles:
         return NOT_IN_PROFILE
-    common, own = load_settings(profile).data, load_settings(profile, start).data
+    common, own = settings.data, load_settings(profile, start).data
     if common.scenes is not None:
         return None
     folders = dict.fromkeys(source.folder for source in own.pretrain if source not in common.pretrain)

@@ -16,7 +16,7 @@ from hgrl.progress import bar
 Tick = Callable[[int], None]
 WORKERS_FIRST = "HGRL_WORKERS_FIRST"  # environment: whoever imports the package starts its worker processes ahead of its own imports
 AHEAD = ["torch", "hgrl.evaluate"]  # what those of every stage that trains or scores import
-HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # torch's memory on the CPU in pages of 2 MB: frozen networks embed 1.4 times as fast
+HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"  # torch's memory on the CPU in pages of 2 MB: a frozen network alone embeds 1.4 times as fast
 _counter: Any = None  # in a worker process: the shared count of work done
 
 
@@ -36,7 +36,7 @@ def run_tasks(function: Callable[..., Any], tasks: Sequence[tuple], jobs: int, d
 def start_ahead() -> None:
     """Start the process that workers are forked from, and return at once: it imports what they need while this one imports its own.
 
-    Without it `run_tasks` starts that process when it first needs it, and waits: about five seconds a stage.
+    Without it `run_tasks` starts that process when it first needs it, and waits: a few seconds a stage.
     """
     _prepare_workers(AHEAD)
     forkserver.ensure_running()

@@ -96,4 +96,4 @@ def _rows(profile: str, name: str) -> list[dict[str, Any]]:
 
 def _score(row: dict[str, Any], column: str) -> str:
     mean, std, seeds = row[f"{column}_mean"], row[f"{column}_std"], row["seeds"]
-    return f"{mean} ± {std}" if seeds.isdigit() and int(seeds) > 1 else mean
+    return f"{mean} ± {std}" if std != "-" and seeds.isdigit() and int(seeds) > 1 else mean

@@ -243,6 +243,8 @@ def test_files_are_equal_when_made_again_and_the_page_shows_what_the_json_holds(
     assert json.loads(kept) == claims.read_claims("tiny") == made
     text = page.read_text()
     assert text == claims.as_markdown(json.loads(kept), "tiny")
+    counted = [sum(entry["verdict"] == kind for entry in made) for kind in ("holds", "does not hold here", "undecided")]
+    assert "holds: {}, does not hold here: {}, undecided: {}.".format(*counted) in text and sum(counted) == 15
     rows = [line for line in text.splitlines() if line.startswith("| 1")]
     first, cells = by_id(made, "1"), [cell.strip() for cell in rows[0].strip("|").split("|")]
     assert cells[:4] == ["1", "Ours beats InstFeat", "46.51 v. 38.11", "ours-cns5-20 v. instfeat"]

@@ -6,11 +6,9 @@ import subprocess
 
 import pytest
 
-from hgrl import paths, tables
-from hgrl.config import load_run, load_yaml
-from hgrl.config import NOT_IN_PROFILE
+from hgrl import paths, readme, tables
+from hgrl.config import NOT_IN_PROFILE, load_run, load_yaml
 from hgrl.evaluate import NO_WEIGHTS, OTHER_NETWORK, summarise
-from hgrl.readme import side_by_side
 from hgrl.store import read_json, write_json
 from hgrl.tables import INAPPLICABLE, MISSING, NOT_RUN
 
@@ -170,6 +168,13 @@ def test_the_readme_shows_the_committed_results():
     changed = subprocess.run(["git", "status", "--porcelain", "results"], cwd=paths.HOME, capture_output=True, text=True)
     if changed.returncode != 0 or changed.stdout.strip():
         pytest.skip("results were made anew here and are not committed: `python -m hgrl readme` writes them into the README")
-    readme = (paths.HOME / "README.md").read_text()
+    text = (paths.HOME / "README.md").read_text()
     for name in ("table1", "table2", "table3"):
-        assert side_by_side(name) in readme, "run `python -m hgrl readme` and commit the README"
+        assert readme.side_by_side(name) in text, "run `python -m hgrl readme` and commit the README"
+
+
+@pytest.mark.parametrize(("cells", "shown"), [
+    (("14.41", "0.26", "3"), "14.41 ± 0.26"), (("24.81", "0.00", "1"), "24.81"), (("-", "-", "3"), "-"), (("not run", "not run", "not run"), "not run"),
+])  # fmt: skip
+def test_the_readme_shows_a_deviation_only_of_what_has_one(cells, shown):
+    assert readme._score(dict(zip(("miou_mean", "miou_std", "seeds"), cells, strict=True)), "miou") == shown
