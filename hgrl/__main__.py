@@ -55,10 +55,10 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("run", nargs="?", help="a run of params.yaml")
     which.add_argument("--run", dest="run_option", metavar="RUN", help="the same, but torchrun takes this option for one of its own")
     command.add_argument("--seed", type=int, help="one of the profile's seeds; default: all of them")
-    command = _command(commands, "sweep", sweep, "one cell of the grid over cns and sigma_p")
+    command = _command(commands, "sweep", sweep, "the grid over cns and sigma_p that params.yaml lists, or one cell of it")
     command.add_argument("profile")
-    command.add_argument("--cns", required=True)
-    command.add_argument("--sigma-p", required=True, type=float)
+    command.add_argument("--cns", help="of one cell, e.g. 5 or 5,20; goes with --sigma-p")
+    command.add_argument("--sigma-p", type=float, help="of one cell; goes with --cns")
     command = _command(commands, "tune", tune, "every method's trials on the tune split; about an hour in mini on 2 cores")
     command.add_argument("profile")
     command.add_argument("--methods", help="comma-separated; default: all that params.yaml lists under 'tuning'")
@@ -205,11 +205,18 @@ def _start_workers(profile: str) -> None:
 
 
 def sweep(options: argparse.Namespace) -> None:
+    if (options.cns is None) != (options.sigma_p is None):
+        raise InputError("sweep: one cell takes both --cns and --sigma-p; with neither, all that params.yaml lists are made")
     _start_workers(options.profile)
-    from hgrl.ablation import sweep as sweep_cell
+    from hgrl import ablation
 
-    result = sweep_cell(options.profile, options.cns, options.sigma_p)
-    print(f"cns {options.cns}, sigma_p {options.sigma_p}: mIoU {100 * result['miou_mean']:.2f} +- {100 * result['miou_std']:.2f} on the tune split")
+    if options.cns is None:
+        results = list(ablation.sweep(options.profile).values())
+    else:
+        results = [ablation.sweep_cell(options.profile, options.cns, options.sigma_p)]
+    for result in results:
+        cns, sigma_p = (result["overrides"][f"sampling.{name}"] for name in ("cns", "sigma_p"))
+        print(f"cns {cns}, sigma_p {sigma_p}: mIoU {100 * result['miou_mean']:.2f} +- {100 * result['miou_std']:.2f} on the tune split")
 
 
 def tune(options: argparse.Namespace) -> None:

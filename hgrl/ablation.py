@@ -46,10 +46,21 @@ def cell_settings(profile: str, overrides: dict[str, Any], section: str = "ablat
     return load_settings(profile, None, grouping, **(length | overrides))  # an override may change the length too
 
 
-def sweep(profile: str, cns: str | int, sigma_p: float) -> Result:
-    """One cell of the grid over cns and sigma_p; writes results/<profile>/sweep/cns<cns>-sigma<sigma_p>.json."""
-    name = f"cns{cns}-sigma{sigma_p}"
-    return train_and_score(profile, "sweep", {name: Cell({"sampling.cns": cns, "sampling.sigma_p": sigma_p})})[name]
+def sweep(profile: str) -> dict[str, Result]:
+    """Every cell of the grid over cns and sigma_p that `params.yaml` lists; {name: result}. Writes as `sweep_cell` does."""
+    grid = load_yaml(paths.PARAMS).get("sweep") or {}
+    return _sweep(profile, [(cns, sigma_p) for cns in grid.get("cns", ()) for sigma_p in grid.get("sigma_p", ())])
+
+
+def sweep_cell(profile: str, cns: str | int, sigma_p: float) -> Result:
+    """One cell of the grid; writes results/<profile>/sweep/cns<cns>-sigma<sigma_p>.json."""
+    (result,) = _sweep(profile, [(cns, sigma_p)]).values()
+    return result
+
+
+def _sweep(profile: str, grid: list[tuple[str | int, float]]) -> dict[str, Result]:
+    cells = {f"cns{cns}-sigma{sigma_p}": Cell({"sampling.cns": cns, "sampling.sigma_p": sigma_p}) for cns, sigma_p in grid}
+    return train_and_score(profile, "sweep", cells)
 
 
 def ablate(profile: str) -> dict[str, Result]:

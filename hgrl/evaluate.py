@@ -150,8 +150,8 @@ def probe_task(settings: Settings, run: str, definition: Run, seed: int, tick: T
     save_confusions(confusion_file(settings.profile, run, seed), confusions)
     if seed == settings.seeds[0]:
         for index in range(min(PICTURES, len(val))):
-            predicted = predict(features, heads, val.image(index, probe.short_side), val.mask(index).shape, probe)
-            write_png(prediction_file(settings.profile, run, index), predicted[probe.heads[0]])
+            predicted = predict(features, heads, val.image(index, probe.short_side)[None], val.mask(index).shape)
+            write_png(prediction_file(settings.profile, run, index), predicted[probe.heads[0]][0])
     tick(1)
     return split_scores(confusions, val.classes)
 

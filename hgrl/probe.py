@@ -5,7 +5,8 @@ All heads of one network learn side by side from the same batches: the frozen fe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from hgrl.probe_batches import crop_batches, whole_image_batches
 from hgrl.views import mixed_seed
 
 VOID = 255
+TOGETHER = 16  # images of a scored split that are embedded at once
 
 
 class AsppHead(nn.Sequential):
@@ -101,23 +103,30 @@ def train_probe(
 
 
 def evaluate_probe(features: Features, heads: nn.ModuleDict, val: Samples, settings: ProbeSettings) -> dict[str, dict[str, object]]:
-    """Scores of each head over all of `val`: every image by itself, logits brought bilinearly to the mask's own size.
+    """Scores of each head over all of `val`: a matrix an image, logits brought bilinearly to the mask's own size.
 
     Returns {head: `hgrl.metrics.segmentation.segmentation_scores`}.
     """
     return split_scores(image_confusions(features, heads, val, settings), val.classes)
 
 
-@torch.no_grad()
 def image_confusions(features: Features, heads: nn.ModuleDict, val: Samples, settings: ProbeSettings) -> dict[str, np.ndarray]:
     """The confusion matrix of every image by itself: {head: (N, C, C) int64}, N images in the split's order, C classes."""
     classes = len(val.classes)
-    confusions = {name: np.zeros((len(val), classes, classes), np.int64) for name in heads}
-    for index in range(len(val)):
-        mask = val.mask(index)
-        for name, predicted in predict(features, heads, val.image(index, settings.short_side), mask.shape, settings).items():
-            confusions[name][index] = confusion_matrix(mask, predicted, classes)
-    return confusions
+    confusions: dict[str, list[np.ndarray]] = {name: [] for name in heads}
+    for images, masks in equal_sized(val, settings.short_side):
+        for name, predicted in predict(features, heads, images, masks.shape[1:]).items():
+            confusions[name] += [confusion_matrix(mask, seen, classes) for mask, seen in zip(masks, predicted, strict=True)]
+    return {name: np.array(matrices, np.int64).reshape(-1, classes, classes) for name, matrices in confusions.items()}
+
+
+def equal_sized(val: Samples, short_side: int | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """A split in its order, neighbours of one size together: (B, h, w, 3) and (B, H, W) uint8, B at most `TOGETHER`."""
+    pairs = ((val.image(index, short_side), val.mask(index)) for index in range(len(val)))
+    for _, same in itertools.groupby(pairs, key=lambda pair: (pair[0].shape, pair[1].shape)):
+        while batch := list(itertools.islice(same, TOGETHER)):
+            images, masks = zip(*batch, strict=True)
+            yield np.stack(images), np.stack(masks)
 
 
 def split_scores(confusions: dict[str, np.ndarray], classes: tuple[str, ...]) -> dict[str, dict[str, object]]:
@@ -126,14 +135,15 @@ def split_scores(confusions: dict[str, np.ndarray], classes: tuple[str, ...]) ->
 
 
 @torch.no_grad()
-def predict(features: Features, heads: nn.ModuleDict, image: np.ndarray, size: tuple[int, int], settings: ProbeSettings) -> dict[str, np.ndarray]:
-    """Each head's class map, (H, W) uint8 of `size`, for one (h, w, 3) uint8 image."""
-    layers = layers_read(heads)
-    images = torch.from_numpy(image).permute(2, 0, 1)[None].to(features.device)
-    maps = dict(zip(layers, features(images, layers), strict=True))
-    logits = {name: head(maps[name.partition("-")[2]]) for name, head in heads.items()}
-    enlarged = {name: F.interpolate(logit, size=size, mode="bilinear", align_corners=False) for name, logit in logits.items()}
-    return {name: logit.argmax(1)[0].to(torch.uint8).cpu().numpy() for name, logit in enlarged.items()}
+def predict(features: Features, heads: nn.ModuleDict, images: np.ndarray, size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Each head's class maps, (B, H, W) uint8 with (H, W) = `size`, for (B, h, w, 3) uint8 images."""
+    layers, predicted = layers_read(heads), {}
+    seen = torch.from_numpy(images).permute(0, 3, 1, 2).to(features.device)
+    maps = dict(zip(layers, features(seen, layers), strict=True))
+    for name, head in heads.items():
+        logits = F.interpolate(head(maps[name.partition("-")[2]]), size=size, mode="bilinear", align_corners=False)
+        predicted[name] = logits.argmax(1).to(torch.uint8).cpu().numpy()
+    return predicted
 
 
 def build_heads(channels: dict[str, int], classes: int, settings: ProbeSettings, names: Sequence[str]) -> nn.ModuleDict:

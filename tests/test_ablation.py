@@ -3,8 +3,9 @@
 import json
 
 import pytest
+import yaml
 
-from conftest import write_profile
+from conftest import SMALL_PARAMS, write_profile
 from hgrl import ablation, paths
 from hgrl.checkpoint import load_checkpoint
 from hgrl.config import load_settings
@@ -41,7 +42,7 @@ def test_a_mistyped_override_is_one_line_with_its_name(pipeline, overrides):
 
 
 def test_a_cell_is_scored_on_the_tune_split_alone(pipeline, opened):
-    ablation.sweep("small", "2", 0.8)
+    ablation.sweep_cell("small", "2", 0.8)
     assert set(opened) == {"train", "tune"}
 
 
@@ -55,7 +56,7 @@ def test_the_reported_images_and_the_tune_images_are_apart_in_every_profile(prof
 
 
 def test_a_cell_keeps_mean_deviation_and_seeds_and_trains_what_it_names(pipeline):
-    result = ablation.sweep("small", "0,3", 0.4)
+    result = ablation.sweep_cell("small", "0,3", 0.4)
     kept = json.loads((paths.results("small") / "sweep/cns0,3-sigma0.4.json").read_text())
     assert kept["overrides"] == {"sampling.cns": "0,3", "sampling.sigma_p": 0.4}
     assert kept["seeds"].keys() == {"0", "1"} and kept["head"] == "linear-backbone"
@@ -63,6 +64,17 @@ def test_a_cell_keeps_mean_deviation_and_seeds_and_trains_what_it_names(pipeline
     assert result["miou_std"] == pytest.approx(abs(result["seeds"][0] - result["seeds"][1]) / 2**0.5)
     trained = load_checkpoint(paths.artifacts("small") / "sweep/cns0,3-sigma0.4/seed1.pt").identity["settings"]
     assert list(trained["sampling"]["cns"]) == [0, 3] and trained["sampling"]["sigma_p"] == 0.4 and trained["pretrain"]["epochs"] == 1
+
+
+def test_the_whole_listed_grid_is_made_and_a_cell_of_ones_own_joins_it(pipeline):
+    paths.PARAMS.write_text(yaml.safe_dump({**SMALL_PARAMS, "sweep": {"cns": [0, "0,2"], "sigma_p": [0.4, 0.8]}}))
+    results = ablation.sweep("small")
+    assert results.keys() == {"cns0-sigma0.4", "cns0-sigma0.8", "cns0,2-sigma0.4", "cns0,2-sigma0.8"}
+    alone = ablation.sweep_cell("small", 3, 0.8)
+    assert ablation.gathered("small", "sweep").keys() == {*results, "cns3-sigma0.8"}
+    assert results["cns0-sigma0.4"]["overrides"] == {"sampling.cns": 0, "sampling.sigma_p": 0.4}
+    again = ablation.sweep_cell("small", 0, 0.4)
+    assert again["seeds"] == results["cns0-sigma0.4"]["seeds"] and again["miou_mean"] != alone["miou_mean"]
 
 
 def test_all_listed_changes_and_the_base_are_made_and_gathered(pipeline):

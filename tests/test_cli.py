@@ -67,7 +67,7 @@ def test_the_list_above_has_every_command(capsys):
     assert listed == list(COMMANDS)
 
 
-@pytest.mark.parametrize("arguments", ["", "grup", "data", "sweep mini --cns 5", "sweep mini --cns 5 --sigma-p much"])
+@pytest.mark.parametrize("arguments", ["", "grup", "data", "sweep mini --cns 5 --sigma-p much"])
 def test_wrong_usage_is_exit_status_2(arguments, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments.split())
@@ -98,7 +98,7 @@ def test_data_lists_the_sets(pipeline, capsys):
     assert found == ["pretrain: 6", "probe_train: 4", "probe_val: 4", "videos: 4"]
 
 
-@pytest.mark.parametrize("command", ["data smal", "tables smal", "sweep smal --cns 5 --sigma-p 1", "profile smal"])
+@pytest.mark.parametrize("command", ["data smal", "tables smal", "sweep smal", "sweep smal --cns 5 --sigma-p 1", "profile smal"])
 def test_an_unknown_profile_is_one_line(pipeline, capsys, command):
     assert "smal" in fails(capsys, *command.split())
     assert not paths.artifacts("smal").exists()
@@ -120,6 +120,11 @@ def test_a_sweep_cell_prints_its_score(pipeline, capsys):
     assert cli.main(["sweep", "small", "--cns", "0", "--sigma-p", "0.8"]) == 0
     assert "cns 0, sigma_p 0.8: mIoU " in capsys.readouterr().out
     assert (paths.results("small") / "sweep/cns0-sigma0.8.json").exists()
+
+
+@pytest.mark.parametrize("half", [["--cns", "5"], ["--sigma-p", "0.4"]])
+def test_half_a_sweep_cell_is_one_line(pipeline, capsys, half):
+    assert "both --cns and --sigma-p" in fails(capsys, "sweep", "small", *half)
 
 
 def test_tables_without_scores_say_what_to_run(pipeline, capsys):

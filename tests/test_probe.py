@@ -11,7 +11,8 @@ from hgrl.config import ProbeSettings
 from hgrl.errors import InputError
 from hgrl.features import BaselineFeatures, NetworkFeatures
 from hgrl.network import Network
-from hgrl.probe import AsppHead, FcnHead, _cross_entropy, build_heads, evaluate_probe, train_probe
+from hgrl.metrics.segmentation import confusion_matrix
+from hgrl.probe import TOGETHER, AsppHead, FcnHead, _cross_entropy, build_heads, equal_sized, evaluate_probe, image_confusions, predict, train_probe
 from hgrl.probe_batches import LabelledCrops, whole_image_batches
 
 CPU = torch.device("cpu")
@@ -20,6 +21,25 @@ CPU = torch.device("cpu")
 def tiny_features(settings):
     torch.manual_seed(0)
     return NetworkFeatures(Network(settings.network), CPU)
+
+
+class OfMixedSizes:
+    """A split nine times over; the middle third is cut to half the height."""
+
+    def __init__(self, samples):
+        self.samples, self.classes = samples, samples.classes
+
+    def __len__(self):
+        return 9 * len(self.samples)
+
+    def image(self, index, short_side=None):
+        return self._cut(index, self.samples.image(index % len(self.samples)))
+
+    def mask(self, index):
+        return self._cut(index, self.samples.mask(index % len(self.samples)))
+
+    def _cut(self, index, pixels):
+        return pixels[: len(pixels) // 2] if 3 <= index // len(self.samples) < 6 else pixels
 
 
 def copy_of(network):
@@ -66,6 +86,32 @@ def test_whole_images_train_the_same_heads_for_the_same_seed(dataset, tiny):
     settings, features = tiny({"probe.crops": False}).probe, tiny_features(tiny({}))
     first, second = (copy_of(train_probe(features, dataset[0], settings, seed=3)) for _ in range(2))
     assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_images_scored_together_are_scored_as_one_by_one(dataset, tiny):
+    """Also in the split's order, whatever the images' sizes."""
+    settings = tiny({}).probe
+    features, samples = tiny_features(tiny({})), dataset[0]
+    heads, mixed = train_probe(features, samples, settings, seed=0), OfMixedSizes(samples)
+    together, alone = image_confusions(features, heads, mixed, settings), {name: [] for name in heads}
+    for index in range(len(mixed)):
+        mask = mixed.mask(index)
+        for name, predicted in predict(features, heads, mixed.image(index)[None], mask.shape).items():
+            alone[name].append(confusion_matrix(mask, predicted[0], len(mixed.classes)))
+    for name, matrices in together.items():
+        assert matrices.shape == (len(mixed), len(mixed.classes), len(mixed.classes)) and matrices.dtype == np.int64
+        np.testing.assert_array_equal(matrices.sum(2), np.sum(alone[name], 2))  # the same truths, image by image
+        assert np.abs(matrices - alone[name]).sum() <= 0.001 * matrices.sum()  # a tie may fall otherwise, for rounding
+
+
+def test_neighbours_of_one_size_go_together_in_order(dataset):
+    mixed = OfMixedSizes(dataset[0])
+    batches = list(equal_sized(mixed, None))
+    images, masks = ([image for batch in batches for image in batch[part]] for part in (0, 1))
+    assert len(images) == len(mixed) and len(batches) < len(mixed) and max(len(batch[0]) for batch in batches) <= TOGETHER
+    for index in range(len(mixed)):
+        np.testing.assert_array_equal(images[index], mixed.image(index))
+        np.testing.assert_array_equal(masks[index], mixed.mask(index))
 
 
 def test_end_to_end_has_its_own_number_of_iterations(dataset, tiny):
