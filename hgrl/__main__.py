@@ -29,7 +29,12 @@ def main(arguments: list[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m hgrl", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_data_sets, _add_stages, _add_trials, _add_results, _add_grouping, _add_edge_detectors):
+        add(commands)
+    return top
 
+
+def _add_data_sets(commands: argparse._SubParsersAction) -> None:
     command = _command(commands, "fetch", fetch, "download and unpack the real data sets; the same command goes on after an interruption")
     command.add_argument("names", nargs="+", metavar="NAME", choices=list(DATA_SETS), help=", ".join(DATA_SETS))
     command.add_argument("--data", type=Path, help="data root; default: HGRL_DATA, or data/")
@@ -39,6 +44,8 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--profile", help="whose data must be there; default: params.yaml's")
     command.add_argument("--allow-partial", action="store_true", help="a set that opens will do, though it is smaller than published")
 
+
+def _add_stages(commands: argparse._SubParsersAction) -> None:
     command = _command(commands, "data", prepare_data, "draw the embedded scenes, or look through the real data sets")
     command.add_argument("profile")
     command = _command(commands, "notebook", notebook, "execute a numbered notebook headlessly with papermill")
@@ -55,6 +62,9 @@ def parser() -> argparse.ArgumentParser:
     which.add_argument("run", nargs="?", help="a run of params.yaml")
     which.add_argument("--run", dest="run_option", metavar="RUN", help="the same, but torchrun takes this option for one of its own")
     command.add_argument("--seed", type=int, help="one of the profile's seeds; default: all of them")
+
+
+def _add_trials(commands: argparse._SubParsersAction) -> None:
     command = _command(commands, "sweep", sweep, "the grid over cns and sigma_p that params.yaml lists, or one cell of it")
     command.add_argument("profile")
     command.add_argument("--cns", help="of one cell, e.g. 5 or 5,20; goes with --sigma-p")
@@ -65,6 +75,9 @@ def parser() -> argparse.ArgumentParser:
     command = _command(commands, "best", best, "the recipe of `ours-best`, one change at a time, on the tune split")
     command.add_argument("profile")
     command.add_argument("--trials", help="comma-separated; default: all that params.yaml lists under 'best_ablations'")
+
+
+def _add_results(commands: argparse._SubParsersAction) -> None:
     command = _command(commands, "tables", tables, "write the paper's tables from the scores at hand")
     command.add_argument("profile")
     command = _command(commands, "convergence", convergence, "probe the snapshots of the runs listed under `convergence`")
@@ -80,6 +93,8 @@ def parser() -> argparse.ArgumentParser:
     command = _command(commands, "profile", switch_profile, "choose the profile that `dvc repro` makes")
     command.add_argument("name")
 
+
+def _add_grouping(commands: argparse._SubParsersAction) -> None:
     command = _command(commands, "group", group, "region trees of any photographs")
     command.add_argument("images", nargs="+", type=Path, help="image files, or folders of them")
     command.add_argument("--out", required=True, type=Path)
@@ -88,6 +103,9 @@ def parser() -> argparse.ArgumentParser:
     place.add_argument("--workers", type=int, default=1, help="processes on this machine; default: 1")
     place.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler, as tcp://host:8786, whose workers share this file system")
     command.add_argument("--hed", type=Path, metavar="WEIGHTS", help="detect edges by this file of train-hed instead of the forest")
+
+
+def _add_edge_detectors(commands: argparse._SubParsersAction) -> None:
     command = _command(commands, "train-forest", train_forest, "train the structured forest on BSDS500")
     command.add_argument("--data", type=Path, help="folder of BSDS500; default: BSDS500 under HGRL_DATA")
     command.add_argument("--out", type=Path, default=Path("bsds500.npz"), help="default: bsds500.npz")
@@ -116,7 +134,6 @@ def parser() -> argparse.ArgumentParser:
     for name in HED_FLAGS:
         kind = {"lr": float, "precision": str}.get(name, int)
         command.add_argument(f"--{name.replace('_', '-')}", type=kind, help=f"setting `hed.{name}`; see hgrl/config.py")
-    return top
 
 
 HED_FLAGS = ("width", "iterations", "batch", "crop_size", "lr", "precision", "seed")  # settings that `train-hed` takes as flags
