@@ -13,7 +13,7 @@ repro: $(READY) ## every table and figure of the current profile
 	@$(if $(PROFILE),python -m hgrl profile $(PROFILE))
 	@python -m hgrl repro
 
-quick: $(READY) ## less of the same, in a third of the time, into results/quick
+quick: $(READY) ## less of the same, in a quarter of the time, into results/quick
 	@python -m hgrl repro --quick
 
 test: $(READY) ## all tests, and the seven notebooks

@@ -88,7 +88,7 @@ def _add_results(commands: argparse._SubParsersAction) -> None:
     _command(commands, "readme", readme, "write the committed results into the README")
     command = _command(commands, "repro", repro, "every table and figure: `dvc repro`, at the size of one profile")
     size = command.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="17 minutes on 2 cores, into results/quick")
+    size.add_argument("--quick", action="store_true", help="13 minutes on 2 cores, into results/quick")
     size.add_argument("--profile", help="default: params.yaml's")
     command = _command(commands, "profile", switch_profile, "choose the profile that `dvc repro` makes")
     command.add_argument("name")
