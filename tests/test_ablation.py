@@ -70,11 +70,10 @@ def test_the_whole_listed_grid_is_made_and_a_cell_of_ones_own_joins_it(pipeline)
     paths.PARAMS.write_text(yaml.safe_dump({**SMALL_PARAMS, "sweep": {"cns": [0, "0,2"], "sigma_p": [0.4, 0.8]}}))
     results = ablation.sweep("small")
     assert results.keys() == {"cns0-sigma0.4", "cns0-sigma0.8", "cns0,2-sigma0.4", "cns0,2-sigma0.8"}
-    alone = ablation.sweep_cell("small", 3, 0.8)
+    ablation.sweep_cell("small", 3, 0.8)
     assert ablation.gathered("small", "sweep").keys() == {*results, "cns3-sigma0.8"}
     assert results["cns0-sigma0.4"]["overrides"] == {"sampling.cns": 0, "sampling.sigma_p": 0.4}
-    again = ablation.sweep_cell("small", 0, 0.4)
-    assert again["seeds"] == results["cns0-sigma0.4"]["seeds"] and again["miou_mean"] != alone["miou_mean"]
+    assert ablation.sweep_cell("small", 0, 0.4)["seeds"] == results["cns0-sigma0.4"]["seeds"]
 
 
 def test_all_listed_changes_and_the_base_are_made_and_gathered(pipeline):

@@ -10,8 +10,8 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 from hgrl.config import ProbeSettings
 from hgrl.errors import InputError
 from hgrl.features import BaselineFeatures, NetworkFeatures
-from hgrl.network import Network
 from hgrl.metrics.segmentation import confusion_matrix
+from hgrl.network import Network
 from hgrl.probe import TOGETHER, AsppHead, FcnHead, _cross_entropy, build_heads, equal_sized, evaluate_probe, image_confusions, predict, train_probe
 from hgrl.probe_batches import LabelledCrops, whole_image_batches
 
