@@ -1,13 +1,16 @@
-"""Every figure of results/bsds500: the grouping on BSDS500's 200 test images, and the summary of all that was measured on them.
+"""Every figure of results/bsds500: the grouping on BSDS500's 200 test images, and the summary of all that was
+measured on them.
 
-    python benchmarks/bsds500.py detect [--hed hed.pt]     # edge maps, contour maps and trees -> artifacts/bsds500
-    python benchmarks/bsds500.py score                     # `python -m hgrl bsds-bench` on each, leaves, official figures -> results/bsds500
-    python benchmarks/spectral_correlation.py              # -> results/bsds500/spectral_correlation.json
-    python benchmarks/grouping.py --images 20 --scaling 100 --out results/bsds500/speed.json
-    python benchmarks/bsds500.py summary                   # summary.json, summary.md and the curves
+    python benchmarks/bsds500.py detect [--hed hed.pt]     # edge maps, contour maps and trees ->
+    artifacts/bsds500 python benchmarks/bsds500.py score                     # `python -m hgrl bsds-bench` on
+    each, leaves, official figures -> results/bsds500 python benchmarks/spectral_correlation.py              #
+    -> results/bsds500/spectral_correlation.json python benchmarks/grouping.py --images 20 --scaling 100 --out
+    results/bsds500/speed.json python benchmarks/bsds500.py summary                   # summary.json,
+    summary.md and the curves
 
-Needs BSDS500 under HGRL_DATA. Settings were chosen on the val split with a forest of the train split alone (grouping_ablation.py); the
-test split is scored once, with the shipped forest of train and val. Each step goes on where an interrupted one stopped.
+Needs BSDS500 under HGRL_DATA. Settings were chosen on the val split with a forest of the train split alone
+(grouping_ablation.py); the test split is scored once, with the shipped forest of train and val. Each step
+goes on where an interrupted one stopped.
 """
 
 from __future__ import annotations
@@ -22,20 +25,21 @@ import cv2
 import numpy as np
 from scipy.io import savemat
 
-from hgrl import paths, store
-from hgrl.bsds_bench import committed_curves, load_counts, report, run_benchmark
-from hgrl.config import grouping_preset
-from hgrl.data.bsds import ContourSamples, open_bsds
-from hgrl.figures_bsds import precision_recall_figure
-from hgrl.grouping.edge_thinning import thin_edges
+from hgrl.core import files as store
+from hgrl.core import paths
+from hgrl.core.processes import run_tasks
+from hgrl.core.provenance import machine
+from hgrl.core.settings import grouping_preset
+from hgrl.data.sets.bsds import ContourSamples, open_bsds
+from hgrl.grouping.bsds_benchmark import committed_curves, load_counts, report, run_benchmark
 from hgrl.grouping.edges import EdgeNetwork, detect_edges
 from hgrl.grouping.group import contour_arcs, edge_map_path, save_edge_map, tree_path
 from hgrl.grouping.hierarchy import build_hierarchy, build_tree
 from hgrl.grouping.region_tree import RegionTree
+from hgrl.grouping.thinning import thin_edges
 from hgrl.metrics import bsds
 from hgrl.metrics.regions import achievable_accuracy, best_union_covering
-from hgrl.parallel import run_tasks
-from hgrl.provenance import machine
+from hgrl.reporting.figures.bsds import precision_recall_figure
 
 MADE = paths.HOME / "artifacts" / "bsds500"
 RESULTS = paths.HOME / "results" / "bsds500"
@@ -81,8 +85,16 @@ BARS = {  # of the project's plan; the first word says which side is good
         "pri_ods": ("at least", 0.825),
         "vi_ods": ("at most", 1.62),
     },
-    "leaves_fast": {"max_count": ("at most", 40), "best_covering": ("at least", 0.84), "asa": ("at least", 0.90)},
-    "leaves_best": {"max_count": ("at most", 40), "best_covering": ("at least", 0.86), "asa": ("at least", 0.91)},
+    "leaves_fast": {
+        "max_count": ("at most", 40),
+        "best_covering": ("at least", 0.84),
+        "asa": ("at least", 0.90),
+    },
+    "leaves_best": {
+        "max_count": ("at most", 40),
+        "best_covering": ("at least", 0.86),
+        "asa": ("at least", 0.91),
+    },
     "spectral": {"correlation_with_exact": ("at least", 0.98)},
     "fast, seconds an image": {"total": ("at most", 0.5)},
     "best, seconds an image": {"total": ("at most", 2.0)},
@@ -92,13 +104,24 @@ BARS = {  # of the project's plan; the first word says which side is good
         "ms_per_tree_load": ("at most", 2.0),
     },
 }
-EDGES, CONTOURS = ("ods", "ois", "ap"), ("ods", "ois", "ap", "covering_ods", "covering_ois", "pri_ods", "vi_ods")
+EDGES, CONTOURS = (
+    ("ods", "ois", "ap"),
+    ("ods", "ois", "ap", "covering_ods", "covering_ois", "pri_ods", "vi_ods"),
+)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("step", choices=("detect", "score", "summary"))
-    parser.add_argument("--presets", nargs="+", default=["fast", "best", "multiscale"], choices=list(SETTINGS), help="what to detect; hed joins with --hed")
+    parser.add_argument(
+        "--presets",
+        nargs="+",
+        default=["fast", "best", "multiscale"],
+        choices=list(SETTINGS),
+        help="what to detect; hed joins with --hed",
+    )
     parser.add_argument("--hed", type=Path, help="weights of `python -m hgrl train-hed`")
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args()
@@ -112,13 +135,18 @@ def main() -> None:
         summarise(root)
 
 
-# --- edge maps, contour maps, trees -------------------------------------------------------------------------------------------
+# --- edge maps, contour maps, trees
+# -------------------------------------------------------------------------------------------
 
 
 def detect(samples: ContourSamples, presets: list[str], hed: Path | None, workers: int) -> None:
     for preset in presets:
         network = EdgeNetwork(hed.absolute()) if preset == "hed" and hed else None
-        tasks = [(samples.subset([k]), preset, network) for k in range(len(samples)) if not _tree_file(preset, samples.images[k].stem).exists()]
+        tasks = [
+            (samples.subset([k]), preset, network)
+            for k in range(len(samples))
+            if not _tree_file(preset, samples.images[k].stem).exists()
+        ]
         run_tasks(_detect_one, tasks, workers, f"{preset}: images", len(tasks))
 
 
@@ -129,7 +157,11 @@ def _detect_one(sample: ContourSamples, preset: str, network: EdgeNetwork | None
     save_edge_map(edge_map_path(MADE / preset / "edges", name), thin_edges(edge_map))
     arcs = contour_arcs(edge_map, settings)
     buffer = io.BytesIO()
-    savemat(buffer, {"ucm2": build_hierarchy(arcs, settings.ucm_min_area, settings.arc_weight).ucm2()}, do_compression=True)
+    savemat(
+        buffer,
+        {"ucm2": build_hierarchy(arcs, settings.ucm_min_area, settings.arc_weight).ucm2()},
+        do_compression=True,
+    )
     store.write_bytes(MADE / preset / "ucm" / f"{name}.mat", buffer.getvalue())
     build_tree(arcs, settings).save(_tree_file(preset, name))  # last: an image with a tree has the rest
     tick(1)
@@ -139,7 +171,8 @@ def _tree_file(preset: str, name: str) -> Path:
     return tree_path(MADE / preset / "trees", name)
 
 
-# --- scores -------------------------------------------------------------------------------------------------------------------
+# --- scores
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def score(samples: ContourSamples, root: Path, workers: int) -> None:
@@ -152,7 +185,10 @@ def score(samples: ContourSamples, root: Path, workers: int) -> None:
     for preset in ("fast", "best"):
         tasks = [(samples.subset([k]), preset) for k in range(len(samples))]
         scores = run_tasks(_score_leaves, tasks, workers, f"leaves of {preset}: images", len(tasks))
-        content = {path.stem: dict(zip(("count", "best_covering", "asa", "smallest"), found)) for path, found in zip(samples.images, scores)}
+        content = {
+            path.stem: dict(zip(("count", "best_covering", "asa", "smallest"), found))
+            for path, found in zip(samples.images, scores)
+        }
         store.write_json(RESULTS / f"leaves_{preset}.json", {"images": len(content), "per_image": content})
 
 
@@ -160,16 +196,22 @@ def _score_leaves(sample: ContourSamples, preset: str, tick: Any) -> tuple[int, 
     """Leaves, best achievable covering and accuracy (means over annotators), pixels of the smallest leaf."""
     tree, truths = RegionTree.load(_tree_file(preset, sample.images[0].stem)), sample.ground_truth(0)
     tick(1)
-    covering, asa = (float(np.mean([measure(truth, tree.labels) for truth in truths])) for measure in (best_union_covering, achievable_accuracy))
+    covering, asa = (
+        float(np.mean([measure(truth, tree.labels) for truth in truths]))
+        for measure in (best_union_covering, achievable_accuracy)
+    )
     return tree.regions, covering, asa, int(np.bincount(tree.labels.ravel()).min())
 
 
-# --- the summary --------------------------------------------------------------------------------------------------------------
+# --- the summary
+# --------------------------------------------------------------------------------------------------------------
 
 
 def summarise(root: Path) -> None:
     started = time.monotonic()
-    scored = {row: store.read_json(RESULTS / f"{row}.json") for row in ROWS if (RESULTS / f"{row}.json").exists()}
+    scored = {
+        row: store.read_json(RESULTS / f"{row}.json") for row in ROWS if (RESULTS / f"{row}.json").exists()
+    }
     content: dict[str, Any] = {}
     for row, found in scored.items():
         names = EDGES if ROWS[row][1] == "edges" else CONTOURS
@@ -177,20 +219,33 @@ def summarise(root: Path) -> None:
     for preset in ("fast", "best"):
         content[f"leaves_{preset}"] = _leaves(store.read_json(RESULTS / f"leaves_{preset}.json")["per_image"])
     content |= _measured(RESULTS / "spectral_correlation.json", RESULTS / "speed.json")
-    content["against_official"] = _against_official({row: RESULTS / f"{row}.json" for row in scored if ROWS[row][1] == "ucm"}, root)
+    content["against_official"] = _against_official(
+        {row: RESULTS / f"{row}.json" for row in scored if ROWS[row][1] == "ucm"}, root
+    )
     content["made_by"] = COMMANDS | machine(started)
     store.write_json(RESULTS / "summary.json", content)
     store.write_text(RESULTS / "summary.md", markdown(content))
-    curves = {row: {"recall": found["recall"], "precision": found["precision"]} for row, found in scored.items()}
+    curves = {
+        row: {"recall": found["recall"], "precision": found["precision"]} for row, found in scored.items()
+    }
     official = bsds.official_scores(root / "ucm2" / "test_eval").tables["eval_bdry_thr"]
     curves[OFFICIAL] = {"recall": official[:, 1].tolist(), "precision": official[:, 2].tolist()}
-    store.write_json(RESULTS / "curves.json", {name: {side: [round(x, 5) for x in values] for side, values in curve.items()} for name, curve in curves.items()})
+    store.write_json(
+        RESULTS / "curves.json",
+        {
+            name: {side: [round(x, 5) for x in values] for side, values in curve.items()}
+            for name, curve in curves.items()
+        },
+    )
     store.write_figure(RESULTS / "precision_recall.png", precision_recall_figure(committed_curves()))
     print(markdown(content))
 
 
 def _leaves(images: dict[str, dict[str, float]]) -> dict[str, float]:
-    column = {key: np.array([image[key] for image in images.values()]) for key in ("count", "best_covering", "asa", "smallest")}
+    column = {
+        key: np.array([image[key] for image in images.values()])
+        for key in ("count", "best_covering", "asa", "smallest")
+    }
     return {
         "max_count": int(column["count"].max()),
         "mean_count": round(float(column["count"].mean()), 2),
@@ -206,7 +261,10 @@ def _measured(spectral: Path, speed: Path) -> dict[str, Any]:
     content: dict[str, Any] = {}
     if spectral.exists():
         found = store.read_json(spectral)
-        content["spectral"] = {"correlation_with_exact": round(found["mean"]["lattice"], 4), "images": len(found["images"])}
+        content["spectral"] = {
+            "correlation_with_exact": round(found["mean"]["lattice"], 4),
+            "images": len(found["images"]),
+        }
     if speed.exists():
         content |= _speed(store.read_json(speed))
     return content
@@ -216,7 +274,12 @@ def _speed(found: dict[str, Any]) -> dict[str, Any]:
     """Seconds an image on one core at 481x321; reading and writing are in the total alone."""
     content: dict[str, Any] = {"seconds_per_image": {}}
     for preset, timed in found["presets"].items():
-        parts = {"se": timed["parts"]["SE"], "spectral": timed["parts"]["spectral"], "owt_ucm": timed["parts"]["OWT-UCM"], "tree": timed["parts"]["tree"]}
+        parts = {
+            "se": timed["parts"]["SE"],
+            "spectral": timed["parts"]["spectral"],
+            "owt_ucm": timed["parts"]["OWT-UCM"],
+            "tree": timed["parts"]["tree"],
+        }
         if not SETTINGS[preset].spectral:
             del parts["spectral"]
         seconds = {part: round(value, 4) for part, value in (parts | {"total": timed["total"]}).items()}
@@ -225,19 +288,29 @@ def _speed(found: dict[str, Any]) -> dict[str, Any]:
     content["speedup_2_workers"] = round(workers["speedup"], 3)
     content["bytes_per_tree_500x375"] = round(files["tree_bytes"])
     content["ms_per_tree_load"] = round(files["load_ms"], 3)
-    content["images"] = {"speedup_2_workers": workers["images"], "bytes_per_tree_500x375": found["images"], "ms_per_tree_load": found["images"]}
+    content["images"] = {
+        "speedup_2_workers": workers["images"],
+        "bytes_per_tree_500x375": found["images"],
+        "ms_per_tree_load": found["images"],
+    }
     return content
 
 
 def _against_official(files: dict[str, Path], root: Path) -> dict[str, Any]:
-    """{row: {figure: [mean difference an image, low, high]}}: each image's best F and covering, 95 % paired bootstrap over images."""
+    """{row: {figure: [mean difference an image, low, high]}}: each image's best F and covering, 95 % paired
+    bootstrap over images.
+    """
     official = bsds.official_scores(root / "ucm2" / "test_eval")
     content = {}
     for row, path in files.items():
         counts = load_counts(path)
         f = bsds.paired_mean(bsds.image_best(counts)[:, 3], official.best[:, 3])
         covering = bsds.paired_mean(bsds.image_covering(counts)[:, 1], official.covering[:, 1])
-        content[row] = {"best_f": [round(x, 4) for x in f], "best_covering": [round(x, 4) for x in covering], "images": len(counts)}
+        content[row] = {
+            "best_f": [round(x, 4) for x in f],
+            "best_covering": [round(x, 4) for x in covering],
+            "images": len(counts),
+        }
     return content
 
 
@@ -245,21 +318,41 @@ def markdown(content: dict[str, Any]) -> str:
     """Each figure beside its bar."""
     lines = ["| row | figure | measured | bar | met | images |", "|---|---|---|---|---|---|"]
     rows = {row: figures for row, figures in content.items() if row in BARS or row in ROWS}
-    rows |= {f"{preset}, seconds an image": figures for preset, figures in content.get("seconds_per_image", {}).items()}
+    rows |= {
+        f"{preset}, seconds an image": figures
+        for preset, figures in content.get("seconds_per_image", {}).items()
+    }
     rows["files and workers"] = {name: content[name] for name in content.get("images", {})}
     for row, figures in rows.items():
         for name, value in figures.items():
             if name != "images" and isinstance(value, int | float):
                 images = figures.get("images") or content["images"][name]
                 side, bar = BARS.get(row, {}).get(name, ("", None))
-                met = "" if bar is None else "yes" if (value >= bar if side == "at least" else value <= bar) else "NO"
-                lines.append(f"| {row} | {name} | {value} | {f'{side} {bar}' if side else ''} | {met} | {images} |")
-    lines += ["", "Against the official gPb-owt-ucm, image by image (mean difference, 95 % paired bootstrap):", ""]
+                met = (
+                    ""
+                    if bar is None
+                    else "yes"
+                    if (value >= bar if side == "at least" else value <= bar)
+                    else "NO"
+                )
+                lines.append(
+                    f"| {row} | {name} | {value} | {f'{side} {bar}' if side else ''} | {met} | {images} |"
+                )
+    lines += [
+        "",
+        "Against the official gPb-owt-ucm, image by image (mean difference, 95 % paired bootstrap):",
+        "",
+    ]
     lines += ["| row | each image's best F | each image's best covering |", "|---|---|---|"]
     for row, found in content["against_official"].items():
         cells = ("{:+.4f} [{:+.4f}, {:+.4f}]".format(*found[name]) for name in ("best_f", "best_covering"))
         lines.append(f"| {row} | {' | '.join(cells)} |")
-    lines += ["", "| file | made by |", "|---|---|", *(f"| {file} | `{command}` |" for file, command in COMMANDS.items())]
+    lines += [
+        "",
+        "| file | made by |",
+        "|---|---|",
+        *(f"| {file} | `{command}` |" for file, command in COMMANDS.items()),
+    ]
     return "\n".join(lines) + "\n"
 
 

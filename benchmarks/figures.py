@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hgrl import paths
-from hgrl.provenance import machine
-from hgrl.store import write_json, write_text
+from hgrl.core import paths
+from hgrl.core.files import write_json, write_text
+from hgrl.core.provenance import machine
 
 RESULTS = paths.HOME / "benchmarks" / "results.json"
 KEYS = ("value", "unit", "peer", "n", "machine")
@@ -33,8 +33,11 @@ NAMES = (  # that must be there; others may stand beside them
     "tree.load_ms",
     "grouping.seconds_per_image",
 )
-BARS = {"sampling_and_objective_share": 0.10, "ratio_to_bare": 1.15, "load_ms": 2.0, "seconds_per_image": 0.5}  # at most; by a name's last word
-BARS |= dict.fromkeys(("time_ratio_to_dense", "memory_ratio_to_dense", "time_ratio_to_sklearn", "time_ratio_to_loop"), 1.0)
+# at most; by a name's last word
+BARS = {"sampling_and_objective_share": 0.10, "ratio_to_bare": 1.15, "load_ms": 2.0, "seconds_per_image": 0.5}
+BARS |= dict.fromkeys(
+    ("time_ratio_to_dense", "memory_ratio_to_dense", "time_ratio_to_sklearn", "time_ratio_to_loop"), 1.0
+)
 BARS |= dict.fromkeys(("time_ratio_to_dense_field", "memory_ratio_to_dense_field"), 1.0)
 RATES = (100, 250, 500, 1000, 2000)  # images a second that a card may ask for
 GPU_SHARE = 0.05  # sampling and objective on a GPU
@@ -45,8 +48,12 @@ def figure(value: float, unit: str, peer: str, n: int) -> dict[str, Any]:
     return {"value": float(f"{value:.4g}"), "unit": unit, "peer": peer, "n": n}
 
 
-def write(kept: dict[str, dict[str, Any]], figures: dict[str, dict[str, Any]], started: float) -> dict[str, dict[str, Any]]:
-    """results.json, one flat object of what was kept and of what was measured here, and results.md beside it. Returns the object."""
+def write(
+    kept: dict[str, dict[str, Any]], figures: dict[str, dict[str, Any]], started: float
+) -> dict[str, dict[str, Any]]:
+    """results.json, one flat object of what was kept and of what was measured here, and results.md beside it.
+    Returns the object.
+    """
     where = machine(started)
     card = f", {where['card']}" if where["card"] else ""
     short = f"{where['processor']}, {where['cores']} cores{card}, torch {where['versions']['torch']}, {where['date']}"
@@ -59,13 +66,27 @@ def write(kept: dict[str, dict[str, Any]], figures: dict[str, dict[str, Any]], s
 
 
 def loader_cores(content: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """How many cores of the loader keep up with the paper's step as it was measured, and with steps of assumed rates."""
+    """How many cores of the loader keep up with the paper's step as it was measured, and with steps of
+    assumed rates.
+    """
     loader = content["loader.images_per_second_one_core"]
-    measured = {name: found["value"] for name, found in content.items() if re.fullmatch(r"train_step\.paper_\w+\.images_per_second", name)}
-    rates = {f"loader.cores_for_{rate}_images_per_second": (rate, f"assumed: a batch of 70 in {70 / rate:.3g} s") for rate in RATES}
-    rates |= {f"loader.cores_for_{name.split('.')[1]}": (rate, f"{name}: {rate}") for name, rate in measured.items()}
+    measured = {
+        name: found["value"]
+        for name, found in content.items()
+        if re.fullmatch(r"train_step\.paper_\w+\.images_per_second", name)
+    }
+    rates = {
+        f"loader.cores_for_{rate}_images_per_second": (rate, f"assumed: a batch of 70 in {70 / rate:.3g} s")
+        for rate in RATES
+    }
+    rates |= {
+        f"loader.cores_for_{name.split('.')[1]}": (rate, f"{name}: {rate}") for name, rate in measured.items()
+    }
     loads = f"one core loads {loader['value']} images/s"
-    made = {name: figure(rate / loader["value"], "cores", f"{peer}; {loads}", loader["n"]) for name, (rate, peer) in rates.items()}
+    made = {
+        name: figure(rate / loader["value"], "cores", f"{peer}; {loads}", loader["n"])
+        for name, (rate, peer) in rates.items()
+    }
     return {name: found | {"machine": loader["machine"]} for name, found in made.items()}
 
 
@@ -81,7 +102,15 @@ def markdown(content: dict[str, dict[str, Any]]) -> str:
     for name, found in sorted(content.items()):
         bar = bar_of(name, found)
         met = "" if bar is None else "yes" if found["value"] <= bar else "NO"
-        cells = (name, found["value"], found["unit"], "" if bar is None else f"at most {bar:g}", met, found["n"], found["peer"])
+        cells = (
+            name,
+            found["value"],
+            found["unit"],
+            "" if bar is None else f"at most {bar:g}",
+            met,
+            found["n"],
+            found["peer"],
+        )
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
 

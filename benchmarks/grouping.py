@@ -1,8 +1,10 @@
-"""Grouping's speed and scale: each part's share, two rivals in the same run, two workers against one, files, and what many images cost.
+"""Grouping's speed and scale: each part's share, two rivals in the same run, two workers against one, files,
+and what many images cost.
 
     python benchmarks/grouping.py [--images N] [--out FILE]
 
-On BSDS500's val photographs where HGRL_DATA is set, else on scikit-image's at 481x321; one thread. Prints tables; with --out also JSON.
+On BSDS500's val photographs where HGRL_DATA is set, else on scikit-image's at 481x321; one thread. Prints
+tables; with --out also JSON.
 """
 
 from __future__ import annotations
@@ -26,15 +28,15 @@ import cv2
 import numpy as np
 import psutil  # comes with distributed
 
-from hgrl.config import GroupingSettings, grouping_preset
-from hgrl.data.folder import open_folder
+from hgrl.core.files import write_json
+from hgrl.core.progress import bar
+from hgrl.core.provenance import machine
+from hgrl.core.settings import GroupingSettings, grouping_preset
+from hgrl.data.sets.folder import open_folder
 from hgrl.grouping import group
 from hgrl.grouping.group import group_images, region_tree, tree_path
 from hgrl.grouping.region_tree import RegionTree
 from hgrl.grouping.workers import one_thread
-from hgrl.progress import bar
-from hgrl.provenance import machine
-from hgrl.store import write_json
 
 PRESETS = {name: grouping_preset(name) for name in ("fast", "best")}
 PARTS = {  # what is timed, each without the other parts that it calls
@@ -53,8 +55,8 @@ TIMED_RUN = """
 import json, sys, time
 from pathlib import Path
 started = time.perf_counter()
-from hgrl.config import GroupingSettings
-from hgrl.data.folder import open_folder
+from hgrl.core.settings import GroupingSettings
+from hgrl.data.sets.folder import open_folder
 from hgrl.grouping.group import group_images
 folder, out, workers, settings = sys.argv[1:]
 failures = group_images(open_folder([Path(folder)]), Path(out), Path(out), GroupingSettings.model_validate_json(settings), int(workers))
@@ -90,8 +92,14 @@ class Clock:
                 for name in names:
                     module, _, path = name.partition(":")
                     *owner, attribute = path.split(".")
-                    target = getattr(importlib.import_module(module), owner[0]) if owner else importlib.import_module(module)
-                    patches.enter_context(patch.object(target, attribute, self.timed(part, getattr(target, attribute))))
+                    target = (
+                        getattr(importlib.import_module(module), owner[0])
+                        if owner
+                        else importlib.import_module(module)
+                    )
+                    patches.enter_context(
+                        patch.object(target, attribute, self.timed(part, getattr(target, attribute)))
+                    )
             yield
 
 
@@ -108,7 +116,10 @@ def photographs(folder: Path, count: int) -> None:
         if root:
             shutil.copy(file, folder / f"{k:04}.jpg")
         else:
-            cv2.imwrite(str(folder / f"{k:04}.jpg"), cv2.resize(cv2.imread(str(file)), SIZE, interpolation=cv2.INTER_AREA))
+            cv2.imwrite(
+                str(folder / f"{k:04}.jpg"),
+                cv2.resize(cv2.imread(str(file)), SIZE, interpolation=cv2.INTER_AREA),
+            )
 
 
 def time_parts(folder: Path, out: Path, count: int, settings: GroupingSettings) -> dict[str, Any]:
@@ -125,11 +136,17 @@ def time_parts(folder: Path, out: Path, count: int, settings: GroupingSettings) 
         assert not failures, failures
         trees = [RegionTree.load(tree_path(out, name)) for name in samples.names]
         total += sum(seconds_of(RegionTree.distances, [tree]) for tree in trees)
-    return {"parts": {part: seconds / count for part, seconds in clock.seconds.items()}, "total": total / count, "processor": processor / count}
+    return {
+        "parts": {part: seconds / count for part, seconds in clock.seconds.items()},
+        "total": total / count,
+        "processor": processor / count,
+    }
 
 
 def time_rivals(folder: Path, count: int, exact: int) -> dict[str, Any]:
-    """The naive reference, exact eigenvectors at full size, on `exact` images; scikit-image's felzenszwalb on `count`."""
+    """The naive reference, exact eigenvectors at full size, on `exact` images; scikit-image's felzenszwalb on
+    `count`.
+    """
     from skimage.segmentation import felzenszwalb
 
     samples, naive = open_folder([folder]), PRESETS["best"].model_copy(update={"spectral_exact": True})
@@ -137,9 +154,16 @@ def time_rivals(folder: Path, count: int, exact: int) -> dict[str, Any]:
     with one_thread():
         clock = Clock()
         with clock.running():
-            whole = seconds_of(lambda image: region_tree(image, naive), bar(images[:exact], desc="exact eigenvectors"))
-        rival = seconds_of(lambda image: felzenszwalb(image, scale=100, sigma=0.8, min_size=100), images[:count])
-    return {"naive": {"images": exact, "spectral": clock.seconds["spectral"] / exact, "total": whole}, "felzenszwalb": {"images": count, "total": rival}}
+            whole = seconds_of(
+                lambda image: region_tree(image, naive), bar(images[:exact], desc="exact eigenvectors")
+            )
+        rival = seconds_of(
+            lambda image: felzenszwalb(image, scale=100, sigma=0.8, min_size=100), images[:count]
+        )
+    return {
+        "naive": {"images": exact, "spectral": clock.seconds["spectral"] / exact, "total": whole},
+        "felzenszwalb": {"images": count, "total": rival},
+    }
 
 
 def seconds_of(function: Callable[[np.ndarray], Any], images: Any) -> float:
@@ -152,14 +176,28 @@ def seconds_of(function: Callable[[np.ndarray], Any], images: Any) -> float:
 
 
 def time_workers(folder: Path, out: Path, workers: int, settings: GroupingSettings) -> dict[str, float]:
-    """A whole run in a process of its own: seconds with and without its start, images a second, and the most memory of one worker."""
-    command = [sys.executable, "-c", TIMED_RUN, str(folder), str(out), str(workers), settings.model_dump_json()]
+    """A whole run in a process of its own: seconds with and without its start, images a second, and the most
+    memory of one worker.
+    """
+    command = [
+        sys.executable,
+        "-c",
+        TIMED_RUN,
+        str(folder),
+        str(out),
+        str(workers),
+        settings.model_dump_json(),
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as run:
         peak = most_memory(run)
         seconds = float(run.communicate()[0])
     assert run.returncode == 0, "the run failed"
     ends = sorted(path.stat().st_mtime for path in out.rglob("*.npz"))
-    return {"seconds": seconds, "images_a_second": (len(ends) - workers) / (ends[-1] - ends[0]), "worker_mb": peak / 1e6}
+    return {
+        "seconds": seconds,
+        "images_a_second": (len(ends) - workers) / (ends[-1] - ends[0]),
+        "worker_mb": peak / 1e6,
+    }
 
 
 def most_memory(run: subprocess.Popen) -> int:
@@ -198,7 +236,9 @@ def measure_files(folder: Path, out: Path, count: int, settings: GroupingSetting
 
 
 def costs(seconds: dict[str, float], files: dict[str, float]) -> dict[str, dict[str, float]]:
-    """Core-hours of each preset and bytes of the trees for many images of 500x375: seconds grow as the pixels."""
+    """Core-hours of each preset and bytes of the trees for many images of 500x375: seconds grow as the
+    pixels.
+    """
     larger = TREE_SIZE[0] * TREE_SIZE[1] / (SIZE[0] * SIZE[1])
     return {
         name: {
@@ -213,27 +253,41 @@ def costs(seconds: dict[str, float], files: dict[str, float]) -> dict[str, dict[
 def show(result: dict[str, Any]) -> None:
     print(f"\nOne core, 481x321, mean of {result['images']} images")
     for preset, found in result["presets"].items():
-        print(f"{preset}: {found['total']:.3f} s an image in all, {found['processor']:.3f} s of processor (target: {TARGETS[preset]} s)")
+        print(
+            f"{preset}: {found['total']:.3f} s an image in all, {found['processor']:.3f} s of processor (target: {TARGETS[preset]} s)"
+        )
         rest = found["total"] - sum(found["parts"].values())
         for part, seconds in {**found["parts"], "rest": rest}.items():
             print(f"    {part:10} {1000 * seconds:8.1f} ms {100 * seconds / found['total']:6.1f} %")
     naive, rival = result["rivals"]["naive"], result["rivals"]["felzenszwalb"]
-    print(f"best with exact eigenvectors of the whole image: {naive['total']:.2f} s, of which spectral {naive['spectral']:.2f} s ({naive['images']} images)")
+    print(
+        f"best with exact eigenvectors of the whole image: {naive['total']:.2f} s, of which spectral {naive['spectral']:.2f} s ({naive['images']} images)"
+    )
     print(f"scikit-image's felzenszwalb: {rival['total']:.3f} s")
     scaling = result["workers"]
-    print(f"\nWorkers: {scaling['images']} images, preset {scaling['preset']}, whole runs through group_images")
+    print(
+        f"\nWorkers: {scaling['images']} images, preset {scaling['preset']}, whole runs through group_images"
+    )
     for count in ("1", "2"):
         found = scaling[count]
-        print(f"    {count}: {found['seconds']:7.1f} s, {found['images_a_second']:.2f} images/s once started, {found['worker_mb']:.0f} MB the largest process")
-    print(f"    2 over 1: {scaling['speedup']:.2f} once started, {scaling['speedup_whole']:.2f} with start (target: 1.8)")
+        print(
+            f"    {count}: {found['seconds']:7.1f} s, {found['images_a_second']:.2f} images/s once started, {found['worker_mb']:.0f} MB the largest process"
+        )
+    print(
+        f"    2 over 1: {scaling['speedup']:.2f} once started, {scaling['speedup_whole']:.2f} with start (target: 1.8)"
+    )
     files = result["files"]
-    print(f"\nA tree of 500x375: {files['tree_bytes']:.0f} bytes, at most {files['tree_bytes_most']:.0f} (target: 12000)")
+    print(
+        f"\nA tree of 500x375: {files['tree_bytes']:.0f} bytes, at most {files['tree_bytes_most']:.0f} (target: 12000)"
+    )
     print(f"Loading one: {files['load_ms']:.2f} ms, at most {files['load_ms_most']:.2f} (target: 2)")
     print(f"An edge map beside it, where kept: {files['edge_map_bytes']:.0f} bytes")
     print("\nAt 500x375, from the figures above:")
     for name, cost in result["costs"].items():
         hours = ", ".join(f"{cost[f'core_hours_{preset}']:,.0f} core-hours {preset}" for preset in PRESETS)
-        print(f"    {name:12} {cost['images']:>13,} images: {hours}; trees {cost['tree_bytes'] / 1e9:,.2f} GB")
+        print(
+            f"    {name:12} {cost['images']:>13,} images: {hours}; trees {cost['tree_bytes'] / 1e9:,.2f} GB"
+        )
 
 
 def main() -> None:
@@ -241,7 +295,12 @@ def main() -> None:
     options.add_argument("--images", type=int, default=20, help="for the parts and the files; default: 20")
     options.add_argument("--exact", type=int, default=1, help="for the naive reference; default: 1")
     options.add_argument("--scaling", type=int, default=100, help="for two workers against one; default: 100")
-    options.add_argument("--preset", choices=PRESETS, default="fast", help="for two workers against one; default: fast, the harder")
+    options.add_argument(
+        "--preset",
+        choices=PRESETS,
+        default="fast",
+        help="for two workers against one; default: fast, the harder",
+    )
     options.add_argument("--out", type=Path, help="write the figures there as JSON")
     options = options.parse_args()
     started = time.monotonic()
@@ -258,9 +317,14 @@ def measure(options: argparse.Namespace, home: Path) -> dict[str, Any]:
     for folder, count in ((photos, max(options.images, options.exact)), (scaling, options.scaling)):
         folder.mkdir()
         photographs(folder, count)
-    presets = {name: time_parts(photos, home / name, options.images, settings) for name, settings in PRESETS.items()}
+    presets = {
+        name: time_parts(photos, home / name, options.images, settings) for name, settings in PRESETS.items()
+    }
     rivals = time_rivals(photos, options.images, options.exact)
-    runs = {str(count): time_workers(scaling, home / f"workers{count}", count, PRESETS[options.preset]) for count in (1, 2)}
+    runs = {
+        str(count): time_workers(scaling, home / f"workers{count}", count, PRESETS[options.preset])
+        for count in (1, 2)
+    }
     with one_thread():
         files = measure_files(photos, home, options.images, PRESETS["best"])
     return {

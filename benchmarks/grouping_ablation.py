@@ -1,11 +1,13 @@
-"""One change at a time to the grouping, on every third validation image of BSDS500: what each setting is worth.
+"""One change at a time to the grouping, on every third validation image of BSDS500: what each setting is
+worth.
 
     python -m hgrl train-forest --splits train --out train-only.npz
     python benchmarks/grouping_ablation.py --forest train-only.npz
 
-The forest must not have seen the validation images: train one on BSDS500's train split. Writes ablation_val.json and ablation_val.md to
-results/bsds500. About a minute a row on one core; what is scored is kept in ablation_val.parts until all is done, so that an interrupted run
-goes on. Contour figures are those of the uncut hierarchy, leaf figures those of the tree of at most 40 regions.
+The forest must not have seen the validation images: train one on BSDS500's train split. Writes
+ablation_val.json and ablation_val.md to results/bsds500. About a minute a row on one core; what is scored is
+kept in ablation_val.parts until all is done, so that an interrupted run goes on. Contour figures are those of
+the uncut hierarchy, leaf figures those of the tree of at most 40 regions.
 """
 
 from __future__ import annotations
@@ -18,10 +20,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hgrl import paths, store
-from hgrl.config import GroupingSettings, grouping_preset
-from hgrl.data.bsds import ContourSamples, open_bsds
-from hgrl.errors import InputError
+from hgrl.core import files as store
+from hgrl.core import paths
+from hgrl.core.errors import InputError
+from hgrl.core.progress import bar
+from hgrl.core.provenance import fingerprint
+from hgrl.core.settings import GroupingSettings, grouping_preset
+from hgrl.data.sets.bsds import ContourSamples, open_bsds
 from hgrl.grouping import edges
 from hgrl.grouping.group import contour_arcs
 from hgrl.grouping.hierarchy import build_hierarchy, build_tree
@@ -29,8 +34,6 @@ from hgrl.metrics import bsds
 from hgrl.metrics.boundaries import THRESHOLDS, BoundaryCounts, benchmark_thresholds
 from hgrl.metrics.bsds import BenchmarkCounts, ImageScore
 from hgrl.metrics.regions import RegionCounts, achievable_accuracy, best_union_covering
-from hgrl.progress import bar
-from hgrl.provenance import fingerprint
 
 BASE = "best"
 ROWS: dict[str, dict[str, Any]] = {
@@ -39,7 +42,11 @@ ROWS: dict[str, dict[str, Any]] = {
     "without sharpening": {"sharpen": 0},
     "one scale": {"scales": (1.0,)},
     "scales 0.5, 1 and 2": {"scales": (0.5, 1.0, 2.0)},
-    "scales 0.5, 1 and 2, mean arcs, spectral weight 1": {"scales": (0.5, 1.0, 2.0), "arc_strength": "mean", "spectral_weight": 1.0},
+    "scales 0.5, 1 and 2, mean arcs, spectral weight 1": {
+        "scales": (0.5, 1.0, 2.0),
+        "arc_strength": "mean",
+        "spectral_weight": 1.0,
+    },
     "without the spectral signal": {"spectral": False},
     "spectral weight 0.25": {"spectral_weight": 0.25},
     "spectral weight 1": {"spectral_weight": 1.0},
@@ -62,8 +69,12 @@ TITLES = ("ODS", "OIS", "covering", "PRI", "VI", "leaves: covering", "leaves: AS
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--forest", type=Path, required=True, help="a forest trained on BSDS500's train split alone")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--forest", type=Path, required=True, help="a forest trained on BSDS500's train split alone"
+    )
     parser.add_argument("--data", type=Path, help="folder of BSDS500; default: BSDS500 under HGRL_DATA")
     parser.add_argument("--out", type=Path, default=paths.HOME / "results" / "bsds500")
     parser.add_argument("--rows", help=f"comma-separated, of: {', '.join(ROWS)}; default: all")
@@ -84,8 +95,12 @@ def main() -> None:
     print(markdown(content))
 
 
-def ablate(samples: ContourSamples, rows: list[str], thresholds: int, forest: Path, parts: Path) -> dict[str, Any]:
-    """The figures of each row, and its differences from the base with 95 % intervals over images drawn in pairs."""
+def ablate(
+    samples: ContourSamples, rows: list[str], thresholds: int, forest: Path, parts: Path
+) -> dict[str, Any]:
+    """The figures of each row, and its differences from the base with 95 % intervals over images drawn in
+    pairs.
+    """
     unknown = [name for name in rows if name not in ROWS]
     if unknown:
         raise InputError(f"no row named {unknown[0]!r}; choose from: {', '.join(ROWS)}")
@@ -95,12 +110,24 @@ def ablate(samples: ContourSamples, rows: list[str], thresholds: int, forest: Pa
         for index in range(len(samples)):
             edge_maps: dict[tuple, np.ndarray] = {}
             for name in rows:
-                done[name].append(_kept_score(samples, index, settings[name], thresholds, forest, parts, edge_maps))
+                done[name].append(
+                    _kept_score(samples, index, settings[name], thresholds, forest, parts, edge_maps)
+                )
                 progress.update()
     names = [path.stem for path in samples.images]
     counts = {name: _gather(names, thresholds, scores) for name, scores in done.items()}
-    table = {name: _row(counts[name], done[name], counts[BASE], done[BASE]) | {"changes": ROWS[name]} for name in rows}
-    return {"base": BASE, "images": names, "split": "val", "thresholds": thresholds, "forest": fingerprint(forest), "rows": table}
+    table = {
+        name: _row(counts[name], done[name], counts[BASE], done[BASE]) | {"changes": ROWS[name]}
+        for name in rows
+    }
+    return {
+        "base": BASE,
+        "images": names,
+        "split": "val",
+        "thresholds": thresholds,
+        "forest": fingerprint(forest),
+        "rows": table,
+    }
 
 
 def _renamed(changes: dict[str, Any]) -> dict[str, Any]:
@@ -108,24 +135,45 @@ def _renamed(changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _kept_score(
-    samples: ContourSamples, index: int, settings: GroupingSettings, thresholds: int, forest: Path, parts: Path, edge_maps: dict
+    samples: ContourSamples,
+    index: int,
+    settings: GroupingSettings,
+    thresholds: int,
+    forest: Path,
+    parts: Path,
+    edge_maps: dict,
 ) -> dict[str, Any]:
     """The score of one image in one row; read where an interrupted run has left it."""
-    path = parts / f"{samples.images[index].stem}-{fingerprint(settings.model_dump_json(), thresholds, forest)}.json"
+    path = (
+        parts
+        / f"{samples.images[index].stem}-{fingerprint(settings.model_dump_json(), thresholds, forest)}.json"
+    )
     if path.exists():
         return store.read_json(path)
     key = (settings.sharpen, settings.scales)
     if key not in edge_maps:
         edge_maps[key] = edges.detect_edges(samples.image(index), settings)
-    score = score_image(edge_maps[key], settings, samples.boundaries(index), samples.ground_truth(index), benchmark_thresholds(thresholds))
+    score = score_image(
+        edge_maps[key],
+        settings,
+        samples.boundaries(index),
+        samples.ground_truth(index),
+        benchmark_thresholds(thresholds),
+    )
     store.write_json(path, score)
     return score
 
 
 def score_image(
-    edge_map: np.ndarray, settings: GroupingSettings, boundaries: list[np.ndarray], truths: list[np.ndarray], thresholds: np.ndarray
+    edge_map: np.ndarray,
+    settings: GroupingSettings,
+    boundaries: list[np.ndarray],
+    truths: list[np.ndarray],
+    thresholds: np.ndarray,
 ) -> dict[str, Any]:
-    """Counts of the uncut hierarchy, and the leaves' best achievable covering and accuracy, mean over annotators, ready for json."""
+    """Counts of the uncut hierarchy, and the leaves' best achievable covering and accuracy, mean over
+    annotators, ready for json.
+    """
     arcs = contour_arcs(edge_map, settings)
     ucm2 = build_hierarchy(arcs, settings.ucm_min_area, settings.arc_weight).ucm2()
     score = bsds.score_ucm(ucm2, boundaries, truths, thresholds)
@@ -140,14 +188,18 @@ def score_image(
 
 
 def _gather(names: list[str], thresholds: int, scores: list[dict[str, Any]]) -> BenchmarkCounts:
-    parts = [ImageScore(*(kind(*map(np.array, score[part])) for part, kind in PARTS.items())) for score in scores]
+    parts = [
+        ImageScore(*(kind(*map(np.array, score[part])) for part, kind in PARTS.items())) for score in scores
+    ]
     return bsds.gather(names, benchmark_thresholds(thresholds), parts)
 
 
 PARTS = {"boundaries": BoundaryCounts, "regions": RegionCounts}
 
 
-def _row(counts: BenchmarkCounts, scores: list[dict], base: BenchmarkCounts, base_scores: list[dict]) -> dict[str, Any]:
+def _row(
+    counts: BenchmarkCounts, scores: list[dict], base: BenchmarkCounts, base_scores: list[dict]
+) -> dict[str, Any]:
     """{figure: [value, difference from the base, low, high]}."""
     found = bsds.benchmark_figures(counts)
     row = {name: [found[name], *bsds.paired_bootstrap(counts, base, name, draws=2000)] for name in FIGURES}
@@ -158,7 +210,9 @@ def _row(counts: BenchmarkCounts, scores: list[dict], base: BenchmarkCounts, bas
 
 
 def markdown(content: dict[str, Any]) -> str:
-    """The table: each figure, and in brackets what it gains over the base with the 95 % interval; bold where that leaves out 0."""
+    """The table: each figure, and in brackets what it gains over the base with the 95 % interval; bold where
+    that leaves out 0.
+    """
     lines = [
         f"BSDS500 val, {len(content['images'])} images, forest of train alone; differences from `{content['base']}` with 95 % paired bootstrap.",
         "",
@@ -166,7 +220,9 @@ def markdown(content: dict[str, Any]) -> str:
         "|---|" + "---|" * len(TITLES),
     ]
     for name, row in content["rows"].items():
-        lines.append(f"| {name} | {' | '.join(_cell(figure, row[figure], name == content['base']) for figure in (*FIGURES, *LEAVES))} |")
+        lines.append(
+            f"| {name} | {' | '.join(_cell(figure, row[figure], name == content['base']) for figure in (*FIGURES, *LEAVES))} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -2,8 +2,9 @@
 
     python benchmarks/loader.py [--profile paper]
 
-An image is a JPEG and its tree, read from disk, and two augmented views of both. The photographs are scikit-image's at VOC's size
-(500x375), or at the profile's own where it has drawn scenes; their trees are grown here.
+An image is a JPEG and its tree, read from disk, and two augmented views of both. The photographs are
+scikit-image's at VOC's size (500x375), or at the profile's own where it has drawn scenes; their trees are
+grown here.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ import torch
 from figures import RATES, figure, threads
 from grouping import SKIMAGE, TREE_SIZE
 
-from hgrl.config import Settings, grouping_preset, load_settings
-from hgrl.data.folder import open_folder
+from hgrl.core.settings import Settings, grouping_preset, load_settings
 from hgrl.data.samples import Samples
+from hgrl.data.sets.folder import open_folder
 from hgrl.grouping.group import group_images
-from hgrl.views import EpochOrder, TrainingViews, batches
+from hgrl.sampling.views import EpochOrder, TrainingViews, batches
 
 ROUNDS, EPOCHS = 3, 8  # repeats, and how often each photograph is read in one
 WORKERS = 2
@@ -42,9 +43,14 @@ def made_photographs(home: Path, settings: Settings) -> tuple[Samples, Path]:
     photos.mkdir()
     for name in SKIMAGE:
         image = cv2.imread(str(Path(skimage.data.__file__).parent / name))
-        cv2.imwrite(str(photos / Path(name).with_suffix(".jpg")), cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+        cv2.imwrite(
+            str(photos / Path(name).with_suffix(".jpg")),
+            cv2.resize(image, size, interpolation=cv2.INTER_AREA),
+        )
     samples = open_folder([photos])
-    failures = group_images(samples, trees, None, settings.grouping if scenes else grouping_preset("fast"), workers=1)
+    failures = group_images(
+        samples, trees, None, settings.grouping if scenes else grouping_preset("fast"), workers=1
+    )
     assert not failures, failures
     return samples, trees
 
@@ -57,7 +63,9 @@ def core_rate(samples: Samples, trees: Path, settings: Settings, rounds: int = R
         return float(np.median([_rate(views, 0, EPOCHS, 0) for _ in range(rounds)]))
 
 
-def worker_rate(samples: Samples, trees: Path, settings: Settings, workers: int = WORKERS, epochs: int = 80) -> float:
+def worker_rate(
+    samples: Samples, trees: Path, settings: Settings, workers: int = WORKERS, epochs: int = 80
+) -> float:
     """Images a second of worker processes, once they run: the first tenth is not counted."""
     return _rate(TrainingViews(samples, trees, settings, 0, 1.0), workers, epochs, epochs // 10 + 1)
 
@@ -74,21 +82,29 @@ def _rate(views: TrainingViews, workers: int, epochs: int, skipped: int) -> floa
 def as_figures(one_core: float, workers: float, rounds: int) -> dict[str, dict[str, Any]]:
     what, n = "two 224 px views of each photograph of 500x375 and its tree", rounds * EPOCHS * len(SKIMAGE)
     return {
-        "loader.images_per_second": figure(workers, "images/s", f"{WORKERS} worker processes, once they run; {what}", 72 * len(SKIMAGE)),
+        "loader.images_per_second": figure(
+            workers, "images/s", f"{WORKERS} worker processes, once they run; {what}", 72 * len(SKIMAGE)
+        ),
         "loader.images_per_second_one_core": figure(one_core, "images/s", f"one core; {what}", n),
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--profile", default="paper")
     settings = load_settings(parser.parse_args().profile)
     with tempfile.TemporaryDirectory() as name:
         made = made_photographs(Path(name), settings)
         one_core = core_rate(*made, settings)
-        print(f"one core: {one_core:.1f} images/s; {WORKERS} workers: {worker_rate(*made, settings):.1f} images/s ({os.cpu_count()} cores here)")
+        print(
+            f"one core: {one_core:.1f} images/s; {WORKERS} workers: {worker_rate(*made, settings):.1f} images/s ({os.cpu_count()} cores here)"
+        )
     for rate in RATES:
-        print(f"a step that takes {rate:5} images/s (70 in {70 / rate:.3f} s) needs {rate / one_core:6.1f} cores")
+        print(
+            f"a step that takes {rate:5} images/s (70 in {70 / rate:.3f} s) needs {rate / one_core:6.1f} cores"
+        )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,9 @@ STATUS, REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def forget_peak() -> float:
-    """Start anew, where the system allows it: what `peak_mib` says from now on begins at what is held now. Returns that."""
+    """Start anew, where the system allows it: what `peak_mib` says from now on begins at what is held now.
+    Returns that.
+    """
     try:
         REFERENCES.write_text("5")
     except OSError:

@@ -1,9 +1,11 @@
-"""What the package's hot paths cost against what a user would write or pick instead, each pair in one run, as ratios.
+"""What the package's hot paths cost against what a user would write or pick instead, each pair in one run, as
+ratios.
 
     python benchmarks/run.py              # these and the others: benchmarks/results.json and results.md
 
-Below 1 the package is faster, or smaller. Every pair must give the same answer first, where there is one. Both sides have one thread, and
-take turns: times are medians. Tracking's two sides run in processes of their own, so that the memory of each can be read.
+Below 1 the package is faster, or smaller. Every pair must give the same answer first, where there is one.
+Both sides have one thread, and take turns: times are medians. Tracking's two sides run in processes of their
+own, so that the memory of each can be read.
 """
 
 from __future__ import annotations
@@ -23,22 +25,25 @@ from figures import figure, threads
 from grouping import SIZE
 from memory import forget_peak, peak_mib
 
-from hgrl.config import SamplingSettings, TrackingSettings, grouping_preset
-from hgrl.data.folder import open_folder
+from hgrl.core.settings import SamplingSettings, TrackingSettings, grouping_preset
+from hgrl.data.sets.folder import open_folder
+from hgrl.evaluation.retrieval import Segments, nearest_segments
+from hgrl.evaluation.tracking import Context, _weights, lift, vote
 from hgrl.grouping.group import group_images, region_tree, tree_path
 from hgrl.grouping.region_tree import RegionTree
-from hgrl.retrieval import Segments, nearest_segments
-from hgrl.sampling import negative_probability, positive_probability, sample_pixels
-from hgrl.tracking import Context, _weights, lift, vote
+from hgrl.sampling.pixels import negative_probability, positive_probability, sample_pixels
 
-GRIDS = {"paper": ((60, 107), 2), "field": ((60, 107), 20)}  # 480p in cells of stride 8, and the context frames of the two variants
+# 480p in cells of stride 8, and the context frames of the two variants
+GRIDS = {"paper": ((60, 107), 2), "field": ((60, 107), 20)}
 CHANNELS, OBJECTS = 32, 3
 GALLERY, QUERIES = 1_000_000, 1_000
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 
 
 def in_turns(*actions: Callable[[], Any], rounds: int) -> tuple[list[float], list[Any]]:
-    """Median seconds of each action, and its last answer; they take turns, so that what else the machine does meets all alike."""
+    """Median seconds of each action, and its last answer; they take turns, so that what else the machine does
+    meets all alike.
+    """
     times, answers = [[] for _ in actions], [None] * len(actions)
     for _ in range(rounds):
         for number, action in enumerate(actions):
@@ -55,7 +60,8 @@ def seconds_of(action: Callable[[], Any], times: int = 1) -> float:
     return (time.perf_counter() - started) / times
 
 
-# --- tracking: one frame's vote -----------------------------------------------------------------------------------------------
+# --- tracking: one frame's vote
+# -----------------------------------------------------------------------------------------------
 
 
 def frames(variant: str) -> tuple[torch.Tensor, list[Context], TrackingSettings]:
@@ -65,17 +71,24 @@ def frames(variant: str) -> tuple[torch.Tensor, list[Context], TrackingSettings]
     generator = torch.Generator().manual_seed(0)
     context = []
     for number in range(count + 1):
-        queries, keys = lift(torch.randn(CHANNELS, h, w, generator=generator), 0.0 if variant == "field" else settings.coordinate_weight)
+        queries, keys = lift(
+            torch.randn(CHANNELS, h, w, generator=generator),
+            0.0 if variant == "field" else settings.coordinate_weight,
+        )
         shares = torch.rand(h, w, OBJECTS, generator=generator)
         context.append(Context(keys, shares, anywhere=variant == "paper" or number == 0))
     return queries, context[:count], settings
 
 
 def dense_vote(queries: torch.Tensor, context: list[Context], settings: TrackingSettings) -> torch.Tensor:
-    """The straightforward way: the whole affinity of the frame with each context frame, masked, then the k largest of each row."""
+    """The straightforward way: the whole affinity of the frame with each context frame, masked, then the k
+    largest of each row.
+    """
     h, w, channels = queries.shape
     y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-    far = ((y.flatten()[:, None] - y.flatten()) ** 2 + (x.flatten()[:, None] - x.flatten()) ** 2) > settings.radius**2
+    far = (
+        (y.flatten()[:, None] - y.flatten()) ** 2 + (x.flatten()[:, None] - x.flatten()) ** 2
+    ) > settings.radius**2
     affinities = []
     for frame in context:
         affinity = queries.reshape(-1, channels) @ frame.keys.reshape(-1, channels).T
@@ -104,19 +117,29 @@ def tracking(home: Path, rounds: int) -> dict[str, Any]:
         for _ in range(rounds):
             for side, found in runs.items():
                 command = [sys.executable, __file__, variant, side, str(home / f"{side}.npy")]
-                found.append(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+                found.append(
+                    json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+                )
         same = np.isclose(np.load(home / "ours.npy"), np.load(home / "dense.npy"), atol=1e-4).all(-1)
         assert same.mean() > 0.999, same.mean()  # two neighbours may tie within float32's rounding
-        medians = {side: {key: float(np.median([run[key] for run in found])) for key in ("seconds", "mib")} for side, found in runs.items()}
+        medians = {
+            side: {key: float(np.median([run[key] for run in found])) for key in ("seconds", "mib")}
+            for side, found in runs.items()
+        }
         ours, dense = medians["ours"], medians["dense"]
         suffix = "" if variant == "paper" else "_field"
         peer = f"dense affinity, {h}x{w} cells (480p), {count} context frames, one thread: {dense['seconds']:.2f} s, {dense['mib']:.0f} MiB"
-        figures[f"tracking.time_ratio_to_dense{suffix}"] = figure(ours["seconds"] / dense["seconds"], "ratio", peer, rounds)
-        figures[f"tracking.memory_ratio_to_dense{suffix}"] = figure(ours["mib"] / dense["mib"], "ratio", peer, rounds)
+        figures[f"tracking.time_ratio_to_dense{suffix}"] = figure(
+            ours["seconds"] / dense["seconds"], "ratio", peer, rounds
+        )
+        figures[f"tracking.memory_ratio_to_dense{suffix}"] = figure(
+            ours["mib"] / dense["mib"], "ratio", peer, rounds
+        )
     return figures
 
 
-# --- retrieval, sampler, trees --------------------------------------------------------------------------------------------------
+# --- retrieval, sampler, trees
+# --------------------------------------------------------------------------------------------------
 
 
 def retrieval(home: Path, rounds: int) -> dict[str, Any]:
@@ -145,7 +168,12 @@ def sampler(home: Path, rounds: int) -> dict[str, Any]:
     """The paper's batch: 70 images of 56x56 cells and 40 regions."""
     settings, images, cells, regions = SamplingSettings(), 70, 56, 40
     generator = torch.Generator().manual_seed(0)
-    labels = (torch.arange(cells * cells) * regions // cells**2).view(cells, cells).expand(2, images, cells, cells).contiguous()
+    labels = (
+        (torch.arange(cells * cells) * regions // cells**2)
+        .view(cells, cells)
+        .expand(2, images, cells, cells)
+        .contiguous()
+    )
     distances = torch.rand(images, regions, regions, generator=generator)
     distances = torch.maximum(distances, distances.mT)
     with threads(1):
@@ -158,8 +186,12 @@ def sampler(home: Path, rounds: int) -> dict[str, Any]:
     return {"sampler.time_ratio_to_loop": figure(ours / theirs, "ratio", name, images)}
 
 
-def loop_sampler(labels: np.ndarray, distances: torch.Tensor, settings: SamplingSettings, cns: int) -> list[np.ndarray]:
-    """What one would write first: for each image and anchor, regions drawn by equations 2 and 3, then a pixel of each."""
+def loop_sampler(
+    labels: np.ndarray, distances: torch.Tensor, settings: SamplingSettings, cns: int
+) -> list[np.ndarray]:
+    """What one would write first: for each image and anchor, regions drawn by equations 2 and 3, then a pixel
+    of each.
+    """
     random, drawn = np.random.default_rng(0), []
     views, images = labels.shape[:2]
     everywhere = torch.ones(distances.shape[1], dtype=torch.bool)
@@ -169,7 +201,10 @@ def loop_sampler(labels: np.ndarray, distances: torch.Tensor, settings: Sampling
         for region in random.permutation(len(positive))[: settings.anchors]:
             for view in range(views):
                 flat = labels[view, image].ravel()
-                for probability, count in ((positive[region], settings.positives), (negative[region], settings.negatives)):
+                for probability, count in (
+                    (positive[region], settings.positives),
+                    (negative[region], settings.negatives),
+                ):
                     for chosen in random.choice(len(probability), count, p=probability / probability.sum()):
                         drawn.append(random.choice(np.flatnonzero(flat == chosen)))
             others = np.delete(np.arange(images), image)
@@ -185,12 +220,24 @@ def trees(home: Path, rounds: int) -> dict[str, Any]:
     with threads(1):
         group_images(samples, home / "trees", None, settings, workers=1)
         files = [tree_path(home / "trees", name) for name in samples.names]
-        images = [cv2.resize(samples.image(k), SIZE, interpolation=cv2.INTER_AREA) for k in range(len(samples))]
+        images = [
+            cv2.resize(samples.image(k), SIZE, interpolation=cv2.INTER_AREA) for k in range(len(samples))
+        ]
         loaded = np.median([seconds_of(lambda file=file: RegionTree.load(file), 20) for file in files])
-        made = np.mean([np.median([seconds_of(lambda image=image: region_tree(image, settings)) for _ in range(rounds)]) for image in images])
+        made = np.mean(
+            [
+                np.median(
+                    [seconds_of(lambda image=image: region_tree(image, settings)) for _ in range(rounds)]
+                )
+                for image in images
+            ]
+        )
     name = f"growing it again, preset fast: {made:.2f} s a photograph"
     speed = "preset fast, one core, 481x321"
-    return {"tree.load_ms": figure(1000 * loaded, "ms", name, len(files)), "grouping.seconds_per_image": figure(made, "s", speed, len(files))}
+    return {
+        "tree.load_ms": figure(1000 * loaded, "ms", name, len(files)),
+        "grouping.seconds_per_image": figure(made, "s", speed, len(files)),
+    }
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""One change at a time to mask tracking, on the tune videos: is it resolution, colour, layer or matching that the embedding lacks?
+"""One change at a time to mask tracking, on the tune videos: is it resolution, colour, layer or matching that
+the embedding lacks?
 
     python benchmarks/tracking_ablation.py mini --run ours-cns5
 
-Scores each row on the run's features (every seed) and, with the same matching, on plain Lab colour. Nothing is trained. The videos are never
-those that are reported: the scenes' split `tune`; of real videos the first sequences of the profile's list (`--first`), which whoever reports
-the others has to leave out. Writes results/<profile>/tracking_ablation.md. Two minutes on one core in `mini`.
+Scores each row on the run's features (every seed) and, with the same matching, on plain Lab colour. Nothing
+is trained. The videos are never those that are reported: the scenes' split `tune`; of real videos the first
+sequences of the profile's list (`--first`), which whoever reports the others has to leave out. Writes
+results/<profile>/tracking_ablation.md. Two minutes on one core in `mini`.
 """
 
 from __future__ import annotations
@@ -18,18 +20,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from hgrl import paths, store
-from hgrl.config import Settings, TrackingSettings, load_run, load_settings, with_changes
-from hgrl.data.catalogue import data_root, open_videos
+from hgrl.core import files as store
+from hgrl.core import paths
+from hgrl.core.errors import InputError
+from hgrl.core.progress import bar
+from hgrl.core.settings import Settings, TrackingSettings, load_run, load_settings, with_changes
 from hgrl.data.samples import Video
-from hgrl.errors import InputError
-from hgrl.evaluate import layers_of, load_features
-from hgrl.feature_baselines import STRIDE
-from hgrl.features import BaselineFeatures, Features, tracking_features
+from hgrl.data.sources import data_root, open_videos
+from hgrl.evaluation.colour import STRIDE
+from hgrl.evaluation.features import BaselineFeatures, Features, tracking_features
+from hgrl.evaluation.stage import layers_of, load_features
+from hgrl.evaluation.tracking import Tracker, feature_tracker, identity, one_hot, optical_flow
 from hgrl.metrics.segmentation import VOID
 from hgrl.metrics.video import region_similarity
-from hgrl.progress import bar
-from hgrl.tracking import Tracker, feature_tracker, identity, one_hot, optical_flow
 
 FIELD = {"variant": "field", "context_frames": 4, "temperature": 1e-3, "field_coordinates": True}
 ROWS: dict[str, dict[str, Any]] = {
@@ -50,7 +53,12 @@ ROWS: dict[str, dict[str, Any]] = {
     "colour: Lab joined, share 0.9": {"layer": "embedding+lab", "lab_share": 0.9},
     "colour: Lab joined, share 0.97": {"layer": "embedding+lab", "lab_share": 0.97},
     "together: input x 2, the field's, sharper, with coordinates": {"finer": 2.0, **FIELD},
-    "together, and Lab joined, share 0.97": {"finer": 2.0, **FIELD, "layer": "embedding+lab", "lab_share": 0.97},
+    "together, and Lab joined, share 0.97": {
+        "finer": 2.0,
+        **FIELD,
+        "layer": "embedding+lab",
+        "lab_share": 0.97,
+    },
 }
 
 
@@ -76,16 +84,28 @@ class Head:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("profile")
     parser.add_argument("--run", default="ours-cns5", help="whose checkpoints are read; default: ours-cns5")
-    parser.add_argument("--first", type=int, default=3, help="of real videos, the first so many sequences; default: 3")
-    parser.add_argument("--frames", type=int, default=50, help="of each video, the first so many; default: 50")
+    parser.add_argument(
+        "--first", type=int, default=3, help="of real videos, the first so many sequences; default: 3"
+    )
+    parser.add_argument(
+        "--frames", type=int, default=50, help="of each video, the first so many; default: 50"
+    )
     parser.add_argument("--rows", help=f"separated by semicolons, of: {'; '.join(ROWS)}; default: all")
     options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    text = ablate(options.profile, options.run, options.first, options.frames, [name.strip() for name in options.rows.split(";")] if options.rows else list(ROWS))
+    text = ablate(
+        options.profile,
+        options.run,
+        options.first,
+        options.frames,
+        [name.strip() for name in options.rows.split(";")] if options.rows else list(ROWS),
+    )
     store.write_text(paths.results(options.profile) / "tracking_ablation.md", text)
     print(text)
 
@@ -98,7 +118,9 @@ def tune_videos(settings: Settings, first: int) -> tuple[Video, ...]:
 
 
 def ablate(profile: str, run: str, first: int, frames: int, names: list[str]) -> str:
-    """The table as Markdown: J in percent of every row, on the run's features and on Lab colour. InputError for an unknown row."""
+    """The table as Markdown: J in percent of every row, on the run's features and on Lab colour. InputError
+    for an unknown row.
+    """
     unknown = [name for name in names if name not in ROWS]
     if unknown:
         raise InputError(f"no row named {unknown[0]!r}; choose from: {'; '.join(ROWS)}")
@@ -109,10 +131,18 @@ def ablate(profile: str, run: str, first: int, frames: int, names: list[str]) ->
     for name in bar(names, desc="rows"):
         tracking = changed(settings.tracking, ROWS[name])
         colour = score(videos, features_tracker(BaselineFeatures("lab"), tracking, layers), tracking)
-        mine = [score(videos, features_tracker(features, tracking, layers), tracking) for features in networks]
-        lines.append(f"| {name} | {np.mean(mine):.1f} | {' '.join(f'{value:.1f}' for value in mine)} | {shown_colour(ROWS[name], colour)} |")
+        mine = [
+            score(videos, features_tracker(features, tracking, layers), tracking) for features in networks
+        ]
+        lines.append(
+            f"| {name} | {np.mean(mine):.1f} | {' '.join(f'{value:.1f}' for value in mine)} | {shown_colour(ROWS[name], colour)} |"
+        )
     own = settings.tracking
-    beside = {"first mask copied": (identity, own), "DIS optical flow": (optical_flow, own), "true masks, through the cells": (through_cells, own)}
+    beside = {
+        "first mask copied": (identity, own),
+        "DIS optical flow": (optical_flow, own),
+        "true masks, through the cells": (through_cells, own),
+    }
     beside["true masks, through the cells of input x 2"] = (through_cells, changed(own, {"finer": 2.0}))
     return "\n".join([
         f"# One change at a time to mask tracking: J in percent, profile `{profile}`, tune videos",
@@ -143,7 +173,9 @@ def features_tracker(features: Features, settings: TrackingSettings, layers: tup
 
 
 def score(videos: list[Head], tracker: Tracker, settings: TrackingSettings) -> float:
-    """Mean J over all objects of all videos, in percent, as `evaluate_tracking` without F, which takes most of its time."""
+    """Mean J over all objects of all videos, in percent, as `evaluate_tracking` without F, which takes most
+    of its time.
+    """
     return 100 * float(np.mean([j for video in videos for j in _object_j(video, tracker(video, settings))]))
 
 
@@ -151,7 +183,10 @@ def _object_j(video: Head, masks: list[np.ndarray]) -> list[float]:
     truth = [video.mask(t) for t in range(len(video))]
     objects = range(1, int(truth[0][truth[0] != VOID].max(initial=0)) + 1)
     pairs = list(zip(truth, masks, strict=True))[1:-1]  # the first and the last frame are not scored
-    return [float(np.mean([region_similarity(true == k, found == k, true == VOID) for true, found in pairs])) for k in objects]
+    return [
+        float(np.mean([region_similarity(true == k, found == k, true == VOID) for true, found in pairs]))
+        for k in objects
+    ]
 
 
 def through_cells(video: Head, settings: TrackingSettings) -> list[np.ndarray]:
@@ -159,9 +194,17 @@ def through_cells(video: Head, settings: TrackingSettings) -> list[np.ndarray]:
     masks = []
     for t in range(len(video)):
         truth = one_hot(video.mask(t))
-        h, w = (-(-side // STRIDE) for side in video.frame(t, round(settings.short_side * settings.finer)).shape[:2])
+        h, w = (
+            -(-side // STRIDE)
+            for side in video.frame(t, round(settings.short_side * settings.finer)).shape[:2]
+        )
         cells = F.interpolate(torch.from_numpy(truth)[None].float(), size=(h, w), mode="area")
-        masks.append(F.interpolate(cells, size=truth.shape[1:], mode="bilinear", align_corners=False)[0].argmax(0).numpy().astype(np.uint8))
+        masks.append(
+            F.interpolate(cells, size=truth.shape[1:], mode="bilinear", align_corners=False)[0]
+            .argmax(0)
+            .numpy()
+            .astype(np.uint8)
+        )
     return masks
 
 

@@ -1,13 +1,17 @@
-"""What a training step costs, part by part, and each method against the bare network work that it must do: one run, made-up batches.
+"""What a training step costs, part by part, and each method against the bare network work that it must do:
+one run, made-up batches.
 
     python benchmarks/train_step.py                                           # profile mini, here
     python benchmarks/train_step.py --profile paper --batch 4 --steps 3       # the paper's network on a CPU
-    python benchmarks/train_step.py --profile paper --device cuda --precision bf16 [--compile] [--batch 140 | --largest]
+    python benchmarks/train_step.py --profile paper --device cuda --precision bf16 [--compile] [--batch 140 |
+    --largest]
 
-Bare is the same forward and backward passes and the same update, without sampling, objective, heads and queues: two views through
-backbone and hypercolumn for the paper's method, two views through the backbone for InstFeat, one trained view and one of the momentum
-encoder for MoCo. The learning rate is 0, so that every repeat does the same work. Times are medians; all passes take turns, so that what
-else the machine does meets them alike, and a ratio is the median of the repeats' own. An image counts once, though two views of it are seen.
+Bare is the same forward and backward passes and the same update, without sampling, objective, heads and
+queues: two views through backbone and hypercolumn for the paper's method, two views through the backbone for
+InstFeat, one trained view and one of the momentum encoder for MoCo. The learning rate is 0, so that every
+repeat does the same work. Times are medians; all passes take turns, so that what else the machine does meets
+them alike, and a ratio is the median of the repeats' own. An image counts once, though two views of it are
+seen.
 """
 
 from __future__ import annotations
@@ -32,15 +36,15 @@ from memory import forget_peak, peak_mib
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from hgrl.config import Settings, load_settings
-from hgrl.errors import InputError
-from hgrl.methods import Method, build_method
-from hgrl.methods.hierarchical import pixel_loss
-from hgrl.methods.instfeat import instance_loss
-from hgrl.methods.moco import image_codes
-from hgrl.network import normalise
-from hgrl.pretrain import pick_device
-from hgrl.views import Batch
+from hgrl.core.errors import InputError
+from hgrl.core.settings import Settings, load_settings
+from hgrl.pretraining.loop import pick_device
+from hgrl.pretraining.methods import Method, build_method
+from hgrl.pretraining.methods.hierarchical import pixel_loss
+from hgrl.pretraining.methods.instfeat import instance_loss
+from hgrl.pretraining.methods.moco import image_codes
+from hgrl.pretraining.network import normalise
+from hgrl.sampling.views import Batch
 
 WARM_UP, STEPS = 3, 20
 METHODS = ("hierarchical", "moco", "instfeat")
@@ -60,12 +64,15 @@ PEAKS = {  # dense TFLOP/s of NVIDIA's data sheets: bf16, TF32 (torch's default 
 }
 
 
-# --- one method's step, cut where the network ends ------------------------------------------------------------------------------
+# --- one method's step, cut where the network ends
+# ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Cut:
-    """How a method's loss falls into the trained network's work and the rest: `rest(network(batch), batch)` is the loss."""
+    """How a method's loss falls into the trained network's work and the rest: `rest(network(batch), batch)`
+    is the loss.
+    """
 
     network: Callable[[Method, Batch], Tensor]
     rest: Callable[[Method, Tensor, Batch], Tensor]
@@ -82,13 +89,17 @@ CUTS = {
     ),
     "instfeat": Cut(
         lambda method, batch: method.network.backbone(normalise(batch.flat_images))[-1],
-        lambda method, features, batch: instance_loss(image_codes(features, method.head), method.instfeat.temperature),
+        lambda method, features, batch: instance_loss(
+            image_codes(features, method.head), method.instfeat.temperature
+        ),
     ),
 }
 
 
 class Watch:
-    """Seconds of the parts of one pass: each mark ends a part. On a GPU the device's own clock, read when all is done."""
+    """Seconds of the parts of one pass: each mark ends a part. On a GPU the device's own clock, read when all
+    is done.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device, self.names, self.marks = device, [], []
@@ -125,11 +136,14 @@ class Rig:
         self.method = build_method(name, settings).to(device).train()
         if settings.pretrain.channels_last:
             self.method = self.method.to(memory_format=torch.channels_last)
-        self.optimizer = torch.optim.Adam(self.method.parameters(), lr=0.0, fused=device.type != "mps")  # as hgrl.pretrain, but for the rate
+        # as hgrl.pretraining.loop, but for the rate
+        self.optimizer = torch.optim.Adam(self.method.parameters(), lr=0.0, fused=device.type != "mps")
         self.batch = made_batch(settings, device)
         self.watch = Watch(device)
         if name == "moco":
-            self.method.key_encoder.register_forward_pre_hook(lambda *_: self.watch.mark("sampling and objective"))
+            self.method.key_encoder.register_forward_pre_hook(
+                lambda *_: self.watch.mark("sampling and objective")
+            )
             self.method.key_encoder.register_forward_hook(lambda *_: self.watch.mark("momentum forward"))
 
     def compile(self) -> None:
@@ -140,7 +154,9 @@ class Rig:
             module.compile()
 
     def step(self) -> dict[str, float]:
-        """Seconds of the parts of the method's whole step; the loss's backward pass is cut at the network's output, to be timed by itself."""
+        """Seconds of the parts of the method's whole step; the loss's backward pass is cut at the network's
+        output, to be timed by itself.
+        """
         self.watch = Watch(self.device)
         with self._autocast():
             output = self.cut.network(self.method, self.batch)
@@ -174,7 +190,9 @@ class Rig:
         self.watch.mark("optimizer")
 
     def _autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.settings.pretrain.precision == "bf16")
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.settings.pretrain.precision == "bf16"
+        )
 
     def flops_per_image(self) -> float:
         """Operations of matrix products and convolutions in a step; a multiplication and an addition are two."""
@@ -188,23 +206,43 @@ def made_batch(settings: Settings, device: torch.device) -> Batch:
     images, side, regions = settings.pretrain.batch, settings.augment.crop_size, settings.grouping.max_regions
     cells = side // 4
     generator = torch.Generator(device).manual_seed(0)
-    bands = (torch.arange(cells * cells, device=device).view(cells, cells) * regions // (cells * cells)).to(torch.uint8)
+    bands = (torch.arange(cells * cells, device=device).view(cells, cells) * regions // (cells * cells)).to(
+        torch.uint8
+    )
     distances = torch.rand(images, regions, regions, generator=generator, device=device)
-    pixels = torch.randint(0, 256, (2, images, 3, side, side), generator=generator, dtype=torch.uint8, device=device)
-    return Batch(pixels, bands.expand(2, images, cells, cells).contiguous(), torch.maximum(distances, distances.mT), 0.0, generator)
+    pixels = torch.randint(
+        0, 256, (2, images, 3, side, side), generator=generator, dtype=torch.uint8, device=device
+    )
+    return Batch(
+        pixels,
+        bands.expand(2, images, cells, cells).contiguous(),
+        torch.maximum(distances, distances.mT),
+        0.0,
+        generator,
+    )
 
 
-# --- what is measured -----------------------------------------------------------------------------------------------------------
+# --- what is measured
+# -----------------------------------------------------------------------------------------------------------
 
 
 def measure(
-    settings: Settings, device: torch.device, methods: tuple[str, ...] = METHODS, steps: int = STEPS, compiled: bool = False
+    settings: Settings,
+    device: torch.device,
+    methods: tuple[str, ...] = METHODS,
+    steps: int = STEPS,
+    compiled: bool = False,
 ) -> dict[str, Any]:
-    """Medians over `steps` repeats in seconds; {"backbone", "hypercolumn", "methods": {name: {...}}}; see `_summary` for a method's."""
+    """Medians over `steps` repeats in seconds; {"backbone", "hypercolumn", "methods": {name: {...}}}; see
+    `_summary` for a method's.
+    """
     peaks = {name: peak_memory(name, settings, device, compiled) for name in methods}
     if compiled:
         torch._dynamo.reset()  # it compiles one function only so many times, and then leaves it as it is
-    rigs = {name: Rig(name, settings, device) for name in (*methods, *{"hierarchical", "instfeat"}.difference(methods))}
+    rigs = {
+        name: Rig(name, settings, device)
+        for name in (*methods, *{"hierarchical", "instfeat"}.difference(methods))
+    }
     flops = {name: rigs[name].flops_per_image() for name in methods}
     passes = [(name, kind) for name in rigs for kind in (("step", "bare") if name in methods else ("bare",))]
     for rig in rigs.values() if compiled else ():
@@ -215,11 +253,26 @@ def measure(
         for name, kind in passes if repeat % 2 else passes[::-1]:
             times[name, kind].append(getattr(rigs[name], kind)())
     times = {key: found[warm_up:] for key, found in times.items()}
-    passing = {name: _median([part["forward"] + part["backward"] for part in times[name, "bare"]]) for name in ("hierarchical", "instfeat")}
-    found = {"device": device.type, "batch": settings.pretrain.batch, "steps": steps, "precision": settings.pretrain.precision}
+    passing = {
+        name: _median([part["forward"] + part["backward"] for part in times[name, "bare"]])
+        for name in ("hierarchical", "instfeat")
+    }
+    found = {
+        "device": device.type,
+        "batch": settings.pretrain.batch,
+        "steps": steps,
+        "precision": settings.pretrain.precision,
+    }
     found |= {"backbone": passing["instfeat"], "hypercolumn": passing["hierarchical"]}
-    rows = {name: _summary(times[name, "step"], times[name, "bare"], settings.pretrain.batch) for name in methods}
-    return found | {"methods": {name: row | {"peak_mib": peaks[name], "flops_per_image": flops[name]} for name, row in rows.items()}}
+    rows = {
+        name: _summary(times[name, "step"], times[name, "bare"], settings.pretrain.batch) for name in methods
+    }
+    return found | {
+        "methods": {
+            name: row | {"peak_mib": peaks[name], "flops_per_image": flops[name]}
+            for name, row in rows.items()
+        }
+    }
 
 
 def _summary(steps: list[dict[str, float]], bare: list[dict[str, float]], batch: int) -> dict[str, Any]:
@@ -229,7 +282,9 @@ def _summary(steps: list[dict[str, float]], bare: list[dict[str, float]], batch:
         "step": _median(totals),
         "bare": _median(bare_totals),
         "ratio": _median([own / other for own, other in zip(totals, bare_totals, strict=True)]),
-        "share": _median([part["sampling and objective"] / total for part, total in zip(steps, totals, strict=True)]),
+        "share": _median(
+            [part["sampling and objective"] / total for part, total in zip(steps, totals, strict=True)]
+        ),
         "parts": {name: _median([part[name] for part in steps]) for name in steps[0]},
         "images_per_second": batch / _median(totals),
     }
@@ -240,7 +295,9 @@ def _median(values: list[float]) -> float:
 
 
 def peak_memory(name: str, settings: Settings, device: torch.device, compiled: bool = False) -> float | None:
-    """MiB that a method's training holds at most: of the card, or of a fresh process beyond what it held before the method was built."""
+    """MiB that a method's training holds at most: of the card, or of a fresh process beyond what it held
+    before the method was built.
+    """
     if device.type == "cuda":
         release()
         before = torch.cuda.memory_allocated()
@@ -269,7 +326,9 @@ def _two_steps(name: str, settings: Settings, device: torch.device, compiled: bo
 
 
 def largest_batch(fits: Callable[[int], bool], start: int, closeness: float = 0.02) -> int:
-    """The largest batch that fits, to within `closeness` of it: doubled until it does not, then bisected. 0: not even `start`."""
+    """The largest batch that fits, to within `closeness` of it: doubled until it does not, then bisected. 0:
+    not even `start`.
+    """
     low, high = 0, start
     while fits(high):
         low, high = high, 2 * high
@@ -279,7 +338,9 @@ def largest_batch(fits: Callable[[int], bool], start: int, closeness: float = 0.
     return low
 
 
-def fits_card(settings: Settings, device: torch.device, methods: tuple[str, ...], compiled: bool) -> Callable[[int], bool]:
+def fits_card(
+    settings: Settings, device: torch.device, methods: tuple[str, ...], compiled: bool
+) -> Callable[[int], bool]:
     """Whether all that is to be measured fits the card's memory at a batch: tried out."""
 
     def fits(batch: int) -> bool:
@@ -295,7 +356,9 @@ def fits_card(settings: Settings, device: torch.device, methods: tuple[str, ...]
 
 
 def release() -> None:
-    """Give the card's memory back that nothing uses any more; a rig and its hooks hold one another, which only the collector sees."""
+    """Give the card's memory back that nothing uses any more; a rig and its hooks hold one another, which
+    only the collector sees.
+    """
     gc.collect()
     torch.cuda.empty_cache()
 
@@ -314,38 +377,59 @@ def hours(images_per_second: float) -> float:
 
 
 def with_pretrain(settings: Settings, **changes: Any) -> Settings:
-    known = {key: value for key, value in changes.items() if value is not None and key in type(settings.pretrain).model_fields}
+    known = {
+        key: value
+        for key, value in changes.items()
+        if value is not None and key in type(settings.pretrain).model_fields
+    }
     return settings.model_copy(update={"pretrain": settings.pretrain.model_copy(update=known)})
 
 
-# --- results --------------------------------------------------------------------------------------------------------------------
+# --- results
+# --------------------------------------------------------------------------------------------------------------------
 
 
 def as_figures(found: dict[str, Any], profile: str, prefix: str = "train_step") -> dict[str, dict[str, Any]]:
     """Named figures for results.json: the paper's method by the bare prefix, the rivals by their names."""
-    where = f"on {found['device']}" + (f", {torch.get_num_threads()} thread(s)" if found["device"] == "cpu" else "")
+    where = f"on {found['device']}" + (
+        f", {torch.get_num_threads()} thread(s)" if found["device"] == "cpu" else ""
+    )
     what = f"profile {profile}, batch {found['batch']}, {found['precision']}, {where}"
     n, figures = found["steps"], {}
     for part in ("backbone", "hypercolumn"):
-        figures[f"{prefix}.{part}_ms"] = figure(1000 * found[part], "ms", f"two views, forward and backward; {what}", n)
+        figures[f"{prefix}.{part}_ms"] = figure(
+            1000 * found[part], "ms", f"two views, forward and backward; {what}", n
+        )
     for name, row in found["methods"].items():
         own = prefix if name == "hierarchical" else f"{prefix}.{name}"
         bare = f"bare network, the same passes and update: {1000 * row['bare']:.1f} ms; {what}"
         figures[f"{own}.ratio_to_bare"] = figure(row["ratio"], "ratio", bare, n)
         figures[f"{own}.images_per_second"] = figure(row["images_per_second"], "images/s", what, n)
         figures[f"{own}.optimizer_ms"] = figure(1000 * row["parts"]["optimizer"], "ms", what, n)
-        figures[f"{own}.gflop_per_image"] = figure(row["flops_per_image"] / 1e9, "GFLOP", f"matrix products and convolutions of a step; {what}", 1)
+        figures[f"{own}.gflop_per_image"] = figure(
+            row["flops_per_image"] / 1e9, "GFLOP", f"matrix products and convolutions of a step; {what}", 1
+        )
         if row["peak_mib"] is not None:
-            figures[f"{own}.peak_memory"] = figure(row["peak_mib"], "MiB", f"beyond what Python and torch hold; {what}", 2)
+            figures[f"{own}.peak_memory"] = figure(
+                row["peak_mib"], "MiB", f"beyond what Python and torch hold; {what}", 2
+            )
         if name == "hierarchical":
-            figures[f"{own}.sampling_and_objective_share"] = figure(row["share"], "share", f"the whole step: {1000 * row['step']:.1f} ms; {what}", n)
-            figures[f"{own}.sampling_and_objective_ms"] = figure(1000 * row["parts"]["sampling and objective"], "ms", what, n)
+            figures[f"{own}.sampling_and_objective_share"] = figure(
+                row["share"], "share", f"the whole step: {1000 * row['step']:.1f} ms; {what}", n
+            )
+            figures[f"{own}.sampling_and_objective_ms"] = figure(
+                1000 * row["parts"]["sampling and objective"], "ms", what, n
+            )
     if profile == "paper":
         rate = found["methods"]["hierarchical"]["images_per_second"]
-        figures[f"{prefix}.hours_80_epochs"] = figure(hours(rate), "h", f"80 epochs over {IMAGES:,} images at that rate; an estimate; {what}", n)
+        figures[f"{prefix}.hours_80_epochs"] = figure(
+            hours(rate), "h", f"80 epochs over {IMAGES:,} images at that rate; an estimate; {what}", n
+        )
         share = share_of_peak(found, "hierarchical")
         if share is not None:
-            figures[f"{prefix}.share_of_peak"] = figure(share, "of peak", f"{torch.cuda.get_device_name()}; {what}", n)
+            figures[f"{prefix}.share_of_peak"] = figure(
+                share, "of peak", f"{torch.cuda.get_device_name()}; {what}", n
+            )
     return figures
 
 
@@ -360,26 +444,59 @@ def show(found: dict[str, Any], loader_rate: float | None) -> None:
     print(f"{'backbone, two views, forward and backward':50} {1000 * found['backbone']:9.1f} ms")
     print(f"{'the same and the hypercolumn':50} {1000 * found['hypercolumn']:9.1f} ms")
     for part in ("sampling and objective", "optimizer") if ours else ():
-        print(f"{part:50} {1000 * ours['parts'][part]:9.1f} ms {100 * ours['parts'][part] / ours['step']:6.1f} % of our step")
+        print(
+            f"{part:50} {1000 * ours['parts'][part]:9.1f} ms {100 * ours['parts'][part] / ours['step']:6.1f} % of our step"
+        )
     if loader_rate:
-        print(f"{'loader, on one core, a batch':50} {1000 * found['batch'] / loader_rate:9.1f} ms: {loader_rate:.1f} images/s")
-    heads = ("step, ms", "bare, ms", "ratio", "images/s", "MiB", "GFLOP/image", "of peak", "80 epochs, h", "cores to load")
+        print(
+            f"{'loader, on one core, a batch':50} {1000 * found['batch'] / loader_rate:9.1f} ms: {loader_rate:.1f} images/s"
+        )
+    heads = (
+        "step, ms",
+        "bare, ms",
+        "ratio",
+        "images/s",
+        "MiB",
+        "GFLOP/image",
+        "of peak",
+        "80 epochs, h",
+        "cores to load",
+    )
     print(f"\n{'method':14}" + "".join(f"{head:>15}" for head in heads))
     for name, row in found["methods"].items():
         rate, share = row["images_per_second"], share_of_peak(found, name)
-        cells = [f"{1000 * row['step']:.1f}", f"{1000 * row['bare']:.1f}", f"{row['ratio']:.3f}", f"{rate:.1f}"]
-        cells += ["-" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}", f"{row['flops_per_image'] / 1e9:.2f}"]
-        cells += ["-" if share is None else f"{share:.0%}", f"{hours(rate):.1f}", f"{rate / loader_rate:.2f}" if loader_rate else "-"]
+        cells = [
+            f"{1000 * row['step']:.1f}",
+            f"{1000 * row['bare']:.1f}",
+            f"{row['ratio']:.3f}",
+            f"{rate:.1f}",
+        ]
+        cells += [
+            "-" if row["peak_mib"] is None else f"{row['peak_mib']:.0f}",
+            f"{row['flops_per_image'] / 1e9:.2f}",
+        ]
+        cells += [
+            "-" if share is None else f"{share:.0%}",
+            f"{hours(rate):.1f}",
+            f"{rate / loader_rate:.2f}" if loader_rate else "-",
+        ]
         print(f"{name:14}" + "".join(f"{cell:>15}" for cell in cells))
     if ours:
-        bars = {"sampling and objective": (ours["share"], GPU_SHARE if found["device"] == "cuda" else BARS["sampling_and_objective_share"])}
+        bars = {
+            "sampling and objective": (
+                ours["share"],
+                GPU_SHARE if found["device"] == "cuda" else BARS["sampling_and_objective_share"],
+            )
+        }
         bars["our step, of the bare one"] = (ours["ratio"], BARS["ratio_to_bare"])
         for name, (value, bar) in bars.items():
             print(f"{name}: {value:.3f}, at most {bar:g}: {'met' if value <= bar else 'NOT MET'}")
 
 
 def options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--profile", default="mini")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--batch", type=int, help="default: the profile's, 70 in `paper`")
@@ -396,9 +513,16 @@ def options() -> argparse.Namespace:
 def main() -> None:
     given = options()
     if given.device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch sees no GPU here; leave the option out, or install a torch build for the card")
+        raise InputError(
+            "--device cuda: torch sees no GPU here; leave the option out, or install a torch build for the card"
+        )
     device = pick_device(given.device)
-    settings = with_pretrain(load_settings(given.profile), batch=given.batch, precision=given.precision, compile=given.compile or None)
+    settings = with_pretrain(
+        load_settings(given.profile),
+        batch=given.batch,
+        precision=given.precision,
+        compile=given.compile or None,
+    )
     if given.largest:
         if device.type != "cuda":
             raise InputError("--largest: there is no GPU whose memory could be filled; name a --batch")
@@ -406,10 +530,17 @@ def main() -> None:
         settings = with_pretrain(settings, batch=batch)
         print(f"the largest batch that fits: {batch}")
     with threads(given.threads):
-        where = torch.cuda.get_device_name() if device.type == "cuda" else f"{device.type}, {given.threads} thread(s)"
+        where = (
+            torch.cuda.get_device_name()
+            if device.type == "cuda"
+            else f"{device.type}, {given.threads} thread(s)"
+        )
         own = settings.pretrain
         what = f"{settings.network.backbone}, crop {settings.augment.crop_size}, batch {own.batch}, {own.precision}{', compiled' * given.compile}"
-        print(f"profile {given.profile} on {where}: {what}; medians of {given.steps} interleaved repeats\n", flush=True)
+        print(
+            f"profile {given.profile} on {where}: {what}; medians of {given.steps} interleaved repeats\n",
+            flush=True,
+        )
         found = measure(settings, device, tuple(given.methods), given.steps, given.compile)
         rate = None
         if not given.no_loader:

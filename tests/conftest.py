@@ -1,4 +1,6 @@
-"""Tiny settings, eight tiny images with region trees drawn by hand, and a folder of profiles: what the training tests share."""
+"""Tiny settings, eight tiny images with region trees drawn by hand, and a folder of profiles: what the
+training tests share.
+"""
 
 import dataclasses
 import os
@@ -11,11 +13,11 @@ import torch
 import yaml
 from PIL import Image
 
-from hgrl import paths
-from hgrl.config import Settings
+from hgrl.core import paths
+from hgrl.core.settings import Settings
 from hgrl.data.samples import Samples
 from hgrl.grouping.region_tree import RegionTree
-from hgrl.views import Batch
+from hgrl.sampling.views import Batch
 
 torch.set_num_threads(1)
 
@@ -75,7 +77,9 @@ def home(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "PARAMS", tmp_path / "params.yaml")
     (tmp_path / "profiles").mkdir()
     (tmp_path / "profiles" / "tiny.yaml").write_text("seeds: [0, 1]\nsampling: {anchors: 3}\n")
-    (tmp_path / "params.yaml").write_text("runs:\n  ours: {method: hierarchical, overrides: {sampling.cns: [20]}}\n")
+    (tmp_path / "params.yaml").write_text(
+        "runs:\n  ours: {method: hierarchical, overrides: {sampling.cns: [20]}}\n"
+    )
     return tmp_path
 
 
@@ -88,11 +92,15 @@ def three_regions(height: int = 40, width: int = 48) -> RegionTree:
 
 
 def one_region(height: int = 40, width: int = 48) -> RegionTree:
-    return RegionTree(np.zeros((height, width), np.uint8), np.zeros((0, 2), np.uint8), np.zeros(0, np.float32))
+    return RegionTree(
+        np.zeros((height, width), np.uint8), np.zeros((0, 2), np.uint8), np.zeros(0, np.float32)
+    )
 
 
 def batch_of(trees: list[RegionTree], seed: int = 0, progress: float = 0.0) -> Batch:
-    """Random images; the labels of each tree at 8x8 cells; of three classes each image shows those of its number's bits."""
+    """Random images; the labels of each tree at 8x8 cells; of three classes each image shows those of its
+    number's bits.
+    """
     generator = torch.Generator().manual_seed(seed)
     labels = torch.stack([torch.from_numpy(tree.labels[2::5, 3::6][:8, :8].copy()) for tree in trees])
     distances = torch.zeros(len(trees), 4, 4)
@@ -107,7 +115,16 @@ SMALL = {
     "seeds": [0, 1],
     "device": "cpu",
     "data": {
-        "scenes": {"size": 48, "unlabelled": 6, "train": 4, "tune": 3, "val": 4, "videos": 1, "frames": 4, "contours": 0},
+        "scenes": {
+            "size": 48,
+            "unlabelled": 6,
+            "train": 4,
+            "tune": 3,
+            "val": 4,
+            "videos": 1,
+            "frames": 4,
+            "contours": 0,
+        },
         "pretrain": [{"kind": "voc", "folder": "VOC2012", "split": "unlabelled"}],
         "probe_train": {"kind": "voc", "folder": "VOC2012", "split": "train"},
         "probe_val": {"kind": "voc", "folder": "VOC2012", "split": "val"},
@@ -120,7 +137,12 @@ SMALL = {
     **{name: TINY[name] for name in ("moco", "instfeat", "segsort", "densecl")},
     "finetune": {"iterations": 2, "batch": 4, "crop_size": 32, "dilation": 1},
     "pretrain": {"epochs": 3, "batch": 3, "lr": 1e-3, "schedule": "cosine", "workers": 0},
-    "probe": {**TINY["probe"], "heads": ["linear-backbone", "linear-embedding"], "iterations": 3, "end_to_end_iterations": 2},
+    "probe": {
+        **TINY["probe"],
+        "heads": ["linear-backbone", "linear-embedding"],
+        "iterations": 3,
+        "end_to_end_iterations": 2,
+    },
     "retrieval": {"segments": 3, "kmeans_iterations": 2},
     "tracking": {"short_side": 48},
     "ablation": {
@@ -137,11 +159,22 @@ SMALL_PARAMS = {
     "retrieval": ["lab", "ours"],
     "tracking": ["identity", "random"],
     "runs": {
-        **{name: {"method": name} for name in ("random", "position", "lab", "lab-position", "identity", "flow")},
+        **{
+            name: {"method": name}
+            for name in ("random", "position", "lab", "lab-position", "identity", "flow")
+        },
         "random-e2e": {"method": "random", "end_to_end": True},
         "ours": {"method": "hierarchical", "overrides": {"sampling.cns": [2]}},
-        "ours-backbone": {"method": "hierarchical", "checkpoint_of": "ours", "overrides": {"tracking.layer": "backbone"}},
-        "ours-lab": {"method": "hierarchical", "checkpoint_of": "ours", "overrides": {"tracking.layer": "embedding+lab", "tracking.lab_share": 1.0}},
+        "ours-backbone": {
+            "method": "hierarchical",
+            "checkpoint_of": "ours",
+            "overrides": {"tracking.layer": "backbone"},
+        },
+        "ours-lab": {
+            "method": "hierarchical",
+            "checkpoint_of": "ours",
+            "overrides": {"tracking.layer": "embedding+lab", "tracking.lab_share": 1.0},
+        },
         **{name: {"method": name} for name in ("moco", "segsort", "supervised")},
         "moco-e2e": {"method": "moco", "checkpoint_of": "moco", "end_to_end": True},
         "imagenet": {"method": "imagenet", "weights": "resnet50.pth"},
@@ -158,8 +191,10 @@ def write_profile(home: Path, changes: dict | None = None, name: str = "small") 
 
 @pytest.fixture(scope="session")
 def finished_home(tmp_path_factory):
-    """A repository folder whose profile `small` has its data, trees and the trained run `ours`; for `pipeline` to copy."""
-    from hgrl import stages
+    """A repository folder whose profile `small` has its data, trees and the trained run `ours`; for
+    `pipeline` to copy.
+    """
+    from hgrl.pretraining import stage as stages
 
     home = tmp_path_factory.mktemp("finished")
     (home / "profiles").mkdir()
@@ -186,7 +221,9 @@ COLOURS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200]], np.uint8)
 
 @pytest.fixture
 def dataset(tmp_path):
-    """(Samples with masks, folder of trees): 8 images of three coloured regions, noise by seed; the mask is the region."""
+    """(Samples with masks, folder of trees): 8 images of three coloured regions, noise by seed; the mask is
+    the region.
+    """
     random, names, images, masks = np.random.default_rng(0), [], [], []
     for index in range(8):
         tree = three_regions()

@@ -1,4 +1,6 @@
-"""The real data sets in miniature: their folders and file formats as the official archives unpack, with a few drawn images in them."""
+"""The real data sets in miniature: their folders and file formats as the official archives unpack, with a few
+drawn images in them.
+"""
 
 import json
 from pathlib import Path
@@ -8,12 +10,14 @@ import scipy.sparse
 from PIL import Image
 from scipy.io import savemat
 
-from hgrl.data.scene_files import palette_png
+from hgrl.data.scenes.files import palette_png
 
 VOC, SBD, COCO, DAVIS = "VOC2012/VOCdevkit/VOC2012", "SBD/benchmark_RELEASE/dataset", "coco", "DAVIS/DAVIS"
 
 
-def scene(random: np.random.Generator, height: int, width: int, classes: list[int]) -> tuple[np.ndarray, np.ndarray]:
+def scene(
+    random: np.random.Generator, height: int, width: int, classes: list[int]
+) -> tuple[np.ndarray, np.ndarray]:
     """A noisy picture (H, W, 3) uint8 of a rectangle for each class, and its mask (H, W) uint8."""
     image, mask = np.full((height, width, 3), 90), np.zeros((height, width), np.uint8)
     for id_ in classes:
@@ -40,7 +44,9 @@ def with_void(mask: np.ndarray) -> np.ndarray:
     return np.where(rim, 255, mask).astype(np.uint8)
 
 
-def write_voc(root: Path, train: list[str], val: list[str], others: list[str], size: tuple[int, int] = (72, 96)) -> dict[str, np.ndarray]:
+def write_voc(
+    root: Path, train: list[str], val: list[str], others: list[str], size: tuple[int, int] = (72, 96)
+) -> dict[str, np.ndarray]:
     """VOC 2012: all images, masks of train and val. Returns the masks, without void, of all images."""
     random, masks = np.random.default_rng(0), {}
     for k, stem in enumerate([*train, *val, *others]):
@@ -71,11 +77,18 @@ def gt_cls(mask: np.ndarray) -> dict[str, np.ndarray]:
     return {"Boundaries": boundaries, "Segmentation": mask, "CategoriesPresent": present}
 
 
-def write_coco(root: Path, count: int = 3, split: str = "train2014", size: tuple[int, int] = (64, 80)) -> list[str]:
-    """COCO: images, and instances as polygons and run lengths (a crowd); the last image has no annotation. Returns the file names."""
+def write_coco(
+    root: Path, count: int = 3, split: str = "train2014", size: tuple[int, int] = (64, 80)
+) -> list[str]:
+    """COCO: images, and instances as polygons and run lengths (a crowd); the last image has no annotation.
+    Returns the file names.
+    """
     random, names = np.random.default_rng(1), []
     height, width = size
-    categories = [{"id": 1, "name": "person", "supercategory": "person"}, {"id": 18, "name": "dog", "supercategory": "animal"}]
+    categories = [
+        {"id": 1, "name": "person", "supercategory": "person"},
+        {"id": 18, "name": "dog", "supercategory": "animal"},
+    ]
     images, notes = [], []
     for k in range(count):
         names.append(f"COCO_{split}_{7 * k + 9:012d}.jpg")
@@ -84,16 +97,42 @@ def write_coco(root: Path, count: int = 3, split: str = "train2014", size: tuple
         if k == count - 1:
             continue
         shared = {"image_id": 7 * k + 9, "area": 1.0, "bbox": [0, 0, 1, 1]}
-        notes.append(shared | {"id": 3 * k + 1, "category_id": 1, "iscrowd": 0, "segmentation": [[10, 10, 30, 10, 30, 40, 10, 40]]})
-        notes.append(shared | {"id": 3 * k + 2, "category_id": 18, "iscrowd": 0, "segmentation": [[20, 20, 50, 20, 50, 30, 20, 30]]})
+        notes.append(
+            shared
+            | {
+                "id": 3 * k + 1,
+                "category_id": 1,
+                "iscrowd": 0,
+                "segmentation": [[10, 10, 30, 10, 30, 40, 10, 40]],
+            }
+        )
+        notes.append(
+            shared
+            | {
+                "id": 3 * k + 2,
+                "category_id": 18,
+                "iscrowd": 0,
+                "segmentation": [[20, 20, 50, 20, 50, 30, 20, 30]],
+            }
+        )
         runs = [height * 70, 5, height * 10 - 5]  # column by column: five pixels at the top of column 70
-        notes.append(shared | {"id": 3 * k + 3, "category_id": 1, "iscrowd": 1, "segmentation": {"size": [height, width], "counts": runs}})
+        notes.append(
+            shared
+            | {
+                "id": 3 * k + 3,
+                "category_id": 1,
+                "iscrowd": 1,
+                "segmentation": {"size": [height, width], "counts": runs},
+            }
+        )
     content = {"info": {}, "licenses": [], "images": images, "annotations": notes, "categories": categories}
     put(root / COCO / "annotations" / f"instances_{split}.json", json.dumps(content))
     return names
 
 
-def write_davis(root: Path, train: list[str], val: list[str], frames: int = 4, size: tuple[int, int] = (64, 96)) -> None:
+def write_davis(
+    root: Path, train: list[str], val: list[str], frames: int = 4, size: tuple[int, int] = (64, 96)
+) -> None:
     """DAVIS-2017: two objects that move to the right, palette masks with their ids."""
     random, (height, width) = np.random.default_rng(2), size
     for name in (*train, *val):

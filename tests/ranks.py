@@ -20,17 +20,32 @@ def free_port() -> int:
 
 def environment(rank: int, count: int, port: int) -> dict[str, str]:
     """What torchrun would set, and one thread each."""
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "RANK": str(rank), "LOCAL_RANK": str(rank)}
-    return os.environ | place | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE.parent.parent)])}
+    place = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(count),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+    }
+    return (
+        os.environ
+        | place
+        | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE.parent.parent)])}
+    )
 
 
 def in_ranks(folder: Path, tasks: dict[str, tuple], count: int = 2) -> list[dict]:
-    """Name -> (function of this file, its arguments), one after the other in `count` processes; what each process returns, by name."""
+    """Name -> (function of this file, its arguments), one after the other in `count` processes; what each
+    process returns, by name.
+    """
     folder.mkdir(exist_ok=True)
     (folder / "tasks").write_bytes(pickle.dumps(tasks))
     port = free_port()
     command = [sys.executable, str(HERE), str(folder)]
-    running = [subprocess.Popen(command, env=environment(rank, count, port), stderr=subprocess.PIPE, text=True) for rank in range(count)]
+    running = [
+        subprocess.Popen(command, env=environment(rank, count, port), stderr=subprocess.PIPE, text=True)
+        for rank in range(count)
+    ]
     ended = [process.communicate(timeout=110)[1] for process in running]
     assert not any(process.returncode for process in running), "\n".join(ended)
     return [torch.load(folder / f"answer{rank}", weights_only=False) for rank in range(count)]
@@ -38,12 +53,14 @@ def in_ranks(folder: Path, tasks: dict[str, tuple], count: int = 2) -> list[dict
 
 def step(method: str, settings: object, dataset: tuple, path: Path, steps: int) -> dict:
     """Train some steps; the loss and the gradients of the last, and the losses, weights and buffers after it."""
-    from hgrl.pretrain import Training
+    from hgrl.pretraining.loop import Training
 
     samples, trees = dataset
     run = Training(method, settings, samples, trees, 1.0, path, 0, "")
     run.until(steps, lambda done: None)
-    gradients = {name: value.grad.clone() for name, value in run.method.named_parameters() if value.grad is not None}
+    gradients = {
+        name: value.grad.clone() for name, value in run.method.named_parameters() if value.grad is not None
+    }
     return {"losses": run.losses, "gradients": gradients, "state": run.checkpoint().method}
 
 
@@ -51,8 +68,8 @@ def step_that_never_waits(method: str, settings: object, dataset: tuple, path: P
     """One step under a mode that fails where the host would wait for the device."""
     from waits import NeverWaits
 
-    from hgrl.pretrain import Training
-    from hgrl.views import batches
+    from hgrl.pretraining.loop import Training
+    from hgrl.sampling.views import batches
 
     samples, trees = dataset
     run = Training(method, settings, samples, trees, 1.0, path, 0, "")
@@ -63,7 +80,7 @@ def step_that_never_waits(method: str, settings: object, dataset: tuple, path: P
 
 
 def error(method: str, settings: object, dataset: tuple, path: Path, steps: int) -> tuple[str, str]:
-    from hgrl.errors import InputError
+    from hgrl.core.errors import InputError
 
     try:
         step(method, settings, dataset, path, steps)
@@ -76,14 +93,19 @@ def stopped(method: str, settings: object, dataset: tuple, path: Path) -> tuple[
     """The second rank alone gets SIGTERM, in its second step."""
     import signal
 
-    from hgrl import distributed
-    from hgrl.interruption import Stopped
-    from hgrl.pretrain import Training
+    from hgrl.core.interruption import Stopped
+    from hgrl.pretraining import ranks as distributed
+    from hgrl.pretraining.loop import Training
 
     samples, trees = dataset
     run = Training(method, settings, samples, trees, 1.0, path, 0, "")
     try:
-        run.until(6, lambda done: os.kill(os.getpid(), signal.SIGTERM) if distributed.rank() == 1 and run.step == 2 else None)
+        run.until(
+            6,
+            lambda done: (
+                os.kill(os.getpid(), signal.SIGTERM) if distributed.rank() == 1 and run.step == 2 else None
+            ),
+        )
     except Stopped as caught:
         return str(caught), run.step
     raise AssertionError("it went on")
@@ -91,8 +113,8 @@ def stopped(method: str, settings: object, dataset: tuple, path: Path) -> tuple[
 
 def collectives() -> dict:
     """Sums, gathers and fetches with their gradients, and what the ranks agree on."""
-    from hgrl import distributed
-    from hgrl.errors import InputError
+    from hgrl.core.errors import InputError
+    from hgrl.pretraining import ranks as distributed
 
     rank = distributed.rank()
     own = torch.arange(6.0).view(3, 2).add(10 * rank).requires_grad_()
@@ -120,9 +142,11 @@ def collectives() -> dict:
 
 
 def normalised(images: torch.Tensor, weights: torch.Tensor, dtype: torch.dtype) -> dict:
-    """One training pass of this rank's images through a synchronised norm, and the gradients of a weighted sum."""
-    from hgrl.distributed import share
-    from hgrl.synced_norm import SyncedBatchNorm2d
+    """One training pass of this rank's images through a synchronised norm, and the gradients of a weighted
+    sum.
+    """
+    from hgrl.pretraining.ranks import share
+    from hgrl.pretraining.synced_norm import SyncedBatchNorm2d
 
     torch.manual_seed(0)
     norm = SyncedBatchNorm2d(images.shape[1])
@@ -130,14 +154,23 @@ def normalised(images: torch.Tensor, weights: torch.Tensor, dtype: torch.dtype) 
     mine = share().of(images).to(dtype).requires_grad_()
     output = norm(mine)
     (output.float() * share().of(weights)).sum().backward()
-    return {"output": output.detach(), "images": mine.grad, "weight": norm.weight.grad, "bias": norm.bias.grad, "state": norm.state_dict()}
+    return {
+        "output": output.detach(),
+        "images": mine.grad,
+        "weight": norm.weight.grad,
+        "bias": norm.bias.grad,
+        "state": norm.state_dict(),
+    }
 
 
 if __name__ == "__main__":
-    from hgrl.distributed import processes
+    from hgrl.pretraining.ranks import processes
 
     torch.set_num_threads(1)
     place = Path(sys.argv[1])
     with processes(torch.device("cpu")):
         given = pickle.loads((place / "tasks").read_bytes())
-        torch.save({name: globals()[task](*arguments) for name, (task, *arguments) in given.items()}, place / f"answer{os.environ['RANK']}")
+        torch.save(
+            {name: globals()[task](*arguments) for name, (task, *arguments) in given.items()},
+            place / f"answer{os.environ['RANK']}",
+        )

@@ -4,37 +4,60 @@ import json
 
 import pytest
 import yaml
-
 from conftest import SMALL_PARAMS, write_profile
-from hgrl import ablation, paths
-from hgrl.checkpoint import load_checkpoint
-from hgrl.config import load_settings
-from hgrl.errors import InputError
+
+from hgrl.core import paths
+from hgrl.core.checkpoint import load_checkpoint
+from hgrl.core.errors import InputError
+from hgrl.core.settings import load_settings
+from hgrl.evaluation import trials as ablation
 
 
 @pytest.fixture
 def opened(monkeypatch):
     """The splits that cells open for their probes."""
     splits, real = [], ablation.open_samples
-    monkeypatch.setattr(ablation, "open_samples", lambda source, root: (splits.append(source.split), real(source, root))[1])
+    monkeypatch.setattr(
+        ablation, "open_samples", lambda source, root: (splits.append(source.split), real(source, root))[1]
+    )
     return splits
 
 
 def test_a_cell_has_the_ablations_length_and_the_overrides(pipeline):
-    write_profile(pipeline, {"ablation.epochs": 2, "ablation.iterations": 7, "ablation.head": "linear-embedding", "ablation.seeds": [5]})
+    write_profile(
+        pipeline,
+        {
+            "ablation.epochs": 2,
+            "ablation.iterations": 7,
+            "ablation.head": "linear-embedding",
+            "ablation.seeds": [5],
+        },
+    )
     cell = ablation.cell_settings("small", {"sampling.cns": "0,3", "objective.temperature": 0.1})
     profile = load_settings("small")
-    assert cell.seeds == (5,) and cell.pretrain.epochs == 2 and cell.probe.iterations == 7 and cell.probe.heads == ("linear-embedding",)
+    assert (
+        cell.seeds == (5,)
+        and cell.pretrain.epochs == 2
+        and cell.probe.iterations == 7
+        and cell.probe.heads == ("linear-embedding",)
+    )
     assert cell.sampling.cns == (0, 3) and cell.objective.temperature == 0.1
     assert cell.data.probe_val == profile.ablation.val and cell.data.probe_train == profile.ablation.train
-    assert cell.network == profile.network and cell.augment == profile.augment and cell.pretrain.lr == profile.pretrain.lr
+    assert (
+        cell.network == profile.network
+        and cell.augment == profile.augment
+        and cell.pretrain.lr == profile.pretrain.lr
+    )
 
 
 def test_an_override_may_change_the_length_itself(pipeline):
     assert ablation.cell_settings("small", {"pretrain.epochs": 9}).pretrain.epochs == 9
 
 
-@pytest.mark.parametrize("overrides", [{"sampling.cn": 5}, {"objective.form": "logs"}, {"sampling.sigma_p": -1}, {"sampling.cns": "five"}])
+@pytest.mark.parametrize(
+    "overrides",
+    [{"sampling.cn": 5}, {"objective.form": "logs"}, {"sampling.sigma_p": -1}, {"sampling.cns": "five"}],
+)
 def test_a_mistyped_override_is_one_line_with_its_name(pipeline, overrides):
     with pytest.raises(InputError) as caught:
         ablation.train_and_score("small", "ablations", {"odd": ablation.Cell(overrides)})
@@ -62,12 +85,20 @@ def test_a_cell_keeps_mean_deviation_and_seeds_and_trains_what_it_names(pipeline
     assert kept["seeds"].keys() == {"0", "1"} and kept["head"] == "linear-backbone"
     assert result["miou_mean"] == pytest.approx(sum(result["seeds"].values()) / 2)
     assert result["miou_std"] == pytest.approx(abs(result["seeds"][0] - result["seeds"][1]) / 2**0.5)
-    trained = load_checkpoint(paths.artifacts("small") / "sweep/cns0,3-sigma0.4/seed1.pt").identity["settings"]
-    assert list(trained["sampling"]["cns"]) == [0, 3] and trained["sampling"]["sigma_p"] == 0.4 and trained["pretrain"]["epochs"] == 1
+    trained = load_checkpoint(paths.artifacts("small") / "sweep/cns0,3-sigma0.4/seed1.pt").identity[
+        "settings"
+    ]
+    assert (
+        list(trained["sampling"]["cns"]) == [0, 3]
+        and trained["sampling"]["sigma_p"] == 0.4
+        and trained["pretrain"]["epochs"] == 1
+    )
 
 
 def test_the_whole_listed_grid_is_made_and_a_cell_of_ones_own_joins_it(pipeline):
-    paths.PARAMS.write_text(yaml.safe_dump({**SMALL_PARAMS, "sweep": {"cns": [0, "0,2"], "sigma_p": [0.4, 0.8]}}))
+    paths.PARAMS.write_text(
+        yaml.safe_dump({**SMALL_PARAMS, "sweep": {"cns": [0, "0,2"], "sigma_p": [0.4, 0.8]}})
+    )
     results = ablation.sweep("small")
     assert results.keys() == {"cns0-sigma0.4", "cns0-sigma0.8", "cns0,2-sigma0.4", "cns0,2-sigma0.8"}
     ablation.sweep_cell("small", 3, 0.8)

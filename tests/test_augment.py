@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from hgrl.augment import TwoViews
-from hgrl.config import AugmentSettings
+from hgrl.core.settings import AugmentSettings
+from hgrl.sampling.augment import TwoViews
 
 GEOMETRY_ONLY = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0}
 
@@ -12,13 +12,19 @@ GEOMETRY_ONLY = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0}
 def blocks(height=60, width=90):
     """Labels of 1x3 stripes, and the image that paints each stripe in its own channel."""
     labels = (torch.arange(width) * 3 // width).expand(height, width)
-    return 255 * torch.nn.functional.one_hot(labels, 3).permute(2, 0, 1).contiguous().to(torch.uint8), labels.to(torch.uint8)
+    return 255 * torch.nn.functional.one_hot(labels, 3).permute(2, 0, 1).contiguous().to(
+        torch.uint8
+    ), labels.to(torch.uint8)
 
 
 def checks(height, width):
-    """Labels of 2x3 blocks, and an "image" of six channels, one for each block: the strongest channel is the label, blended or not."""
+    """Labels of 2x3 blocks, and an "image" of six channels, one for each block: the strongest channel is the
+    label, blended or not.
+    """
     labels = (torch.arange(height) * 2 // height)[:, None] * 3 + (torch.arange(width) * 3 // width)[None]
-    return 255 * torch.nn.functional.one_hot(labels, 6).permute(2, 0, 1).contiguous().to(torch.uint8), labels.to(torch.uint8)
+    return 255 * torch.nn.functional.one_hot(labels, 6).permute(2, 0, 1).contiguous().to(
+        torch.uint8
+    ), labels.to(torch.uint8)
 
 
 def inside(labels):
@@ -29,7 +35,8 @@ def inside(labels):
 
 
 @pytest.mark.parametrize("flip", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("size", [(60, 90), (33, 31), (200, 120)])  # the crop is larger, smaller, and of another shape
+# the crop is larger, smaller, and of another shape
+@pytest.mark.parametrize("size", [(60, 90), (33, 31), (200, 120)])
 def test_labels_follow_the_images_geometry(size, flip):
     image, labels = checks(*size)
     views = TwoViews(AugmentSettings(crop_size=64, crop_area=(0.1, 1.0), flip=flip, **GEOMETRY_ONLY), grid=1)
@@ -45,9 +52,11 @@ def test_a_certain_flip_mirrors_pixels_and_labels_alike():
     image, labels = blocks()
     for seed in range(5):
         plain, mirrored = (
-            TwoViews(AugmentSettings(crop_size=64, flip=flip, **GEOMETRY_ONLY), grid=1)(image, labels, seed) for flip in (0.0, 1.0)
+            TwoViews(AugmentSettings(crop_size=64, flip=flip, **GEOMETRY_ONLY), grid=1)(image, labels, seed)
+            for flip in (0.0, 1.0)
         )
-        assert torch.equal(plain[0][0].flip(-1), mirrored[0][0])  # the first view: the second one's crop is drawn later
+        # the first view: the second one's crop is drawn later
+        assert torch.equal(plain[0][0].flip(-1), mirrored[0][0])
         assert torch.equal(plain[1][0].flip(-1), mirrored[1][0])
 
 
@@ -98,7 +107,10 @@ def test_the_global_random_state_is_neither_read_nor_changed():
 
 def test_colour_jitter_changes_pixels_and_never_labels():
     image, labels = blocks()
-    jittered, plain = (TwoViews(AugmentSettings(crop_size=32, **strength))(image, labels, 3) for strength in ({}, GEOMETRY_ONLY))
+    jittered, plain = (
+        TwoViews(AugmentSettings(crop_size=32, **strength))(image, labels, 3)
+        for strength in ({}, GEOMETRY_ONLY)
+    )
     assert torch.equal(jittered[1][0], plain[1][0])
     assert not torch.equal(jittered[0][0], plain[0][0])
 

@@ -1,4 +1,6 @@
-"""The benchmarks: what is committed is whole, a step cut into parts is the step, and the tool runs at a tiny size."""
+"""The benchmarks: what is committed is whole, a step cut into parts is the step, and the tool runs at a tiny
+size.
+"""
 
 import importlib
 import sys
@@ -8,10 +10,10 @@ import pytest
 import torch
 from conftest import TINY
 
-from hgrl import paths
-from hgrl.config import Settings
-from hgrl.errors import InputError
-from hgrl.store import read_json
+from hgrl.core import paths
+from hgrl.core.errors import InputError
+from hgrl.core.files import read_json
+from hgrl.core.settings import Settings
 
 
 @pytest.fixture
@@ -50,7 +52,11 @@ def test_a_missed_bar_is_named(benchmark):
             "c.images_per_second": step | {"value": 7.0, "peer": "-"},
         }
     ).splitlines()[-3:]
-    assert [row.split("|")[4:6] for row in rows] == [[" at most 0.1 ", " yes "], [" at most 0.05 ", " NO "], ["  ", "  "]]
+    assert [row.split("|")[4:6] for row in rows] == [
+        [" at most 0.1 ", " yes "],
+        [" at most 0.05 ", " NO "],
+        ["  ", "  "],
+    ]
 
 
 @pytest.mark.parametrize("name", ["hierarchical", "moco", "instfeat"])
@@ -59,13 +65,19 @@ def test_a_step_in_parts_has_the_gradients_and_the_loss_of_the_whole(benchmark, 
     whole, parts = (train_step.Rig(name, Settings(**TINY), torch.device("cpu")) for _ in range(2))
     whole.method.loss(whole.batch)[0].backward()
     seconds = parts.step()
-    expected = {key: weight.grad for key, weight in whole.method.named_parameters() if weight.grad is not None}
-    assert expected and expected.keys() == {key for key, weight in parts.method.named_parameters() if weight.grad is not None}
+    expected = {
+        key: weight.grad for key, weight in whole.method.named_parameters() if weight.grad is not None
+    }
+    assert expected and expected.keys() == {
+        key for key, weight in parts.method.named_parameters() if weight.grad is not None
+    }
     for key, weight in parts.method.named_parameters():
         if key in expected:
             torch.testing.assert_close(weight.grad, expected[key])
     assert min(seconds.values()) > 0
-    assert set(seconds) == {"forward", "backward", "optimizer", "sampling and objective"} | ({"momentum forward"} if name == "moco" else set())
+    assert set(seconds) == {"forward", "backward", "optimizer", "sampling and objective"} | (
+        {"momentum forward"} if name == "moco" else set()
+    )
 
 
 def test_the_bare_step_is_the_same_network_work(benchmark):
@@ -152,7 +164,7 @@ def test_a_card_that_is_not_there_is_said(benchmark, monkeypatch):
 def test_the_loader_is_timed_on_one_core(benchmark, monkeypatch, tmp_path):
     loader = benchmark("loader")
     monkeypatch.setattr(loader, "SKIMAGE", ("coffee.png", "rocket.jpg"))
-    from hgrl.config import load_settings
+    from hgrl.core.settings import load_settings
 
     settings = load_settings("smoke")
     samples, trees = loader.made_photographs(tmp_path, settings)
@@ -163,11 +175,15 @@ def test_the_loader_is_timed_on_one_core(benchmark, monkeypatch, tmp_path):
 def test_the_cores_that_the_loader_needs_follow_from_both_rates(benchmark, monkeypatch, tmp_path):
     figures = benchmark("figures")
     monkeypatch.setattr(figures, "RESULTS", tmp_path / "results.json")
-    kept = figures.write({}, {"train_step.paper_bf16.images_per_second": figures.figure(600.0, "images/s", "-", 3)}, 0.0)
+    kept = figures.write(
+        {}, {"train_step.paper_bf16.images_per_second": figures.figure(600.0, "images/s", "-", 3)}, 0.0
+    )
     content = figures.write(kept, benchmark("loader").as_figures(20.0, 39.0, 3), 0.0)
     assert content["loader.cores_for_paper_bf16"]["value"] == 30
     assert content["loader.cores_for_500_images_per_second"]["value"] == 25
-    assert content == read_json(tmp_path / "results.json") and all(set(found) == set(figures.KEYS) for found in content.values())
+    assert content == read_json(tmp_path / "results.json") and all(
+        set(found) == set(figures.KEYS) for found in content.values()
+    )
     assert (tmp_path / "results.md").read_text() == figures.markdown(content)
 
 

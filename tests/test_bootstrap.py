@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from hgrl.bootstrap import Probed, by_seed, interval, mious, replicates, seeds_interval
-from hgrl.errors import InputError
+from hgrl.core.errors import InputError
 from hgrl.metrics.segmentation import miou
+from hgrl.reporting.bootstrap import Probed, by_seed, interval, mious, replicates, seeds_interval
 
 
 def random_matrices(random, seeds=3, images=5, classes=4, split="val"):
@@ -54,7 +54,11 @@ def test_replicates_are_those_of_the_slow_loop():
     random = np.random.default_rng(1)
     ours, theirs = random_matrices(random), random_matrices(random)
     elsewhere = random_matrices(random, images=7, classes=3, split="another")
-    for contrast in ([(1.0, ours)], [(1.0, ours), (-1.0, theirs)], [(1.0, ours), (-1.0, theirs), (-1.0, elsewhere), (1.0, elsewhere)]):
+    for contrast in (
+        [(1.0, ours)],
+        [(1.0, ours), (-1.0, theirs)],
+        [(1.0, ours), (-1.0, theirs), (-1.0, elsewhere), (1.0, elsewhere)],
+    ):
         np.testing.assert_allclose(replicates(contrast, 30, 5), slow_replicates(contrast, 30, 5), atol=1e-12)
 
 
@@ -70,7 +74,9 @@ def test_draws_are_the_same_for_the_same_seed_and_other_for_another():
 
 
 def constant(*shares, images=4):
-    """Each seed's mIoU is its share in every image: two classes, of each the same share right (share / (2 - share) is the IoU)."""
+    """Each seed's mIoU is its share in every image: two classes, of each the same share right (share / (2 -
+    share) is the IoU).
+    """
     right = np.array([round(1000 * 2 * share / (1 + share)) for share in shares])
     matrices = np.zeros((len(shares), images, 2, 2), int)
     matrices[:, :, 0, 0] = matrices[:, :, 1, 1] = right[:, None]
@@ -85,19 +91,28 @@ def test_differences_by_seed_by_hand():
 
 
 def test_with_three_seeds_that_alone_differ_the_interval_is_their_range():
-    """Which a draw of one seed thrice, 1 in 27 for each, reaches: the interval holds the median of such seeds in 3 of 4 cases."""
+    """Which a draw of one seed thrice, 1 in 27 for each, reaches: the interval holds the median of such seeds
+    in 3 of 4 cases.
+    """
     run = constant(0.2, 0.3, 0.6)
-    np.testing.assert_allclose(interval(replicates([(1.0, run)], 2000, 0)), [by_seed([(1.0, run)]).min(), by_seed([(1.0, run)]).max()])
+    np.testing.assert_allclose(
+        interval(replicates([(1.0, run)], 2000, 0)),
+        [by_seed([(1.0, run)]).min(), by_seed([(1.0, run)]).max()],
+    )
 
 
 def test_the_seeds_interval_by_hand():
     """Three values 1, 2, 3: mean 2, deviation 1, t of 2 degrees of freedom 4.3027."""
-    assert seeds_interval(np.array([1.0, 2.0, 3.0])) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
+    assert seeds_interval(np.array([1.0, 2.0, 3.0])) == pytest.approx(
+        (2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4
+    )
     assert seeds_interval(np.array([1.0])) is None
 
 
 def test_over_images_the_interval_covers_the_truth_about_as_often_as_it_says():
-    """Two runs whose images are right with known chances; seeds see the same. The truth is the mIoU of the expected matrices."""
+    """Two runs whose images are right with known chances; seeds see the same. The truth is the mIoU of the
+    expected matrices.
+    """
     random, covered, trials = np.random.default_rng(4), 0, 200
     chances = {"ours": np.array([0.9, 0.6]), "theirs": np.array([0.8, 0.6])}
 
@@ -108,12 +123,17 @@ def test_over_images_the_interval_covers_the_truth_about_as_often_as_it_says():
         return Probed(matrices[None], "val")
 
     def expected(chance):
-        return miou(np.array([[60 * chance[0], 60 * (1 - chance[0])], [40 * (1 - chance[1]), 40 * chance[1]]]))
+        return miou(
+            np.array([[60 * chance[0], 60 * (1 - chance[0])], [40 * (1 - chance[1]), 40 * chance[1]]])
+        )
 
     truth = expected(chances["ours"]) - expected(chances["theirs"])
     for trial in range(trials):
-        pixels, ease = random.multinomial(100, [0.6, 0.4], 40), random.uniform(-0.1, 0.1, (40, 1))  # easy images are easy for both
-        contrast = [(sign, drawn(chances[name], pixels, ease)) for sign, name in ((1.0, "ours"), (-1.0, "theirs"))]
+        # easy images are easy for both
+        pixels, ease = random.multinomial(100, [0.6, 0.4], 40), random.uniform(-0.1, 0.1, (40, 1))
+        contrast = [
+            (sign, drawn(chances[name], pixels, ease)) for sign, name in ((1.0, "ours"), (-1.0, "theirs"))
+        ]
         low, high = interval(replicates(contrast, 300, trial))
         covered += low <= truth <= high
     assert 0.89 <= covered / trials <= 0.99

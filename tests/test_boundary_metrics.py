@@ -2,14 +2,22 @@
 
 import numpy as np
 import pytest
+from conftest import three_regions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.morphology import thin as skimage_thin
 
-from conftest import three_regions
-from hgrl.errors import InputError
-from hgrl.metrics import benchmark_thresholds, boundary_counts, boundary_map, contour_strength, count_boundaries, match_boundaries, thin
+from hgrl.core.errors import InputError
+from hgrl.metrics import (
+    benchmark_thresholds,
+    boundary_counts,
+    boundary_map,
+    contour_strength,
+    count_boundaries,
+    match_boundaries,
+    thin,
+)
 
 MASKS = arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 
@@ -18,7 +26,8 @@ def drawn(*rows):
     return np.array([[character == "#" for character in row] for row in rows])
 
 
-# --- thinning -------------------------------------------------------------------------------------------------------------------
+# --- thinning
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_line_is_thin_already_and_a_bar_becomes_one():
@@ -45,7 +54,8 @@ def test_thinning_of_many_iterations_is_that_of_scikit_image(share):
     assert np.array_equal(thin(thin(mask)), thin(mask))
 
 
-# --- matching -------------------------------------------------------------------------------------------------------------------
+# --- matching
+# -------------------------------------------------------------------------------------------------------------------
 
 
 def near(found, truth, radius):
@@ -90,7 +100,8 @@ def test_the_nearest_pixel_is_taken_and_only_one():
 
 
 def test_greedy_pairs_are_given_up_for_more_pairs():
-    found, truth = drawn(".##...."), drawn("..##...")  # the two in the third column are nearest, but then the others are 2 apart
+    # the two in the third column are nearest, but then the others are 2 apart
+    found, truth = drawn(".##...."), drawn("..##...")
     of_found, of_truth = match_boundaries(found, truth, 1 / np.hypot(1, 7))
     assert of_found.sum() == of_truth.sum() == 2
 
@@ -126,7 +137,8 @@ def test_maps_of_different_images_cannot_be_matched():
         boundary_counts(np.ones((2, 3)), [], np.array([0.5]))
 
 
-# --- counts ---------------------------------------------------------------------------------------------------------------------
+# --- counts
+# ---------------------------------------------------------------------------------------------------------------------
 
 
 def test_precision_asks_for_any_annotator_and_recall_for_each():
@@ -147,12 +159,18 @@ def test_equal_maps_in_a_row_are_counted_once_with_the_same_answer():
     thresholds = benchmark_thresholds(19)
     counts = boundary_counts(strength, truths, thresholds)
     alone = [count_boundaries([strength >= threshold], truths) for threshold in thresholds]
-    assert [list(field) for field in counts] == [[int(getattr(one, name)[0]) for one in alone] for name in counts._fields]
+    assert [list(field) for field in counts] == [
+        [int(getattr(one, name)[0]) for one in alone] for name in counts._fields
+    ]
 
 
 def test_thresholds():
     assert benchmark_thresholds(5).tolist() == pytest.approx([1 / 6, 2 / 6, 3 / 6, 4 / 6, 5 / 6])
-    assert len(benchmark_thresholds()) == 99 and benchmark_thresholds()[0] == 0.01 and benchmark_thresholds()[-1] == 0.99
+    assert (
+        len(benchmark_thresholds()) == 99
+        and benchmark_thresholds()[0] == 0.01
+        and benchmark_thresholds()[-1] == 0.99
+    )
     assert benchmark_thresholds(1).tolist() == [0.5]
 
 
@@ -161,5 +179,6 @@ def test_contours_of_a_tree_are_the_boundaries_of_its_cuts():
     strength = contour_strength(tree.labels, tree.distances())
     assert set(np.unique(strength)) == {0, 0.25, 0.75}
     for level in (0.1, 0.25, 0.5, 0.75, 0.9):
-        below = np.nextafter(np.float32(level), np.float32(0))  # a contour of strength `level` is still there at the threshold `level`
+        # a contour of strength `level` is still there at the threshold `level`
+        below = np.nextafter(np.float32(level), np.float32(0))
         assert np.array_equal(strength >= np.float32(level), boundary_map(tree.cut(below)))

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from hgrl.data.bsds import open_bsds
-from hgrl.data.scene_files import ground_truth_mat
-from hgrl.errors import InputError
+from hgrl.core.errors import InputError
+from hgrl.data.scenes.files import ground_truth_mat
+from hgrl.data.sets.bsds import open_bsds
 
 HALVES = np.array([[1, 1, 2, 2]] * 3, dtype=np.uint16)
 ROWS = np.array([[1] * 4, [2] * 4, [3] * 4], dtype=np.uint16)
@@ -20,7 +20,9 @@ def bsds(home, mat=None):
         (home / "data" / folder / "test").mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.zeros((3, 4, 3), np.uint8)).save(home / "data/images/test/2018.jpg")
     (home / "data/images/test/Thumbs.db").touch()
-    (home / "data/groundTruth/test/2018.mat").write_bytes(ground_truth_mat([HALVES, ROWS]) if mat is None else mat)
+    (home / "data/groundTruth/test/2018.mat").write_bytes(
+        ground_truth_mat([HALVES, ROWS]) if mat is None else mat
+    )
 
 
 @pytest.mark.parametrize("home", ["BSDS500", "BSDS500/BSDS500", "BSDS500/BSR/BSDS500"])
@@ -78,5 +80,7 @@ def test_real_bsds(real_data, split, count):
     for index in (0, count - 1):
         segmentations, boundaries = samples.ground_truth(index), samples.boundaries(index)
         assert 4 <= len(segmentations) == len(boundaries) <= 9
-        assert all(labels.min() == 1 and labels.shape == samples.image(index).shape[:2] for labels in segmentations)
+        assert all(
+            labels.min() == 1 and labels.shape == samples.image(index).shape[:2] for labels in segmentations
+        )
         assert all(0 < edges.mean() < 0.2 for edges in boundaries)

@@ -1,4 +1,6 @@
-"""`python -m hgrl bsds-bench`: three kinds of results of toy images, and every way in which they can be wrong."""
+"""`python -m hgrl bsds-bench`: three kinds of results of toy images, and every way in which they can be
+wrong.
+"""
 
 import json
 import subprocess
@@ -6,21 +8,27 @@ import sys
 
 import numpy as np
 import pytest
+from conftest import three_regions
 from matplotlib.figure import Figure
 from PIL import Image
 from scipy.io import savemat
 
-from conftest import three_regions
 from hgrl import __main__ as cli
-from hgrl import bsds_bench, figures_bsds, metrics, store
-from hgrl.bsds_bench import load_counts, run_benchmark
-from hgrl.data.scene_files import ground_truth_mat
+from hgrl import metrics
+from hgrl.core import files as store
+from hgrl.data.scenes.files import ground_truth_mat
+from hgrl.grouping import bsds_benchmark as bsds_bench
+from hgrl.grouping.bsds_benchmark import load_counts, run_benchmark
 from hgrl.grouping.region_tree import RegionTree
+from hgrl.reporting.figures import bsds as figures_bsds
 
 TREE = three_regions(24, 32)
 FINE, COARSE = TREE.labels.astype(np.uint16) + 1, TREE.cut(0.5).astype(np.uint16) + 1
 NAMES = ("1", "2", "3")
-DRAWN = ("test_the_file_holds_what_the_report_is_made_of", "test_the_curve_has_iso_f_lines_and_the_human_point")
+DRAWN = (
+    "test_the_file_holds_what_the_report_is_made_of",
+    "test_the_curve_has_iso_f_lines_and_the_human_point",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +44,9 @@ def data(tmp_path):
     for folder in ("images", "groundTruth"):
         (tmp_path / "BSDS500/data" / folder / "test").mkdir(parents=True)
     for name in NAMES:
-        Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(tmp_path / f"BSDS500/data/images/test/{name}.jpg")
+        Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(
+            tmp_path / f"BSDS500/data/images/test/{name}.jpg"
+        )
         (tmp_path / f"BSDS500/data/groundTruth/test/{name}.mat").write_bytes(ground_truth_mat([FINE, COARSE]))
     return tmp_path / "BSDS500"
 
@@ -49,11 +59,14 @@ def ucm2_of(tree):
         for x in range(width):
             for dy, dx in ((0, 1), (1, 0)):
                 if y + dy < height and x + dx < width:
-                    ucm2[2 * y + 1 + dy, 2 * x + 1 + dx] = distances[tree.labels[y, x], tree.labels[y + dy, x + dx]]
+                    ucm2[2 * y + 1 + dy, 2 * x + 1 + dx] = distances[
+                        tree.labels[y, x], tree.labels[y + dy, x + dx]
+                    ]
     for y in range(2, 2 * height, 2):
         for x in range(2, 2 * width, 2):
             ucm2[y, x] = max(ucm2[y - 1, x], ucm2[y + 1, x], ucm2[y, x - 1], ucm2[y, x + 1])
-    ucm2[0], ucm2[-1] = ucm2[1], ucm2[-2]  # the frame repeats its neighbour, or regions would be joined around the contours' ends
+    # the frame repeats its neighbour, or regions would be joined around the contours' ends
+    ucm2[0], ucm2[-1] = ucm2[1], ucm2[-2]
     ucm2[:, 0], ucm2[:, -1] = ucm2[:, 1], ucm2[:, -2]
     return ucm2
 
@@ -72,7 +85,10 @@ def results(tmp_path):
             elif kind == "ucm":
                 savemat(home / f"{name}.mat", {"ucm2": ucm2_of(TREE)})
             else:
-                store.write_png(home / f"{name}.png", (metrics.contour_strength(TREE.labels, TREE.distances()) * 255).astype(np.uint8))
+                store.write_png(
+                    home / f"{name}.png",
+                    (metrics.contour_strength(TREE.labels, TREE.distances()) * 255).astype(np.uint8),
+                )
         return folder
 
     return write
@@ -84,18 +100,24 @@ def test_the_annotators_own_tree_scores_nearly_1(data, results, kind, tmp_path):
     result = run_benchmark(results(kind), data, tmp_path / "out.json", thresholds=9, workers=1)
     assert result["kind"] == kind and result["images"] == 3 and result["missing"] == {}
     at = dict(zip(np.round(result["thresholds"], 1), zip(result["recall"], result["precision"])))
-    assert at[0.1] == at[0.2] == (pytest.approx(1, abs=0.05), 1)  # thinning takes a pixel off the junction, none off the annotators' maps
+    # thinning takes a pixel off the junction, none off the annotators' maps
+    assert at[0.1] == at[0.2] == (pytest.approx(1, abs=0.05), 1)
     fine, coarse = (np.count_nonzero(metrics.boundary_map(labels)) for labels in (FINE, COARSE))
     assert at[0.5] == (pytest.approx(2 * coarse / (fine + coarse), abs=0.03), 1)
     assert at[0.9] == (0, 0)
     assert result["ois"] == pytest.approx(result["ods"]) and 0.97 < result["ods"] <= 1
     if kind != "edges":
         assert result["covering_best"] == 1
-        assert result["covering_ods"] == pytest.approx(max(metrics.covering(FINE, COARSE), metrics.covering(COARSE, FINE)) / 2 + 0.5)
+        assert result["covering_ods"] == pytest.approx(
+            max(metrics.covering(FINE, COARSE), metrics.covering(COARSE, FINE)) / 2 + 0.5
+        )
 
 
 def test_a_tree_and_its_contour_map_score_the_same(data, results, tmp_path):
-    tree, ucm = (run_benchmark(results(kind), data, tmp_path / f"{kind}.json", thresholds=7, workers=1) for kind in ("trees", "ucm"))
+    tree, ucm = (
+        run_benchmark(results(kind), data, tmp_path / f"{kind}.json", thresholds=7, workers=1)
+        for kind in ("trees", "ucm")
+    )
     assert tree["per_image"] == ucm["per_image"]
 
 
@@ -111,7 +133,9 @@ def test_the_file_holds_what_the_report_is_made_of(data, results, tmp_path):
     assert sorted(path.name for path in out.parent.iterdir()) == ["out.json", "out.png"]
     with Image.open(out.with_suffix(".png")) as picture:
         assert min(picture.size) > 300
-    assert "3 images of test, 9 thresholds" in bsds_bench.report(result) and "peak memory" in bsds_bench.report(result)
+    assert "3 images of test, 9 thresholds" in bsds_bench.report(
+        result
+    ) and "peak memory" in bsds_bench.report(result)
 
 
 def test_an_interrupted_run_goes_on(data, results, tmp_path, monkeypatch):
@@ -128,7 +152,8 @@ def test_an_interrupted_run_goes_on(data, results, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         run_benchmark(folder, data, out, thresholds=5, workers=1)
     assert not out.exists() and scored == ["1", "2", "3"]
-    RegionTree(TREE.labels, TREE.children, TREE.heights / 2).save(folder / "2.npz")  # another result: scored again
+    # another result: scored again
+    RegionTree(TREE.labels, TREE.children, TREE.heights / 2).save(folder / "2.npz")
     (tmp_path / "out.parts/1.json").write_text("{")  # cut off: scored again
     result = run_benchmark(folder, data, out, thresholds=5, workers=1)
     assert scored[3:] == ["1", "2", "3"]
@@ -140,7 +165,9 @@ def test_an_interrupted_run_goes_on(data, results, tmp_path, monkeypatch):
 def test_finished_images_are_not_scored_again(data, results, tmp_path, monkeypatch):
     folder, out, scored = results("trees"), tmp_path / "out.json", []
     score_file = bsds_bench.score_file
-    monkeypatch.setattr(bsds_bench, "score_file", lambda path, *rest: scored.append(path.stem) or score_file(path, *rest))
+    monkeypatch.setattr(
+        bsds_bench, "score_file", lambda path, *rest: scored.append(path.stem) or score_file(path, *rest)
+    )
     monkeypatch.setattr(bsds_bench, "_remove", lambda parts: None)
     first = run_benchmark(folder, data, out, thresholds=5, workers=1)
     second = run_benchmark(folder, data, out, thresholds=5, workers=1)
@@ -151,12 +178,18 @@ def test_finished_images_are_not_scored_again(data, results, tmp_path, monkeypat
 
 def test_a_part_of_the_images(data, results, tmp_path):
     folder = results("trees")
-    assert list(run_benchmark(folder, data, tmp_path / "a.json", thresholds=3, workers=1, every=2)["per_image"]) == ["1", "3"]
-    assert list(run_benchmark(folder, data, tmp_path / "b.json", thresholds=3, workers=1, limit=2)["per_image"]) == ["1", "2"]
+    assert list(
+        run_benchmark(folder, data, tmp_path / "a.json", thresholds=3, workers=1, every=2)["per_image"]
+    ) == ["1", "3"]
+    assert list(
+        run_benchmark(folder, data, tmp_path / "b.json", thresholds=3, workers=1, limit=2)["per_image"]
+    ) == ["1", "2"]
 
 
 def bench(capsys, folder, data, *more):
-    status = cli.main(["bsds-bench", str(folder), "--data", str(data), "--thresholds", "3", "--workers", "1", *more])
+    status = cli.main(
+        ["bsds-bench", str(folder), "--data", str(data), "--thresholds", "3", "--workers", "1", *more]
+    )
     output = capsys.readouterr()
     return status, output.out, [line for line in output.err.splitlines() if line.startswith("hgrl: ")]
 
@@ -204,7 +237,11 @@ def test_a_result_of_another_size_is_named(capsys, data, results, kind):
     folder = results(kind)
     write_wrong_size(folder, kind)
     status, _, lines = bench(capsys, folder, data)
-    assert status == 1 and len(lines) == 1 and "is of a 31x24 image, but the image is 32x24; write it at the image's size" in lines[0]
+    assert (
+        status == 1
+        and len(lines) == 1
+        and "is of a 31x24 image, but the image is 32x24; write it at the image's size" in lines[0]
+    )
 
 
 @pytest.mark.parametrize(("content", "words"), [
@@ -287,17 +324,30 @@ def test_another_json_file_holds_no_counts(tmp_path):
 
 
 def test_the_curve_has_iso_f_lines_and_the_human_point():
-    curves = {"weak": (np.array([0.9, 0.5, 0.001]), np.array([0.1, 0.5, 1.0])), "strong": (np.array([0.9, 0.8]), np.array([0.6, 0.8]))}
+    curves = {
+        "weak": (np.array([0.9, 0.5, 0.001]), np.array([0.1, 0.5, 1.0])),
+        "strong": (np.array([0.9, 0.8]), np.array([0.6, 0.8])),
+    }
     (axes,) = figures_bsds.precision_recall_figure(curves).axes
     lines = [line.get_xydata().T for line in axes.lines if line.get_color() == figures_bsds.GREEN]
     assert [np.ptp(metrics.f_measure(*line)) < 1e-9 for line in lines] == [True] * 9
     assert [metrics.f_measure(*line)[0] for line in lines] == pytest.approx(np.arange(0.1, 0.95, 0.1))
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["[F=0.80] human", "[F=0.80] strong", "[F=0.50] weak"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "[F=0.80] human",
+        "[F=0.80] strong",
+        "[F=0.50] weak",
+    ]
     drawn = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
-    assert drawn["[F=0.50] weak"] == [[0.9, 0.1], [0.5, 0.5]]  # recalls under .01 are not drawn, as in the authors' plot
+    # recalls under .01 are not drawn, as in the authors' plot
+    assert drawn["[F=0.50] weak"] == [[0.9, 0.1], [0.5, 0.5]]
     assert drawn["[F=0.80] human"] == [[0.7235, 0.9014]]
 
 
 def test_the_metrics_need_no_torch():
     code = "import sys, hgrl.metrics; print([name for name in ('torch', 'cv2', 'higra', 'matplotlib') if name in sys.modules])"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "[]"
+    )

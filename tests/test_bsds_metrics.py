@@ -5,30 +5,58 @@ import pytest
 from scipy.io import loadmat
 
 from hgrl import metrics
-from hgrl.bsds_bench import load_edges
-from hgrl.data.bsds import load_ucm2
-from hgrl.errors import InputError
-from hgrl.metrics import FIGURES, BenchmarkCounts, BoundaryCounts, RegionCounts, benchmark_figures, paired_bootstrap
+from hgrl.core.errors import InputError
+from hgrl.data.sets.bsds import load_ucm2
+from hgrl.grouping.bsds_benchmark import load_edges
+from hgrl.metrics import (
+    FIGURES,
+    BenchmarkCounts,
+    BoundaryCounts,
+    RegionCounts,
+    benchmark_figures,
+    paired_bootstrap,
+)
 
 
 def boundary_only(matched_truth, truth, matched_found, found, thresholds=None):
     fields = BoundaryCounts(*(np.array(field) for field in (matched_truth, truth, matched_found, found)))
     images, count = fields.truth.shape
-    return BenchmarkCounts(tuple(map(str, range(images))), metrics.benchmark_thresholds(count) if thresholds is None else thresholds, fields, None)
+    return BenchmarkCounts(
+        tuple(map(str, range(images))),
+        metrics.benchmark_thresholds(count) if thresholds is None else thresholds,
+        fields,
+        None,
+    )
 
 
 def random_counts(seed, images=7, thresholds=5):
     generator = np.random.default_rng(seed)
-    truth, found = np.repeat(generator.integers(50, 99, (images, 1)), thresholds, 1), -np.sort(-generator.integers(1, 99, (images, thresholds)))
-    matched_truth, matched_found = ((total * generator.random(total.shape)).astype(int) for total in (truth, found))
+    truth, found = (
+        np.repeat(generator.integers(50, 99, (images, 1)), thresholds, 1),
+        -np.sort(-generator.integers(1, 99, (images, thresholds))),
+    )
+    matched_truth, matched_found = (
+        (total * generator.random(total.shape)).astype(int) for total in (truth, found)
+    )
     boundaries = BoundaryCounts(matched_truth, truth, matched_found, found)
     pixels = np.full(truth.shape, 100.0)
     shares = generator.random((4, *truth.shape))
-    regions = RegionCounts(100 * shares[0], pixels, 100 * shares[1], pixels, shares[2], 3 * shares[3], 100 * shares[0].max(1) + 0.5)
-    return BenchmarkCounts(tuple(map(str, range(images))), metrics.benchmark_thresholds(thresholds), boundaries, regions)
+    regions = RegionCounts(
+        100 * shares[0],
+        pixels,
+        100 * shares[1],
+        pixels,
+        shares[2],
+        3 * shares[3],
+        100 * shares[0].max(1) + 0.5,
+    )
+    return BenchmarkCounts(
+        tuple(map(str, range(images))), metrics.benchmark_thresholds(thresholds), boundaries, regions
+    )
 
 
-# --- figures --------------------------------------------------------------------------------------------------------------------
+# --- figures
+# --------------------------------------------------------------------------------------------------------------------
 
 
 def test_ods_and_ois_by_hand():
@@ -37,7 +65,8 @@ def test_ods_and_ois_by_hand():
     recall, precision = metrics.precision_recall(counts)
     assert recall.tolist() == [12 / 20, 6 / 20] and precision.tolist() == [12 / 18, 6 / 6]
     assert figures["ods"] >= 2 * 0.6 * (2 / 3) / (0.6 + 2 / 3)  # between the thresholds F may be larger
-    # the first image is best at the first threshold (F .8 against .33), the second at the second (.571 against .444)
+    # the first image is best at the first threshold (F .8 against .33), the second at the second (.571
+    # against .444)
     assert figures["ois_recall"] == 12 / 20 and figures["ois_precision"] == 12 / 14
 
 
@@ -45,8 +74,14 @@ def slow_best(thresholds, recall, precision):
     """The best of 100 points on each straight piece, the first of equals."""
     points = [(thresholds[0], recall[0], precision[0])]
     for i in range(1, len(thresholds)):
-        points += [tuple((1 - d) * v[i - 1] + d * v[i] for v in (thresholds, recall, precision)) for d in np.linspace(0, 1, 100)]
-    return max(((*point, 2 * point[1] * point[2] / max(point[1] + point[2], 1e-300)) for point in points), key=lambda point: point[3])
+        points += [
+            tuple((1 - d) * v[i - 1] + d * v[i] for v in (thresholds, recall, precision))
+            for d in np.linspace(0, 1, 100)
+        ]
+    return max(
+        ((*point, 2 * point[1] * point[2] / max(point[1] + point[2], 1e-300)) for point in points),
+        key=lambda point: point[3],
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -57,13 +92,19 @@ def test_the_best_f_is_looked_for_between_the_thresholds(seed):
     found = [figures[f"ods{name}"] for name in ("_threshold", "_recall", "_precision", "")]
     assert found == pytest.approx(slow_best(counts.thresholds, recall, precision))
     for row, fields in zip(metrics.image_best(counts), zip(*counts.boundaries)):
-        assert row == pytest.approx(slow_best(counts.thresholds, fields[0] / fields[1], fields[2] / fields[3]))
+        assert row == pytest.approx(
+            slow_best(counts.thresholds, fields[0] / fields[1], fields[2] / fields[3])
+        )
 
 
 def test_average_precision_is_the_area_under_the_curve():
-    counts = boundary_only([[100, 50, 0]], [[100] * 3], [[50, 50, 1]], [[100, 50, 1]])  # precision 1 up to recall .5, then down to .5
-    assert benchmark_figures(counts)["ap"] == pytest.approx(0.51 + sum(1 - 0.01 * k for k in range(1, 51)) * 0.01)
-    assert benchmark_figures(boundary_only([[5, 5]], [[10, 10]], [[5, 5]], [[10, 10]]))["ap"] == 0  # a point is no curve
+    # precision 1 up to recall .5, then down to .5
+    counts = boundary_only([[100, 50, 0]], [[100] * 3], [[50, 50, 1]], [[100, 50, 1]])
+    assert benchmark_figures(counts)["ap"] == pytest.approx(
+        0.51 + sum(1 - 0.01 * k for k in range(1, 51)) * 0.01
+    )
+    # a point is no curve
+    assert benchmark_figures(boundary_only([[5, 5]], [[10, 10]], [[5, 5]], [[10, 10]]))["ap"] == 0
 
 
 def test_nothing_found_scores_0():
@@ -73,14 +114,24 @@ def test_nothing_found_scores_0():
 
 def test_region_figures_by_hand():
     pixels = np.full((2, 2), 10.0)
-    covered, pri, vi = np.array([[6.0, 4], [2, 5]]), np.array([[0.5, 0.7], [0.9, 0.6]]), np.array([[1.0, 3], [2, 1]])
+    covered, pri, vi = (
+        np.array([[6.0, 4], [2, 5]]),
+        np.array([[0.5, 0.7], [0.9, 0.6]]),
+        np.array([[1.0, 3], [2, 1]]),
+    )
     regions = RegionCounts(covered, pixels, covered, pixels, pri, vi, np.array([7.0, 8]))
-    counts = BenchmarkCounts(("a", "b"), np.array([0.25, 0.75]), BoundaryCounts(*[np.ones((2, 2), int)] * 4), regions)
+    counts = BenchmarkCounts(
+        ("a", "b"), np.array([0.25, 0.75]), BoundaryCounts(*[np.ones((2, 2), int)] * 4), regions
+    )
     figures = benchmark_figures(counts)
     assert (figures["covering_ods"], figures["covering_ods_threshold"]) == (9 / 20, 0.75)
     assert figures["covering_ois"] == 11 / 20 and figures["covering_best"] == 15 / 20
-    assert (figures["pri_ods"], figures["pri_ods_threshold"], figures["pri_ois"]) == pytest.approx((0.7, 0.25, 0.8))
-    assert (figures["vi_ods"], figures["vi_ods_threshold"], figures["vi_ois"]) == pytest.approx((1.5, 0.25, 1.0))
+    assert (figures["pri_ods"], figures["pri_ods_threshold"], figures["pri_ois"]) == pytest.approx(
+        (0.7, 0.25, 0.8)
+    )
+    assert (figures["vi_ods"], figures["vi_ods_threshold"], figures["vi_ois"]) == pytest.approx(
+        (1.5, 0.25, 1.0)
+    )
 
 
 def test_the_scores_of_the_images_are_given_back():
@@ -91,14 +142,23 @@ def test_the_scores_of_the_images_are_given_back():
 
 def test_printed_figures():
     text = metrics.figures_text(benchmark_figures(random_counts(0)))
-    assert "ODS: F( " in text and "Area_PR" in text and "GT covering: ODS = " in text and "Best = " in text and "Var. Info." in text
+    assert (
+        "ODS: F( " in text
+        and "Area_PR" in text
+        and "GT covering: ODS = " in text
+        and "Best = " in text
+        and "Var. Info." in text
+    )
     assert "Region" not in metrics.figures_text(benchmark_figures(boundary_only([[1]], [[2]], [[1]], [[2]])))
 
 
 def test_results_of_two_kinds_are_not_gathered():
     maps, labels = [np.zeros((4, 4), bool)], [np.ones((4, 4), int)]
     thresholds = metrics.benchmark_thresholds(2)
-    edges, ucm = metrics.score_edges(np.zeros((4, 4)), maps, thresholds), metrics.score_ucm(np.zeros((9, 9)), maps, labels, thresholds)
+    edges, ucm = (
+        metrics.score_edges(np.zeros((4, 4)), maps, thresholds),
+        metrics.score_ucm(np.zeros((9, 9)), maps, labels, thresholds),
+    )
     with pytest.raises(InputError, match="one kind"):
         metrics.gather(["a", "b"], thresholds, [edges, ucm])
     with pytest.raises(InputError, match="no image"):
@@ -106,12 +166,15 @@ def test_results_of_two_kinds_are_not_gathered():
     assert metrics.gather(["a"], thresholds, [ucm]).regions.covered.tolist() == [[16, 16]]
 
 
-# --- comparisons ----------------------------------------------------------------------------------------------------------------
+# --- comparisons
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def drawn(counts, images):
     """The counts of a data set in which images are repeated."""
-    boundaries, regions = (type(fields)(*(field[images] for field in fields)) for fields in (counts.boundaries, counts.regions))
+    boundaries, regions = (
+        type(fields)(*(field[images] for field in fields)) for fields in (counts.boundaries, counts.regions)
+    )
     return BenchmarkCounts(tuple(counts.names[k] for k in images), counts.thresholds, boundaries, regions)
 
 
@@ -119,7 +182,9 @@ def drawn(counts, images):
 def test_a_draw_of_the_bootstrap_is_the_benchmark_of_the_images_drawn(figure):
     counts, images = random_counts(1), [0, 0, 3, 5, 5, 5, 6]
     weights = np.bincount(images, minlength=7).astype(float)[None]
-    assert FIGURES[figure](counts, weights)[0] == pytest.approx(benchmark_figures(drawn(counts, images))[figure])
+    assert FIGURES[figure](counts, weights)[0] == pytest.approx(
+        benchmark_figures(drawn(counts, images))[figure]
+    )
 
 
 @pytest.mark.parametrize("figure", FIGURES)
@@ -150,7 +215,8 @@ def test_only_the_same_images_and_known_figures_are_compared():
         paired_bootstrap(*[boundary_only([[1]], [[2]], [[1]], [[2]])] * 2, "vi_ods")
 
 
-# --- the authors' fixture -------------------------------------------------------------------------------------------------------
+# --- the authors' fixture
+# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -163,18 +229,39 @@ def fixture(real_data):
 
 @pytest.mark.parametrize(("test", "kind"), [(1, "ucm2"), (2, "png"), (3, "segs"), (4, "segs"), (5, "segs")])
 def test_the_authors_tables_come_out(fixture, test, kind):
-    """Regions to the six digits printed, boundary F within .001 of MATLAB's, whose matching draws random numbers."""
-    names, thresholds, scores = sorted(path.stem for path in (fixture / "groundTruth").glob("*.mat")), metrics.benchmark_thresholds(5), []
+    """Regions to the six digits printed, boundary F within .001 of MATLAB's, whose matching draws random
+    numbers.
+    """
+    names, thresholds, scores = (
+        sorted(path.stem for path in (fixture / "groundTruth").glob("*.mat")),
+        metrics.benchmark_thresholds(5),
+        [],
+    )
     for name in names:
-        annotators = [cell[0, 0] for cell in loadmat(fixture / f"groundTruth/{name}.mat")["groundTruth"].ravel()]
-        boundaries, truths = [a["Boundaries"].astype(bool) for a in annotators], [a["Segmentation"] for a in annotators]
+        annotators = [
+            cell[0, 0] for cell in loadmat(fixture / f"groundTruth/{name}.mat")["groundTruth"].ravel()
+        ]
+        boundaries, truths = (
+            [a["Boundaries"].astype(bool) for a in annotators],
+            [a["Segmentation"] for a in annotators],
+        )
         if kind == "ucm2":
-            scores.append(metrics.score_ucm(load_ucm2(fixture / f"ucm2/{name}.mat"), boundaries, truths, thresholds))
+            scores.append(
+                metrics.score_ucm(load_ucm2(fixture / f"ucm2/{name}.mat"), boundaries, truths, thresholds)
+            )
         elif kind == "png":
-            scores.append(metrics.score_edges(load_edges(fixture / f"png/{name}.png"), boundaries, thresholds))
+            scores.append(
+                metrics.score_edges(load_edges(fixture / f"png/{name}.png"), boundaries, thresholds)
+            )
         else:
-            scores.append(metrics.score_segmentations(list(loadmat(fixture / f"segs/{name}.mat")["segs"].ravel()), boundaries, truths))
-    found = metrics.evaluation_tables(metrics.gather(names, np.arange(1, 6) if kind == "segs" else thresholds, scores))
+            scores.append(
+                metrics.score_segmentations(
+                    list(loadmat(fixture / f"segs/{name}.mat")["segs"].ravel()), boundaries, truths
+                )
+            )
+    found = metrics.evaluation_tables(
+        metrics.gather(names, np.arange(1, 6) if kind == "segs" else thresholds, scores)
+    )
     expected = metrics.official_scores(fixture / f"test_{test}").tables
     assert len(expected) == {1: 8, 2: 3, 3: 3, 4: 8, 5: 5}[test]
     for name, table in expected.items():

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hgrl.data.camvid import open_camvid
-from hgrl.errors import InputError
+from hgrl.core.errors import InputError
+from hgrl.data.sets.camvid import open_camvid
 
 
 def camvid(home, line="train/a.png trainannot/a.png"):
-    for path, array in (("train/a.png", np.zeros((2, 3, 3))), ("trainannot/a.png", np.array([[0, 5, 10], [11, 11, 3]]))):
+    for path, array in (
+        ("train/a.png", np.zeros((2, 3, 3))),
+        ("trainannot/a.png", np.array([[0, 5, 10], [11, 11, 3]])),
+    ):
         (home / path).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(array.astype(np.uint8)).save(home / path)
     (home / "train.txt").write_text(line + "\n")

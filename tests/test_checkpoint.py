@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hgrl.checkpoint import (
+from hgrl.core.checkpoint import (
     Checkpoint,
     best_file,
     companions,
@@ -26,7 +26,7 @@ from hgrl.checkpoint import (
     snapshot_step,
     tidy,
 )
-from hgrl.errors import InputError
+from hgrl.core.errors import InputError
 
 IDENTITY = {"method": "ours", "seed": 0, "settings": {"network": {"width": 8}, "sampling": {"cns": [5, 20]}}}
 
@@ -75,7 +75,9 @@ def test_a_file_cut_off_anywhere_is_named(tmp_path, share):
     save_checkpoint(path, made())
     content = path.read_bytes()
     path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(InputError, match=r"seed0\.pt: cut off, or not a checkpoint.*delete it and train again") as caught:
+    with pytest.raises(
+        InputError, match=r"seed0\.pt: cut off, or not a checkpoint.*delete it and train again"
+    ) as caught:
         load_checkpoint(path)
     assert "\n" not in str(caught.value)
 
@@ -105,7 +107,9 @@ def test_a_file_that_would_run_code_is_refused_and_does_not_run(tmp_path, write)
     assert not target.exists()
 
 
-@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04", b"\x80\x02", bytes(range(256)) * 4, b"\x80\x02}q\x00."])
+@pytest.mark.parametrize(
+    "content", [b"", b"hello", b"PK\x03\x04", b"\x80\x02", bytes(range(256)) * 4, b"\x80\x02}q\x00."]
+)
 def test_any_other_file_is_refused(tmp_path, content):
     path = tmp_path / "seed0.pt"
     path.write_bytes(content)
@@ -130,11 +134,17 @@ def test_other_contents_are_refused(tmp_path, content):
 
 
 def test_a_checkpoint_of_other_settings_says_which(tmp_path):
-    other = {"method": "ours", "seed": 0, "settings": {"network": {"width": 16}, "sampling": {"cns": [5, 20]}}}
+    other = {
+        "method": "ours",
+        "seed": 0,
+        "settings": {"network": {"width": 16}, "sampling": {"cns": [5, 20]}},
+    }
     made().require(IDENTITY, tmp_path / "seed0.pt")
     assert made().differing(IDENTITY) == []
     assert made().differing(other) == ["network.width"]
-    with pytest.raises(InputError, match=r"seed0\.pt: made with other settings: network\.width \(8 there, 16 now\)"):
+    with pytest.raises(
+        InputError, match=r"seed0\.pt: made with other settings: network\.width \(8 there, 16 now\)"
+    ):
         made().require(other, tmp_path / "seed0.pt")
 
 
@@ -160,8 +170,8 @@ WRITE = """
 import signal, sys
 from pathlib import Path
 import torch
-from hgrl.checkpoint import Checkpoint, save_checkpoint
-from hgrl.errors import InputError
+from hgrl.core.checkpoint import Checkpoint, save_checkpoint
+from hgrl.core.errors import InputError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 try:
     save_checkpoint(Path(sys.argv[1]), Checkpoint({}, 6, 10, {"weights": torch.randn(100_000)}, {}, {}, torch.zeros(6)))
@@ -210,7 +220,9 @@ def test_a_full_disk_leaves_the_last_few_as_they_were(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(InputError, match=r"seed0\.pt: cannot be written \(No space left on device\); free some disk space"):
+    with pytest.raises(
+        InputError, match=r"seed0\.pt: cannot be written \(No space left on device\); free some disk space"
+    ):
         save_newest(path, made(9), 2)
     assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == before
 
@@ -234,7 +246,10 @@ def test_a_damaged_newest_one_is_not_kept(tmp_path):
 
 def test_the_names_of_snapshots_and_their_steps():
     path = Path("runs/seed0.pt")
-    assert snapshot_file(path, 0.2) == Path("runs/seed0.at020.pt") and snapshot_file(path, 0.07).name == "seed0.at007.pt"
+    assert (
+        snapshot_file(path, 0.2) == Path("runs/seed0.at020.pt")
+        and snapshot_file(path, 0.07).name == "seed0.at007.pt"
+    )
     assert snapshot_file(path, 1.0).name == "seed0.at100.pt" and best_file(path).name == "seed0.best.pt"
     assert [snapshot_step(share, 186) for share in (0.001, 0.2, 0.5, 1.0)] == [1, 37, 93, 186]
 

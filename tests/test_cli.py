@@ -6,18 +6,18 @@ import sys
 import numpy as np
 import pytest
 import yaml
+from conftest import SMALL_PARAMS, write_profile
 from PIL import Image
 
-from conftest import SMALL_PARAMS, write_profile
 from hgrl import __main__ as cli
-from hgrl import paths
-from hgrl.config import ScenesSettings
-from hgrl.data.scenes import make_scenes
-from hgrl.errors import InputError
+from hgrl.core import paths
+from hgrl.core.errors import InputError
+from hgrl.core.pipeline import current_profile
+from hgrl.core.settings import ScenesSettings
+from hgrl.data.scenes.draw import make_scenes
 from hgrl.grouping import group as grouping
 from hgrl.grouping.group import load_edge_map
 from hgrl.grouping.region_tree import RegionTree
-from hgrl.reproduce import current_profile
 
 COMMANDS = {
     "fetch": ["voc2012", "sbd", "--data", "folder", "--keep-archives"],
@@ -37,9 +37,52 @@ COMMANDS = {
     "repro": ["--quick"],
     "profile": ["photos"],
     "group": ["a.jpg", "folder", "--out", "trees", "--preset", "best", "--workers", "2", "--hed", "hed.pt"],
-    "train-forest": ["--data", "BSDS500", "--out", "model", "--splits", "train", "--trees", "2", "--patches", "1000", "--seed", "1", "--workers", "2"],
-    "bsds-bench": ["results", "--data", "BSDS500", "--split", "val", "--kind", "ucm", "--thresholds", "9", "--workers", "1", "--out", "a.json"],
-    "train-hed": ["mini", "--out", "hed.pt", "--data", "BSDS500", "--splits", "train", "--imagenet", "vgg16.pth", "--width", "16", "--crop-size", "96"],
+    "train-forest": [
+        "--data",
+        "BSDS500",
+        "--out",
+        "model",
+        "--splits",
+        "train",
+        "--trees",
+        "2",
+        "--patches",
+        "1000",
+        "--seed",
+        "1",
+        "--workers",
+        "2",
+    ],
+    "bsds-bench": [
+        "results",
+        "--data",
+        "BSDS500",
+        "--split",
+        "val",
+        "--kind",
+        "ucm",
+        "--thresholds",
+        "9",
+        "--workers",
+        "1",
+        "--out",
+        "a.json",
+    ],
+    "train-hed": [
+        "mini",
+        "--out",
+        "hed.pt",
+        "--data",
+        "BSDS500",
+        "--splits",
+        "train",
+        "--imagenet",
+        "vgg16.pth",
+        "--width",
+        "16",
+        "--crop-size",
+        "96",
+    ],
 }
 
 
@@ -63,7 +106,11 @@ def test_every_command_parses_and_explains_itself(name, capsys):
 def test_the_list_above_has_every_command(capsys):
     with pytest.raises(SystemExit):
         cli.parser().parse_args(["--help"])
-    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith("    ") and not line.startswith("     ")]
+    listed = [
+        line.split()[0]
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith("    ") and not line.startswith("     ")
+    ]
     assert listed == list(COMMANDS)
 
 
@@ -98,7 +145,9 @@ def test_data_lists_the_sets(pipeline, capsys):
     assert found == ["pretrain: 6", "probe_train: 4", "probe_val: 4", "videos: 4"]
 
 
-@pytest.mark.parametrize("command", ["data smal", "tables smal", "sweep smal", "sweep smal --cns 5 --sigma-p 1", "profile smal"])
+@pytest.mark.parametrize(
+    "command", ["data smal", "tables smal", "sweep smal", "sweep smal --cns 5 --sigma-p 1", "profile smal"]
+)
 def test_an_unknown_profile_is_one_line(pipeline, capsys, command):
     assert "smal" in fails(capsys, *command.split())
     assert not paths.artifacts("smal").exists()
@@ -135,14 +184,22 @@ def test_tables_without_scores_say_what_to_run(pipeline, capsys):
 def test_the_report_names_the_folders_of_the_profile(pipeline, capsys):
     assert cli.main(["report"]) == 0
     text = capsys.readouterr().out
-    for folder in ("results/small/tables/", "results/small/figures/", "results/small/metrics/", "artifacts/small/notebooks/"):
+    for folder in (
+        "results/small/tables/",
+        "results/small/figures/",
+        "results/small/metrics/",
+        "artifacts/small/notebooks/",
+    ):
         assert folder in text
     write_profile(pipeline, {"data.scenes": None})
     cli.main(["report"])
-    assert "artifacts/small/figures/" in capsys.readouterr().out  # pictures of other people's images are not committed
+    # pictures of other people's images are not committed
+    assert "artifacts/small/figures/" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("before", ["profile: small # smoke | mini", "profile: my-own # kept", "profile:   small"])
+@pytest.mark.parametrize(
+    "before", ["profile: small # smoke | mini", "profile: my-own # kept", "profile:   small"]
+)
 def test_switching_the_profile_edits_that_line_alone(pipeline, capsys, before):
     rest = "# profile: of what\nruns: {a: {method: random}}  # profile: no\n"
     paths.PARAMS.write_text(f"# head\n{before}\n{rest}")
@@ -153,7 +210,9 @@ def test_switching_the_profile_edits_that_line_alone(pipeline, capsys, before):
     assert "other-one" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments, made", [(["--quick"], "quick"), (["--profile", "other-one"], "other-one"), ([], "small")])
+@pytest.mark.parametrize(
+    "arguments, made", [(["--quick"], "quick"), (["--profile", "other-one"], "other-one"), ([], "small")]
+)
 def test_repro_makes_a_profile_and_leaves_the_current_one(pipeline, capsys, monkeypatch, arguments, made):
     write_profile(pipeline, name="other-one")
     write_profile(pipeline, name="quick")
@@ -163,7 +222,7 @@ def test_repro_makes_a_profile_and_leaves_the_current_one(pipeline, capsys, monk
         chosen.append((command[1:], current_profile()))
         return subprocess.CompletedProcess(command, 0)
 
-    monkeypatch.setattr("hgrl.reproduce.subprocess.run", dvc)
+    monkeypatch.setattr("hgrl.core.pipeline.subprocess.run", dvc)
     assert cli.main(["repro", *arguments]) == 0
     assert chosen == [(["-m", "dvc", "repro"], made)] and paths.PARAMS.read_bytes() == before
     assert f"results/{made}/tables/" in capsys.readouterr().out
@@ -172,7 +231,10 @@ def test_repro_makes_a_profile_and_leaves_the_current_one(pipeline, capsys, monk
 def test_a_repro_that_fails_says_so_and_leaves_the_current_profile(pipeline, capsys, monkeypatch):
     write_profile(pipeline, name="quick")
     before = paths.PARAMS.read_bytes()
-    monkeypatch.setattr("hgrl.reproduce.subprocess.run", lambda command, cwd, check: subprocess.CompletedProcess(command, 3))
+    monkeypatch.setattr(
+        "hgrl.core.pipeline.subprocess.run",
+        lambda command, cwd, check: subprocess.CompletedProcess(command, 3),
+    )
     assert "dvc repro ended with status 3" in fails(capsys, "repro", "--quick")
     assert paths.PARAMS.read_bytes() == before
 
@@ -242,13 +304,26 @@ def test_a_folder_with_odd_and_bad_images_is_grouped_as_far_as_it_can_be(photos,
 
 
 def test_good_images_alone_are_exit_status_0(photos, capsys):
-    assert cli.main(["group", str(photos / "good.png"), str(photos / "grey.png"), "--out", str(photos.parent / "trees")]) == 0
+    assert (
+        cli.main(
+            [
+                "group",
+                str(photos / "good.png"),
+                str(photos / "grey.png"),
+                "--out",
+                str(photos.parent / "trees"),
+            ]
+        )
+        == 0
+    )
     assert "2 of 2 images" in capsys.readouterr().out
 
 
 def test_workers_and_a_scheduler_are_not_given_together(capsys):
     with pytest.raises(SystemExit) as ended:
-        cli.main(["group", "a.png", "--out", "trees", "--workers", "2", "--scheduler", "tcp://127.0.0.1:8786"])
+        cli.main(
+            ["group", "a.png", "--out", "trees", "--workers", "2", "--scheduler", "tcp://127.0.0.1:8786"]
+        )
     assert ended.value.code == 2 and "not allowed with" in capsys.readouterr().err
 
 
@@ -260,7 +335,9 @@ def test_an_out_that_is_a_file_is_one_line(photos, capsys):
 
 
 def test_no_image_at_all_is_one_line(tmp_path, capsys):
-    assert "no such file or folder" in fails(capsys, "group", str(tmp_path / "nowhere"), "--out", str(tmp_path / "trees"))
+    assert "no such file or folder" in fails(
+        capsys, "group", str(tmp_path / "nowhere"), "--out", str(tmp_path / "trees")
+    )
 
 
 def test_as_a_program_it_exits_with_the_status(tmp_path):
@@ -273,7 +350,16 @@ def test_as_a_program_it_exits_with_the_status(tmp_path):
 @pytest.fixture
 def contours(tmp_path):
     """BSDS500's layout with two drawn scenes a split."""
-    sizes = {"size": 48, "unlabelled": 0, "train": 0, "tune": 0, "val": 0, "videos": 0, "frames": 1, "contours": 2}
+    sizes = {
+        "size": 48,
+        "unlabelled": 0,
+        "train": 0,
+        "tune": 0,
+        "val": 0,
+        "videos": 0,
+        "frames": 1,
+        "contours": 2,
+    }
     make_scenes(tmp_path / "scenes", ScenesSettings(**sizes))
     return tmp_path / "scenes/BSDS500"
 
@@ -283,11 +369,31 @@ def test_an_edge_network_is_trained_to_a_file_and_photographs_are_grouped_by_it(
     small = ["--width", "2", "--iterations", "2", "--batch", "2", "--crop-size", "32", "--device", "cpu"]
     assert cli.main(["train-hed", "--data", str(contours), "--out", str(out), *small]) == 0
     said = capsys.readouterr().out
-    assert "trunk from scratch, 4 images, 2 steps" in said and f"next: python -m hgrl group PHOTOS --out TREES --hed {out}" in said
-    assert cli.main(["group", str(photos / "good.png"), "--out", str(photos.parent / "trees"), "--hed", str(out)]) == 0
-    assert [RegionTree.load(path).labels.shape for path in (photos.parent / "trees").rglob("good.npz")] == [(48, 64)]
+    assert (
+        "trunk from scratch, 4 images, 2 steps" in said
+        and f"next: python -m hgrl group PHOTOS --out TREES --hed {out}" in said
+    )
+    assert (
+        cli.main(
+            ["group", str(photos / "good.png"), "--out", str(photos.parent / "trees"), "--hed", str(out)]
+        )
+        == 0
+    )
+    assert [RegionTree.load(path).labels.shape for path in (photos.parent / "trees").rglob("good.npz")] == [
+        (48, 64)
+    ]
     capsys.readouterr()
-    assert "taken" in fails(capsys, "train-hed", "--data", str(contours), "--out", str(photos.parent / "taken"), "--imagenet", "taken", *small)
+    assert "taken" in fails(
+        capsys,
+        "train-hed",
+        "--data",
+        str(contours),
+        "--out",
+        str(photos.parent / "taken"),
+        "--imagenet",
+        "taken",
+        *small,
+    )
 
 
 @pytest.mark.parametrize(("arguments", "told"), [

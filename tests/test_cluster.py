@@ -14,9 +14,9 @@ from distributed import Client, LocalCluster
 from PIL import Image
 
 from hgrl import __main__ as cli
-from hgrl.config import GroupingSettings, grouping_preset
-from hgrl.data.folder import open_folder
-from hgrl.errors import InputError
+from hgrl.core.errors import InputError
+from hgrl.core.settings import GroupingSettings, grouping_preset
+from hgrl.data.sets.folder import open_folder
 from hgrl.grouping import cluster as dask_cluster
 from hgrl.grouping.cluster import run_on_cluster
 from hgrl.grouping.group import group_images
@@ -106,14 +106,19 @@ def test_nothing_is_lost_when_a_worker_is_killed(cluster, photos, tmp_path, caps
     assert len(problems) == 1 and "photos/bad" in problems[0]
 
     group_images(open_folder([photos]), tmp_path / "alone", tmp_path / "alone", grouping_preset("fast"))
-    partial = {name: content for name, content in saved(out).items() if name.name.endswith(".part")}  # what was being written
+    # what was being written
+    partial = {name: content for name, content in saved(out).items() if name.name.endswith(".part")}
     assert len(partial) <= 1
-    assert {name: content for name, content in saved(out).items() if name not in partial} == saved(tmp_path / "alone")
+    assert {name: content for name, content in saved(out).items() if name not in partial} == saved(
+        tmp_path / "alone"
+    )
 
 
 def test_only_what_is_missing_is_made(cluster, photos, tmp_path):
     samples = open_folder([photos]).subset(range(4))
-    group = lambda: group_images(samples, tmp_path / "trees", None, GroupingSettings(), scheduler=cluster.scheduler_address)  # noqa: E731
+    group = lambda: group_images(
+        samples, tmp_path / "trees", None, GroupingSettings(), scheduler=cluster.scheduler_address
+    )  # noqa: E731
     assert group() == {}
     missing, *others = sorted((tmp_path / "trees").rglob("*.npz"))
     before, content = {path: path.stat().st_mtime_ns for path in others}, missing.read_bytes()
@@ -139,7 +144,10 @@ def test_a_task_that_kills_its_workers_is_named_and_the_others_are_done(cluster,
     monkeypatch.setattr(cluster.scheduler, "allowed_failures", 0)
     results = run_on_cluster(fatal, map(Named, ["fatal"]), cluster.scheduler_address, tmp_path)
     assert [(name, "its worker died 1 times" in problem) for name, problem in results] == [("fatal", True)]
-    assert list(run_on_cluster(fatal, map(Named, "ab"), cluster.scheduler_address, tmp_path)) == [("a", None), ("b", None)]
+    assert list(run_on_cluster(fatal, map(Named, "ab"), cluster.scheduler_address, tmp_path)) == [
+        ("a", None),
+        ("b", None),
+    ]
 
 
 def refused(scheduler, folder, match):

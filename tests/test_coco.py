@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
-
-from hgrl.config import Source
-from hgrl.data.catalogue import open_samples
-from hgrl.data.coco import open_coco, open_coco_masks
-from hgrl.errors import InputError
 from miniature import COCO, write_coco
+
+from hgrl.core.errors import InputError
+from hgrl.core.settings import Source
+from hgrl.data.sets.coco import open_coco, open_coco_masks
+from hgrl.data.sources import open_samples
 
 ANNOTATIONS = f"{COCO}/annotations/instances_train2014.json"
 
@@ -63,7 +63,9 @@ def test_an_image_of_another_size_than_its_entry(tmp_path):
         open_coco_masks(tmp_path, "coco", "train2014").mask(0)
 
 
-@pytest.mark.parametrize("content", [None, "", "no json", "[]", "{}", '{"images": [], "annotations": [], "categories": []}'])
+@pytest.mark.parametrize(
+    "content", [None, "", "no json", "[]", "{}", '{"images": [], "annotations": [], "categories": []}']
+)
 def test_annotations_that_are_missing_or_damaged(tmp_path, content):
     write_coco(tmp_path)
     (tmp_path / ANNOTATIONS).unlink() if content is None else (tmp_path / ANNOTATIONS).write_text(content)

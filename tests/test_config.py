@@ -3,9 +3,17 @@
 import pytest
 from pydantic import ValidationError
 
-from hgrl import config
-from hgrl.config import GROUPING_PRESETS, GroupingSettings, Settings, grouping_preset, load_run, load_runs, load_settings
-from hgrl.errors import InputError
+from hgrl.core import settings as config
+from hgrl.core.errors import InputError
+from hgrl.core.settings import (
+    GROUPING_PRESETS,
+    GroupingSettings,
+    Settings,
+    grouping_preset,
+    load_run,
+    load_runs,
+    load_settings,
+)
 
 PAPER = {  # section 4 of the paper; of the rivals, their authors' own
     "grouping.max_regions": 40,  # 4.1
@@ -74,8 +82,16 @@ def test_defaults_are_the_papers_numbers(dotted):
 
 def test_the_papers_data_are_the_default():
     data = Settings(profile="paper").data
-    assert [(source.kind, source.split) for source in data.pretrain] == [("voc", "train_aug"), ("coco", "train2014")]
-    assert (data.probe_train.split, data.probe_val.split, data.videos.kind, data.fraction) == ("train_aug", "val", "davis", 1.0)
+    assert [(source.kind, source.split) for source in data.pretrain] == [
+        ("voc", "train_aug"),
+        ("coco", "train2014"),
+    ]
+    assert (data.probe_train.split, data.probe_val.split, data.videos.kind, data.fraction) == (
+        "train_aug",
+        "val",
+        "davis",
+        1.0,
+    )
 
 
 def test_a_profile_a_run_and_the_caller_override_in_that_order(home):
@@ -188,7 +204,10 @@ def test_a_mistake_in_the_runs_is_one_line_naming_file_and_key(home, content):
     assert "\n" not in str(caught.value)
 
 
-BAD_OVERRIDES = [("sampling.cnss: 3", "unknown setting 'sampling.cnss'"), ("seeds.first: 3", "does not name a setting")]
+BAD_OVERRIDES = [
+    ("sampling.cnss: 3", "unknown setting 'sampling.cnss'"),
+    ("seeds.first: 3", "does not name a setting"),
+]
 
 
 @pytest.mark.parametrize("override, reason", BAD_OVERRIDES)
@@ -218,7 +237,11 @@ def test_a_preset_stands_instead_of_the_defaults_and_under_what_is_given(name):
     settings = grouping_preset(name)
     assert {key: getattr(settings, key) for key in values} == values
     changed = grouping_preset(name, min_area=7, spectral=not values["spectral"])
-    assert changed.min_area == 7 and changed.spectral != values["spectral"] and changed.scales == values["scales"]
+    assert (
+        changed.min_area == 7
+        and changed.spectral != values["spectral"]
+        and changed.scales == values["scales"]
+    )
     assert GroupingSettings(**settings.model_dump()) == settings
     assert load_settings("photos", grouping__preset=name, grouping__min_area=7).grouping.min_area == 7
 

@@ -6,16 +6,21 @@ import shutil
 import numpy as np
 import pytest
 import yaml
-
 from conftest import SMALL_PARAMS, write_profile
-from hgrl import __main__ as cli
-from hgrl import convergence, paths
-from hgrl.ablation import gathered
-from hgrl.checkpoint import snapshot_file
-from hgrl.convergence import point_file, trace
-from hgrl.errors import InputError
 
-SETTINGS = {"convergence.shares": [0.5, 1.0], "convergence.head": "linear-backbone", "convergence.iterations": 2}
+from hgrl import __main__ as cli
+from hgrl.core import paths
+from hgrl.core.checkpoint import snapshot_file
+from hgrl.core.errors import InputError
+from hgrl.evaluation import convergence
+from hgrl.evaluation.convergence import point_file, trace
+from hgrl.evaluation.trials import gathered
+
+SETTINGS = {
+    "convergence.shares": [0.5, 1.0],
+    "convergence.head": "linear-backbone",
+    "convergence.iterations": 2,
+}
 
 
 @pytest.fixture
@@ -57,7 +62,9 @@ def test_a_curve_has_a_point_for_each_share_and_seed_at_its_epoch(snapshots, sco
 
 
 def test_points_are_of_their_own_weights_probed_with_the_runs_own_seed(snapshots):
-    """With both seeds' checkpoints equal at all shares, each seed's curve is flat; the snapshot is read, not the end."""
+    """With both seeds' checkpoints equal at all shares, each seed's curve is flat; the snapshot is read, not
+    the end.
+    """
     folder = paths.checkpoints("small", "ours")
     before = trace("small")["ours"]["seeds"]
     for seed in (0, 1):
@@ -91,7 +98,10 @@ def test_a_missing_snapshot_is_one_line_with_the_remedy(snapshots, scored):
     snapshot_file(paths.checkpoints("small", "ours") / "seed1.pt", 0.5).unlink()
     with pytest.raises(InputError) as caught:
         trace("small")
-    assert "seed1.at050.pt: run 'ours' has no snapshot after 50% of its epochs; list 0.5 under 'pretrain.snapshots'" in str(caught.value)
+    assert (
+        "seed1.at050.pt: run 'ours' has no snapshot after 50% of its epochs; list 0.5 under 'pretrain.snapshots'"
+        in str(caught.value)
+    )
     assert scored == []
 
 
@@ -111,4 +121,6 @@ def test_the_command_prints_the_curve(snapshots, capsys):
     assert cli.main(["convergence", "small"]) == 0
     line = capsys.readouterr().out.splitlines()[-1]
     assert line.startswith("ours: mIoU ") and "after 1.5" in line and line.endswith("after 3 epochs")
-    assert json.loads((paths.results("small") / "convergence/ours.json").read_text())["stage"] == "convergence"
+    assert (
+        json.loads((paths.results("small") / "convergence/ours.json").read_text())["stage"] == "convergence"
+    )

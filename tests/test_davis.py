@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hgrl.data.davis import open_davis
-from hgrl.errors import InputError
+from hgrl.core.errors import InputError
+from hgrl.data.sets.davis import open_davis
 
 
 def davis(home, sequences=("camel", "bear"), frames=3):
@@ -25,8 +25,15 @@ def davis(home, sequences=("camel", "bear"), frames=3):
 def test_sequences_in_the_lists_order(tmp_path):
     davis(tmp_path / "DAVIS")
     videos = open_davis(tmp_path, "DAVIS", "val")
-    assert [video.name for video in videos] == ["camel", "bear"] and [len(video) for video in videos] == [3, 3]
-    assert [path.stem for path in videos[0].frames] == [path.stem for path in videos[0].masks] == ["00000", "00001", "00002"]
+    assert [video.name for video in videos] == ["camel", "bear"] and [len(video) for video in videos] == [
+        3,
+        3,
+    ]
+    assert (
+        [path.stem for path in videos[0].frames]
+        == [path.stem for path in videos[0].masks]
+        == ["00000", "00001", "00002"]
+    )
     assert videos[0].frame(0).shape == (2, 4, 3) and videos[0].mask(0).tolist() == [[0, 1, 2, 255]] * 2
 
 

@@ -5,32 +5,41 @@ import torch
 from ranks import in_ranks, step
 from torch import nn
 
-from hgrl import distributed
-from hgrl.checkpoint import load_checkpoint
-from hgrl.distributed import Share, share_of_batch
-from hgrl.errors import InputError
-from hgrl.methods import REGISTRY, build_method
-from hgrl.pretrain import training_device
-from hgrl.sampling import sample_pixels
-from hgrl.synced_norm import SyncedBatchNorm2d, sync_batch_norm
-from hgrl.views import EpochOrder
+from hgrl.core.checkpoint import load_checkpoint
+from hgrl.core.errors import InputError
+from hgrl.pretraining import ranks as distributed
+from hgrl.pretraining.loop import training_device
+from hgrl.pretraining.methods import REGISTRY, build_method
+from hgrl.pretraining.ranks import Share, share_of_batch
+from hgrl.pretraining.synced_norm import SyncedBatchNorm2d, sync_batch_norm
+from hgrl.sampling.pixels import sample_pixels
+from hgrl.sampling.views import EpochOrder
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
-RUNNING = ("running_mean", "running_var", "num_batches_tracked")  # of the key encoder: each rank's own groups'; nothing reads them
+# of the key encoder: each rank's own groups'; nothing reads them
+RUNNING = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def comparable(state):
-    return {key: value for key, value in state.items() if not (key.startswith("key_encoder.") and key.endswith(RUNNING))}
+    return {
+        key: value
+        for key, value in state.items()
+        if not (key.startswith("key_encoder.") and key.endswith(RUNNING))
+    }
 
 
 def assert_close(one, other, **tolerance):
     assert one.keys() == other.keys()
     for key in one:
-        torch.testing.assert_close(one[key], other[key], **(tolerance or CLOSE), msg=lambda text, key=key: f"{key}: {text}")
+        torch.testing.assert_close(
+            one[key], other[key], **(tolerance or CLOSE), msg=lambda text, key=key: f"{key}: {text}"
+        )
 
 
 def test_two_processes_have_the_loss_and_the_gradients_of_one_for_every_method(tiny, dataset, tmp_path):
-    """Batches of four: each rank has two images, and most of the five negatives from other images lie on the other rank."""
+    """Batches of four: each rank has two images, and most of the five negatives from other images lie on the
+    other rank.
+    """
     settings = {name: tiny({"sampling.cns": [5]}) for name in REGISTRY}
     settings["without cns"] = tiny({"sampling.cns": [0]})
     settings["two terms"] = tiny({"sampling.cns": [2, 5], "sampling.cns_reading": "terms"})
@@ -38,7 +47,10 @@ def test_two_processes_have_the_loss_and_the_gradients_of_one_for_every_method(t
     methods = {name: name if name in REGISTRY else "hierarchical" for name in settings}
     settings["regions, symmetrised"] = tiny({"best.region_weight": 1.0, "best.symmetric": True})
     methods["regions, symmetrised"] = "hierarchical-best"
-    tasks = {name: ("step", methods[name], settings[name], dataset, tmp_path / f"{name}-two.pt", 1) for name in settings}
+    tasks = {
+        name: ("step", methods[name], settings[name], dataset, tmp_path / f"{name}-two.pt", 1)
+        for name in settings
+    }
     first, second = in_ranks(tmp_path / "ranks", tasks)
     for name in settings:
         one = step(methods[name], settings[name], dataset, tmp_path / f"{name}.pt", 1)
@@ -53,12 +65,17 @@ def test_two_processes_have_the_loss_and_the_gradients_of_one_for_every_method(t
 
 @pytest.mark.parametrize("method", ["hierarchical", "moco"])
 def test_a_checkpoint_of_two_processes_goes_on_in_one_and_the_reverse(method, tiny, dataset, tmp_path):
-    """Three steps in two processes, then one process to the end; and the reverse. The learning rate is low: Adam magnifies rounding."""
+    """Three steps in two processes, then one process to the end; and the reverse. The learning rate is low:
+    Adam magnifies rounding.
+    """
     settings = tiny({"pretrain.lr": 1e-5})
     whole = step(method, settings, dataset, tmp_path / "whole.pt", 6)
     step(method, settings, dataset, tmp_path / "one.pt", 3)
     parts = {"two": ("two.pt", 3), "goes on": ("one.pt", 6)}
-    tasks = {name: ("step", method, settings, dataset, tmp_path / file, last) for name, (file, last) in parts.items()}
+    tasks = {
+        name: ("step", method, settings, dataset, tmp_path / file, last)
+        for name, (file, last) in parts.items()
+    }
     (found, other) = in_ranks(tmp_path / "ranks", tasks)
     back = step(method, settings, dataset, tmp_path / "two.pt", 6)
     assert found["two"]["losses"] == other["two"]["losses"] == back["losses"][:3]
@@ -78,31 +95,50 @@ def test_what_ranks_exchange_and_what_they_refuse(tiny, dataset, tmp_path):
         "card": ("error", "moco", one_card, dataset, tmp_path / "card.pt", 1),
         "nan": ("error", "hierarchical", nan, dataset, tmp_path / "nan.pt", 40),
         "stopped": ("stopped", "hierarchical", tiny(), dataset, tmp_path / "stopped.pt"),
-        **{name: ("step_that_never_waits", name, tiny(), dataset, tmp_path / f"{name}.pt") for name in REGISTRY},
+        **{
+            name: ("step_that_never_waits", name, tiny(), dataset, tmp_path / f"{name}.pt")
+            for name in REGISTRY
+        },
     }
     first, second = in_ranks(tmp_path / "ranks", tasks)
     own = [torch.arange(6.0).view(3, 2) + 10 * rank for rank in range(2)]
     for found in (first["collectives"], second["collectives"]):
         assert torch.equal(found["gathered"], torch.cat(own))
-        assert torch.equal(found["found"], torch.stack([torch.stack([own[0][2], own[1][0]]), torch.stack([own[1][1], own[1][1]])]))
-        assert found["asked"] == [False, False, True, False]  # raised by one rank at step 1, known to both one step later
+        assert torch.equal(
+            found["found"],
+            torch.stack([torch.stack([own[0][2], own[1][0]]), torch.stack([own[1][1], own[1][1]])]),
+        )
+        # raised by one rank at step 1, known to both one step later
+        assert found["asked"] == [False, False, True, False]
         assert found["any"] and not found["none"] and found["first"] == "rank 0"
-    # Ranks weigh what they fetched by 1 and 2: a row fetched k times has gradient 3 k, on the rank that owns it.
+    # Ranks weigh what they fetched by 1 and 2: a row fetched k times has gradient 3 k, on the rank that owns
+    # it.
     assert first["collectives"]["gradient"].tolist() == [[0, 0], [0, 0], [3, 3]]
     assert second["collectives"]["gradient"].tolist() == [[3, 3], [6, 6], [0, 0]]
-    assert (first["collectives"]["told"], second["collectives"]["told"]) == (("InputError", "the disk is full"), ("ToldByFirst", "the disk is full"))
-    assert first["odd"] == ("InputError", "setting 'pretrain.batch': 5 images do not divide among 2 processes; take 4 or 6")
+    assert (first["collectives"]["told"], second["collectives"]["told"]) == (
+        ("InputError", "the disk is full"),
+        ("ToldByFirst", "the disk is full"),
+    )
+    assert first["odd"] == (
+        "InputError",
+        "setting 'pretrain.batch': 5 images do not divide among 2 processes; take 4 or 6",
+    )
     assert second["odd"] == ("ToldByFirst", first["odd"][1])
     assert "1 groups of images for 2 processes" in first["few"][1]
     assert "'cuda:1' is one device, and several processes train" in first["card"][1] == second["card"][1]
     assert "lower pretrain.lr" in first["nan"][1] and second["nan"] == ("ToldByFirst", first["nan"][1])
     assert not (tmp_path / "odd.pt").exists()
-    assert first["stopped"] == second["stopped"] and first["stopped"][1] == 3 == load_checkpoint(tmp_path / "stopped.pt").step
+    assert (
+        first["stopped"] == second["stopped"]
+        and first["stopped"][1] == 3 == load_checkpoint(tmp_path / "stopped.pt").step
+    )
 
 
 def test_a_global_batch_that_is_the_whole_small_split_is_said_to_be(monkeypatch):
     monkeypatch.setattr(distributed, "share", lambda: Share(0, 4))
-    with pytest.raises(InputError, match="70 images, of which the split has 6, do not divide among 4 processes; take 4"):
+    with pytest.raises(
+        InputError, match="70 images, of which the split has 6, do not divide among 4 processes; take 4"
+    ):
         share_of_batch(6, 70)
     with pytest.raises(InputError, match="start fewer processes"):
         share_of_batch(3, 70)
@@ -119,11 +155,15 @@ def test_synchronised_statistics_are_those_of_the_whole_batch(tmp_path):
     output = norm(whole)
     (output * weights).sum().backward()
     kinds = {"fp32": torch.float32, "bf16": torch.bfloat16}
-    parts = in_ranks(tmp_path / "ranks", {name: ("normalised", images, weights, dtype) for name, dtype in kinds.items()})
+    parts = in_ranks(
+        tmp_path / "ranks", {name: ("normalised", images, weights, dtype) for name, dtype in kinds.items()}
+    )
     for name, tolerance in (("fp32", CLOSE), ("bf16", {"atol": 0.05, "rtol": 0.05})):
         one, two = parts[0][name], parts[1][name]
         assert one["output"].dtype == one["images"].dtype == kinds[name]
-        torch.testing.assert_close(torch.cat([one["output"], two["output"]]).float(), output.detach(), **tolerance)
+        torch.testing.assert_close(
+            torch.cat([one["output"], two["output"]]).float(), output.detach(), **tolerance
+        )
         torch.testing.assert_close(torch.cat([one["images"], two["images"]]).float(), whole.grad, **tolerance)
         torch.testing.assert_close(one["weight"] + two["weight"], norm.weight.grad, **tolerance)
         torch.testing.assert_close(one["bias"] + two["bias"], norm.bias.grad, **tolerance)
@@ -133,11 +173,18 @@ def test_synchronised_statistics_are_those_of_the_whole_batch(tmp_path):
 
 def test_layers_that_learn_are_synchronised_in_place_and_copies_without_gradient_are_not(settings):
     method = build_method("moco", settings)
-    before, parameters = {key: value.clone() for key, value in method.state_dict().items()}, list(method.parameters())
+    before, parameters = (
+        {key: value.clone() for key, value in method.state_dict().items()},
+        list(method.parameters()),
+    )
     sync_batch_norm(method)
-    norms = {name: type(module) for name, module in method.named_modules() if isinstance(module, nn.BatchNorm2d)}
+    norms = {
+        name: type(module) for name, module in method.named_modules() if isinstance(module, nn.BatchNorm2d)
+    }
     assert {kind for name, kind in norms.items() if name.startswith("key_encoder.")} == {nn.BatchNorm2d}
-    assert {kind for name, kind in norms.items() if not name.startswith("key_encoder.")} == {SyncedBatchNorm2d}
+    assert {kind for name, kind in norms.items() if not name.startswith("key_encoder.")} == {
+        SyncedBatchNorm2d
+    }
     assert all(one is other for one, other in zip(parameters, method.parameters(), strict=True))
     assert_close(method.state_dict(), before, atol=0, rtol=0)
 
@@ -151,7 +198,9 @@ def test_the_shares_of_a_batch_are_the_batch_in_its_order(world):
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_draw_together_what_one_process_draws(world, settings):
-    """Same anchors, positives and negatives, cell by cell: indices of a rank's cells are put back into the global batch's."""
+    """Same anchors, positives and negatives, cell by cell: indices of a rank's cells are put back into the
+    global batch's.
+    """
     generator = torch.Generator().manual_seed(5)
     images, cells = 6, 12
     labels = torch.randint(4, (2, images, 3, 4), generator=generator, dtype=torch.uint8)
@@ -160,11 +209,14 @@ def test_ranks_draw_together_what_one_process_draws(world, settings):
     count = images // world
     for rank in range(world):
         share, rows = Share(rank, world), slice(rank * count, (rank + 1) * count)
-        part = sample_pixels(labels[:, rows], distances[rows], settings.sampling, 3, torch.Generator().manual_seed(0), share)
+        part = sample_pixels(
+            labels[:, rows], distances[rows], settings.sampling, 3, torch.Generator().manual_seed(0), share
+        )
 
         def globally(index, owner=rank):
             image, cell = index // cells, index % cells
-            return (image // count * images + owner * count + image % count) * cells + cell  # view, image, cell
+            # view, image, cell
+            return (image // count * images + owner * count + image % count) * cells + cell
 
         assert torch.equal(globally(part.anchors), whole.anchors[rows])
         assert torch.equal(globally(part.positives), whole.positives[rows])
@@ -178,7 +230,11 @@ def test_one_process_needs_no_group(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setenv("LOCAL_RANK", "0")
     with distributed.processes(torch.device("cpu")):
-        assert not torch.distributed.is_initialized() and distributed.share() == Share(0, 1) and distributed.is_first()
+        assert (
+            not torch.distributed.is_initialized()
+            and distributed.share() == Share(0, 1)
+            and distributed.is_first()
+        )
     assert training_device("cpu") == torch.device("cpu")
 
 

@@ -1,4 +1,6 @@
-"""Downloads from a local server that misbehaves: each ends in the right file or in a clear error, never in a wrong file in place."""
+"""Downloads from a local server that misbehaves: each ends in the right file or in a clear error, never in a
+wrong file in place.
+"""
 
 import hashlib
 import threading
@@ -7,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from hgrl.data import download as module
-from hgrl.data.download import download
-from hgrl.errors import InputError
+from hgrl.core.errors import InputError
+from hgrl.data.fetching import download as module
+from hgrl.data.fetching.download import download
 
 BYTES = np.random.default_rng(0).bytes(700_001)  # three chunks
 OTHER = np.random.default_rng(1).bytes(len(BYTES))
@@ -18,7 +20,9 @@ MD5 = "md5:" + hashlib.md5(BYTES).hexdigest()
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `content` at every path; the attributes say how it misbehaves. `seen` has the Range header of each request."""
+    """Serves `content` at every path; the attributes say how it misbehaves. `seen` has the Range header of
+    each request.
+    """
 
     daemon_threads = True
 
@@ -54,11 +58,17 @@ class Handler(BaseHTTPRequestHandler):
                 return self.send_error(416)
             begin += server.shift
             self.send_response(206)
-            self.send_header("Content-Range", f"bytes {begin}-{len(server.content) - 1}/{len(server.content)}")
+            self.send_header(
+                "Content-Range", f"bytes {begin}-{len(server.content) - 1}/{len(server.content)}"
+            )
         else:
             self.send_response(200)
         body = server.content[begin:]
-        for name, value in (("ETag", server.tag), ("Last-Modified", server.date), ("Content-Length", server.announces and len(body))):
+        for name, value in (
+            ("ETag", server.tag),
+            ("Last-Modified", server.date),
+            ("Content-Length", server.announces and len(body)),
+        ):
             if value:
                 self.send_header(name, str(value))
         self.end_headers()
@@ -87,7 +97,9 @@ def server(monkeypatch):
 @pytest.fixture
 def get(server, tmp_path):
     def get(addresses=None, size=len(BYTES), checksum=SHA, tries=3):
-        return download(addresses or [server.url()], tmp_path / "down/file.bin", size, checksum, tries, wait=0.001)
+        return download(
+            addresses or [server.url()], tmp_path / "down/file.bin", size, checksum, tries, wait=0.001
+        )
 
     return get
 
@@ -116,7 +128,9 @@ def test_a_file_that_is_there_is_not_asked_for(server, get):
     assert len(server.seen) == 1
 
 
-@pytest.mark.parametrize(("content", "words"), [(OTHER, "wrong bytes, by their sha256"), (BYTES[:9], "9 bytes, not 700001")])
+@pytest.mark.parametrize(
+    ("content", "words"), [(OTHER, "wrong bytes, by their sha256"), (BYTES[:9], "9 bytes, not 700001")]
+)
 def test_a_wrong_file_that_somebody_put_there_is_told_and_left(server, get, tmp_path, content, words):
     (tmp_path / "down").mkdir()
     (tmp_path / "down/file.bin").write_bytes(content)
@@ -211,7 +225,12 @@ def test_a_file_that_changes_between_attempts_is_read_anew(server, get):
 
 
 def test_the_date_of_change_serves_where_the_tag_is_weak(server, get):
-    server.content, server.tag, server.date, server.cuts = OTHER, 'W/"zero"', "Mon, 01 Jan 2024 00:00:00 GMT", [300_000]
+    server.content, server.tag, server.date, server.cuts = (
+        OTHER,
+        'W/"zero"',
+        "Mon, 01 Jan 2024 00:00:00 GMT",
+        [300_000],
+    )
 
     def change(count):
         server.content, server.tag, server.date = BYTES, None, "Tue, 02 Jan 2024 00:00:00 GMT"

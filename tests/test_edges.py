@@ -5,7 +5,7 @@ import pytest
 import skimage.data
 from pydantic import ValidationError
 
-from hgrl.config import GroupingSettings
+from hgrl.core.settings import GroupingSettings
 from hgrl.grouping.edges import detect_edges
 
 BOTH = [("opencv", 0), ("numba", 0), ("numba", 2)]
@@ -24,7 +24,7 @@ def own_cache(tmp_path_factory):
 def test_an_edge_map_is_of_the_images_size_and_between_0_and_1(detector, sharpen):
     edge_map = detect_edges(CROP, GroupingSettings(detector=detector, sharpen=sharpen))
     assert edge_map.shape == CROP.shape[:2] and edge_map.dtype == np.float32
-    assert 0 <= edge_map.min() and 0.3 < edge_map.max() <= 1
+    assert edge_map.min() >= 0 and 0.3 < edge_map.max() <= 1
 
 
 @pytest.mark.parametrize(("detector", "sharpen"), BOTH)
@@ -36,7 +36,10 @@ def test_twice_gives_the_same(detector, sharpen):
 @pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee", "rocket"])
 def test_both_detectors_agree_without_sharpening(name):
     photograph = np.ascontiguousarray(getattr(skimage.data, name)()[60:301, 100:381])
-    first, second = (detect_edges(photograph, GroupingSettings(detector=detector, sharpen=0)) for detector in ("opencv", "numba"))
+    first, second = (
+        detect_edges(photograph, GroupingSettings(detector=detector, sharpen=0))
+        for detector in ("opencv", "numba")
+    )
     assert np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.995
     sharpened = detect_edges(photograph, GroupingSettings())
     assert 0.8 < np.corrcoef(first.ravel(), sharpened.ravel())[0, 1] < 0.99
@@ -61,7 +64,9 @@ def test_a_constant_image_has_no_edges():
 
 def test_grey_is_read_as_colour():
     grey = CROP[..., 1]
-    np.testing.assert_array_equal(detect_edges(grey, GroupingSettings()), detect_edges(np.stack([grey] * 3, axis=2), GroupingSettings()))
+    np.testing.assert_array_equal(
+        detect_edges(grey, GroupingSettings()), detect_edges(np.stack([grey] * 3, axis=2), GroupingSettings())
+    )
 
 
 def test_an_edge_reaches_the_border():
@@ -74,5 +79,7 @@ def test_an_edge_reaches_the_border():
 
 
 def test_scales_are_averaged():
-    one, two, both = (detect_edges(CROP, GroupingSettings(scales=scales)) for scales in ((1.0,), (2.0,), (1.0, 2.0)))
+    one, two, both = (
+        detect_edges(CROP, GroupingSettings(scales=scales)) for scales in ((1.0,), (2.0,), (1.0, 2.0))
+    )
     np.testing.assert_allclose(both, (one + two) / 2, atol=1e-6)

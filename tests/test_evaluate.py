@@ -9,20 +9,21 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from conftest import SMALL_PARAMS, write_profile
 from PIL import Image
 from torchvision.models import resnet18, resnet50
 
-from conftest import SMALL_PARAMS, write_profile
-from hgrl import evaluate as evaluation
-from hgrl import paths, provenance, stages
-from hgrl.checkpoint import load_checkpoint, save_checkpoint
-from hgrl.config import load_run, load_settings
-from hgrl.confusions import confusion_file, load_confusions
-from hgrl.data.catalogue import data_root, open_samples
+from hgrl.core import paths, provenance
+from hgrl.core.checkpoint import load_checkpoint, save_checkpoint
+from hgrl.core.errors import InputError
+from hgrl.core.settings import load_run, load_settings
 from hgrl.data.images import read_mask
-from hgrl.errors import InputError
-from hgrl.evaluate import evaluate, load_network, prediction_file, seeds_of, summarise
+from hgrl.data.sources import data_root, open_samples
+from hgrl.evaluation import stage as evaluation
+from hgrl.evaluation.confusions import confusion_file, load_confusions
+from hgrl.evaluation.stage import evaluate, load_network, prediction_file, seeds_of, summarise
 from hgrl.metrics.segmentation import miou
+from hgrl.pretraining import stage as stages
 
 
 def line(*args):
@@ -43,9 +44,14 @@ def scored(monkeypatch):
     done = []
 
     def remembering(task):
-        return lambda settings, run, definition, seed, tick: (done.append((run, seed)), task(settings, run, definition, seed, tick))[1]
+        return lambda settings, run, definition, seed, tick: (
+            done.append((run, seed)),
+            task(settings, run, definition, seed, tick),
+        )[1]
 
-    monkeypatch.setattr(evaluation, "TASKS", {stage: remembering(task) for stage, task in evaluation.TASKS.items()})
+    monkeypatch.setattr(
+        evaluation, "TASKS", {stage: remembering(task) for stage, task in evaluation.TASKS.items()}
+    )
     return done
 
 
@@ -127,7 +133,10 @@ def test_some_runs_keep_the_others_metrics_and_all_runs_drop_those_no_longer_lis
 
 def test_trackers_that_draw_nothing_have_one_seed(pipeline):
     settings = load_settings("small")
-    counts = {run: len(seeds_of("tracking", settings, load_run(run))) for run in ("identity", "flow", "lab", "random", "ours")}
+    counts = {
+        run: len(seeds_of("tracking", settings, load_run(run)))
+        for run in ("identity", "flow", "lab", "random", "ours")
+    }
     assert counts == {"identity": 1, "flow": 1, "lab": 1, "random": 2, "ours": 2}
     assert len(seeds_of("retrieval", settings, load_run("lab"))) == 2  # K-means starts at random
     scores = evaluate("tracking", "small", "identity")
@@ -137,14 +146,19 @@ def test_trackers_that_draw_nothing_have_one_seed(pipeline):
 
 def test_a_random_network_differs_by_seed_and_not_by_call(pipeline):
     settings = load_settings("small")
-    first, again, other = (load_network(settings, "random", "random", seed).state_dict() for seed in (0, 0, 1))
+    first, again, other = (
+        load_network(settings, "random", "random", seed).state_dict() for seed in (0, 0, 1)
+    )
     assert all(torch.equal(value, again[key]) for key, value in first.items())
     assert any(not torch.equal(value, other[key]) for key, value in first.items())
 
 
 def test_the_evaluated_network_is_the_trained_one(pipeline):
     path = paths.checkpoints("small", "ours") / "seed1.pt"
-    saved, network = load_checkpoint(path).method, load_network(load_settings("small", "ours"), "ours", "hierarchical", 1)
+    saved, network = (
+        load_checkpoint(path).method,
+        load_network(load_settings("small", "ours"), "ours", "hierarchical", 1),
+    )
     assert all(torch.equal(value, saved[f"network.{key}"]) for key, value in network.state_dict().items())
 
 
@@ -153,8 +167,11 @@ def test_every_kind_of_run_passes_the_probe(pipeline):
     scores = evaluate("probe", "small", "random,random-e2e,position,lab-position,ours")
     for run, seeds in scores.items():
         assert seeds.keys() == {0, 1}, run
-        read = {"linear-backbone"} if run == "random-e2e" else heads  # end to end, one head alone trains the network
-        assert all(seed.keys() == read and 0 <= seed["linear-backbone"]["miou"] <= 1 for seed in seeds.values())
+        # end to end, one head alone trains the network
+        read = {"linear-backbone"} if run == "random-e2e" else heads
+        assert all(
+            seed.keys() == read and 0 <= seed["linear-backbone"]["miou"] <= 1 for seed in seeds.values()
+        )
         predicted = read_mask(prediction_file("small", run, 3))
         assert predicted.shape == (48, 48) and predicted.max() < 7
 
@@ -170,7 +187,9 @@ def test_the_probe_keeps_a_matrix_for_every_reported_image_which_add_up_to_the_s
             assert miou(matrices.sum(0)) == scores[seed][head]["miou"]
     with np.load(confusion_file("small", "random", 0)) as kept:
         assert kept["linear-backbone"].dtype == np.uint16
-    assert "no head 'aspp-backbone' among the probed ones" in str(_error(load_confusions, confusion_file("small", "random", 0), "aspp-backbone"))
+    assert "no head 'aspp-backbone' among the probed ones" in str(
+        _error(load_confusions, confusion_file("small", "random", 0), "aspp-backbone")
+    )
 
 
 def _error(function, *args):
@@ -235,7 +254,10 @@ def test_a_half_trained_network_is_not_scored(pipeline):
     saved = load_checkpoint(path)
     object.__setattr__(saved, "step", 2)
     save_checkpoint(path, saved)
-    assert line("tracking", "small", "ours") == f"{path}: trained to step 2 of 6 only; run `dvc repro` to finish it"
+    assert (
+        line("tracking", "small", "ours")
+        == f"{path}: trained to step 2 of 6 only; run `dvc repro` to finish it"
+    )
 
 
 def test_a_tracker_cannot_be_probed_and_a_baseline_not_trained(pipeline):
@@ -267,10 +289,12 @@ def test_a_full_disk_is_one_line_and_loses_nothing(pipeline, scored, monkeypatch
         def full(descriptor):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        patch.setattr("hgrl.store.os.fsync", full)
+        patch.setattr("hgrl.core.files.os.fsync", full)
         message = line("retrieval", "small", "ours")
     assert "No space left on device" in message and str(score_file("retrieval", "ours", 0)) in message
-    assert {path: path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()} == before
+    assert {
+        path: path.read_bytes() for folder in folders for path in folder.rglob("*") if path.is_file()
+    } == before
     scored.clear()
     evaluate("retrieval", "small", "lab,ours")
     assert scored == [("ours", 0), ("ours", 1)]
@@ -308,7 +332,10 @@ def test_methods_that_train_the_backbone_alone_are_read_there_alone(rivals):
     scores = evaluate("tracking", "small", "moco,ours,ours-backbone")
     assert 0 <= scores["moco"][0]["j_mean"] <= 1 and scores["ours"] != scores["ours-backbone"]
     write_profile(rivals, {"tracking.layer": "backbone"})
-    assert evaluate("tracking", "small", "moco,ours") == {"moco": scores["moco"], "ours": scores["ours-backbone"]}
+    assert evaluate("tracking", "small", "moco,ours") == {
+        "moco": scores["moco"],
+        "ours": scores["ours-backbone"],
+    }
 
 
 def test_a_network_joined_with_colour_alone_tracks_as_colour_does(pipeline):
@@ -322,17 +349,29 @@ def test_heads_on_untrained_layers_alone_are_one_line(rivals):
     assert "none reads a layer that method 'moco' trains (backbone)" in line("probe", "small", "moco")
 
 
-def test_fine_tuning_starts_from_the_other_runs_checkpoint_by_the_protocol_of_mocos_paper(rivals, scored, monkeypatch):
+def test_fine_tuning_starts_from_the_other_runs_checkpoint_by_the_protocol_of_mocos_paper(
+    rivals, scored, monkeypatch
+):
     seen = []
     real = evaluation.train_probe
 
     def remembering(features, train, settings, seed, trained, workers):
         weights = load_checkpoint(paths.checkpoints("small", "moco") / f"seed{seed}.pt").method
-        same = all(torch.equal(value, weights[f"network.{key}"]) for key, value in trained.state_dict().items())
-        protocol = (settings.end_to_end_iterations, settings.lr, settings.weight_decay, settings.crop_size, settings.fcn_dilation)
+        same = all(
+            torch.equal(value, weights[f"network.{key}"]) for key, value in trained.state_dict().items()
+        )
+        protocol = (
+            settings.end_to_end_iterations,
+            settings.lr,
+            settings.weight_decay,
+            settings.crop_size,
+            settings.fcn_dilation,
+        )
         seen.append((same, settings.heads, *protocol))
         heads = real(features, train, settings, seed, trained, workers)
-        assert any(not torch.equal(value, weights[f"network.{key}"]) for key, value in trained.state_dict().items())
+        assert any(
+            not torch.equal(value, weights[f"network.{key}"]) for key, value in trained.state_dict().items()
+        )
         return heads
 
     with monkeypatch.context() as patch:
@@ -347,7 +386,9 @@ def test_fine_tuning_starts_from_the_other_runs_checkpoint_by_the_protocol_of_mo
     assert [run for run, _ in scored] == ["moco-e2e", "moco-e2e"]
 
 
-def test_imagenet_is_left_out_where_it_cannot_be_had_and_named_it_says_why(pipeline, monkeypatch, capsys, tmp_path):
+def test_imagenet_is_left_out_where_it_cannot_be_had_and_named_it_says_why(
+    pipeline, monkeypatch, capsys, tmp_path
+):
     monkeypatch.setenv("HGRL_DATA", str(tmp_path / "data"))
     params = {**SMALL_PARAMS, "retrieval": ["lab", "imagenet"]}
     paths.PARAMS.write_text(yaml.safe_dump(params))
@@ -357,7 +398,9 @@ def test_imagenet_is_left_out_where_it_cannot_be_had_and_named_it_says_why(pipel
     write_profile(pipeline, {"network": {}})
     assert evaluate("retrieval", "small").keys() == {"lab"}
     assert "run 'imagenet' is left out: weights file missing" in capsys.readouterr().out
-    assert line("retrieval", "small", "imagenet").startswith(f"{tmp_path / 'data' / 'resnet50.pth'}: run 'imagenet': weights file missing; save ")
+    assert line("retrieval", "small", "imagenet").startswith(
+        f"{tmp_path / 'data' / 'resnet50.pth'}: run 'imagenet': weights file missing; save "
+    )
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "resnet50.pth").write_bytes(b"not weights")
     assert "not torchvision's resnet50 weights" in line("retrieval", "small", "imagenet")

@@ -8,9 +8,9 @@ import zipfile
 
 import pytest
 
-from hgrl.data import extract
-from hgrl.data.extract import MARKER, unpack
-from hgrl.errors import InputError
+from hgrl.core.errors import InputError
+from hgrl.data.fetching import unpack as extract
+from hgrl.data.fetching.unpack import MARKER, unpack
 
 FILES = {"top/a.txt": b"a", "top/deep/er/b.txt": b"bb" * 1000, "other/c.txt": b"c"}
 
@@ -92,13 +92,23 @@ def test_what_an_interrupted_run_left_goes(tmp_path):
     assert [path.name for path in (tmp_path / "home").iterdir()] == ["top"]
 
 
-BAD_NAMES = ["../evil.txt", "top/../../evil.txt", "/tmp/hgrl-evil.txt", "top/sub/../../../evil.txt", "C:\\evil.txt", "..\\evil.txt", "\\evil.txt"]
+BAD_NAMES = [
+    "../evil.txt",
+    "top/../../evil.txt",
+    "/tmp/hgrl-evil.txt",
+    "top/sub/../../../evil.txt",
+    "C:\\evil.txt",
+    "..\\evil.txt",
+    "\\evil.txt",
+]
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
 @pytest.mark.parametrize("make", [tar, zipped])
 def test_a_name_that_leads_out_is_refused(tmp_path, make, name):
-    assert "leads out of the archive" in refused(make(tmp_path / "archive", {**FILES, name: b"evil"}), tmp_path)
+    assert "leads out of the archive" in refused(
+        make(tmp_path / "archive", {**FILES, name: b"evil"}), tmp_path
+    )
 
 
 @pytest.mark.parametrize(("kind", "link"), [
@@ -114,18 +124,28 @@ def test_a_file_written_through_a_link_is_refused(tmp_path, monkeypatch, own_che
     """A chain of links, each of which looks harmless by name."""
     if own_checks_alone:
         monkeypatch.setattr(extract, "FILTER", {})
-    links = [member("top/d", tarfile.DIRTYPE), member("top/d/up", tarfile.SYMTYPE, ".."), member("top/out", tarfile.SYMTYPE, "d/up/../../..")]
+    links = [
+        member("top/d", tarfile.DIRTYPE),
+        member("top/d/up", tarfile.SYMTYPE, ".."),
+        member("top/out", tarfile.SYMTYPE, "d/up/../../.."),
+    ]
     refused(tar(tmp_path / "archive", members=links), tmp_path)
 
 
 def test_a_link_inside_is_kept(tmp_path):
-    place = unpack(tar(tmp_path / "archive", members=[member("top/link", tarfile.SYMTYPE, "a.txt")]), tmp_path / "home", "top")
+    place = unpack(
+        tar(tmp_path / "archive", members=[member("top/link", tarfile.SYMTYPE, "a.txt")]),
+        tmp_path / "home",
+        "top",
+    )
     assert (place / "link").read_bytes() == b"a"
 
 
 @pytest.mark.parametrize("kind", [tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE])
 def test_a_device_is_refused(tmp_path, kind):
-    assert "'top/device' is a device or a pipe" in refused(tar(tmp_path / "archive", members=[member("top/device", kind)]), tmp_path)
+    assert "'top/device' is a device or a pipe" in refused(
+        tar(tmp_path / "archive", members=[member("top/device", kind)]), tmp_path
+    )
 
 
 @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFIFO])
@@ -150,7 +170,15 @@ def test_set_uid_bits_do_not_come_along(tmp_path):
     assert stat.S_IMODE((place / "program").stat().st_mode) & 0o7022 == 0
 
 
-@pytest.mark.parametrize("make", [tar, zipped, lambda path, files: tar(path, files, mode="w"), lambda path, files: tar(path, files, mode="w:bz2")])
+@pytest.mark.parametrize(
+    "make",
+    [
+        tar,
+        zipped,
+        lambda path, files: tar(path, files, mode="w"),
+        lambda path, files: tar(path, files, mode="w:bz2"),
+    ],
+)
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.6])
 def test_a_truncated_archive_is_refused(tmp_path, make, share):
     archive = make(tmp_path / "archive", {f"top/{k}.txt": bytes([k]) * 700 for k in range(9)})

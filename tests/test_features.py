@@ -4,11 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from hgrl.config import TrackingSettings
-from hgrl.errors import InputError
-from hgrl.feature_baselines import lab_angles
-from hgrl.features import BASELINES, STRIDES, BaselineFeatures, NetworkFeatures, single_layer, tracking_features, with_lab
-from hgrl.network import LAYERS, Network, normalise
+from hgrl.core.errors import InputError
+from hgrl.core.settings import TrackingSettings
+from hgrl.evaluation.colour import lab_angles
+from hgrl.evaluation.features import (
+    BASELINES,
+    STRIDES,
+    BaselineFeatures,
+    NetworkFeatures,
+    single_layer,
+    tracking_features,
+    with_lab,
+)
+from hgrl.pretraining.network import LAYERS, Network, normalise
 
 CPU = torch.device("cpu")
 
@@ -55,9 +63,16 @@ def test_position_does_not_look_at_the_image_and_colour_does_not_look_at_the_pla
 
 @pytest.mark.parametrize("name", ["network", *BASELINES])
 def test_an_image_does_not_depend_on_its_neighbours_in_the_batch(settings, images, name):
-    features = NetworkFeatures(Network(settings.network), CPU) if name == "network" else BaselineFeatures(name)
+    features = (
+        NetworkFeatures(Network(settings.network), CPU) if name == "network" else BaselineFeatures(name)
+    )
     with torch.no_grad():
-        torch.testing.assert_close(features(images, ["embedding"])[0][1:], features(images[1:], ["embedding"])[0], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            features(images, ["embedding"])[0][1:],
+            features(images[1:], ["embedding"])[0],
+            atol=1e-5,
+            rtol=1e-4,
+        )
 
 
 def test_a_single_layer_takes_arrays_and_keeps_no_gradient(settings, images):
@@ -66,7 +81,9 @@ def test_a_single_layer_takes_arrays_and_keeps_no_gradient(settings, images):
     found = single_layer(features, "embedding")(arrays)
     assert not found.requires_grad
     torch.testing.assert_close(found, features(images, ["embedding"])[0].detach())
-    flipped = [single_layer(features, "embedding")(view) for view in (arrays[:, :, ::-1], np.flip(arrays, 2).copy())]
+    flipped = [
+        single_layer(features, "embedding")(view) for view in (arrays[:, :, ::-1], np.flip(arrays, 2).copy())
+    ]
     torch.testing.assert_close(*flipped)  # a view with negative strides will do
 
 
@@ -80,7 +97,11 @@ def test_an_unknown_layer_is_named(settings):
 def test_joined_colour_has_its_share_of_every_cosine(settings, images, layer, share):
     arrays = images.permute(0, 2, 3, 1).numpy()
     own = single_layer(NetworkFeatures(Network(settings.network), CPU), layer)
-    joined, features, colours = with_lab(own, layer, share)(arrays), own(arrays), lab_angles(arrays, STRIDES[layer])
+    joined, features, colours = (
+        with_lab(own, layer, share)(arrays),
+        own(arrays),
+        lab_angles(arrays, STRIDES[layer]),
+    )
     h, w = joined.shape[2:]
     for (y, x), (v, u) in [((0, 0), (h - 1, w - 1)), ((h // 2, 0), (0, w // 2)), ((0, 0), (0, 0))]:
         f, g, c, d = features[0, :, y, x], features[0, :, v, u], colours[0, :, y, x], colours[0, :, v, u]
@@ -91,14 +112,28 @@ def test_joined_colour_has_its_share_of_every_cosine(settings, images, layer, sh
 def test_tracking_reads_the_layer_asked_for_where_it_was_trained(settings, images):
     arrays, features = images.permute(0, 2, 3, 1).numpy(), NetworkFeatures(Network(settings.network), CPU)
     embedding, backbone = (single_layer(features, layer)(arrays) for layer in ("embedding", "backbone"))
-    plain, joined = TrackingSettings(layer="embedding"), TrackingSettings(layer="embedding+lab", lab_share=0.5)
+    plain, joined = (
+        TrackingSettings(layer="embedding"),
+        TrackingSettings(layer="embedding+lab", lab_share=0.5),
+    )
     assert torch.equal(tracking_features(features, plain, LAYERS)(arrays), embedding)
     assert torch.equal(tracking_features(features, plain, ["backbone"])(arrays), backbone)
-    assert tracking_features(features, joined, LAYERS)(arrays).shape == (2, embedding.shape[1] + 6, *embedding.shape[2:])
-    assert tracking_features(features, joined, ["backbone"])(arrays).shape == (2, backbone.shape[1] + 6, *backbone.shape[2:])
+    assert tracking_features(features, joined, LAYERS)(arrays).shape == (
+        2,
+        embedding.shape[1] + 6,
+        *embedding.shape[2:],
+    )
+    assert tracking_features(features, joined, ["backbone"])(arrays).shape == (
+        2,
+        backbone.shape[1] + 6,
+        *backbone.shape[2:],
+    )
 
 
 def test_baselines_are_tracked_alike_whatever_is_joined_to_networks(images):
     arrays, lab = images.permute(0, 2, 3, 1).numpy(), BaselineFeatures("lab")
-    plain, joined = (tracking_features(lab, TrackingSettings(layer=layer), LAYERS)(arrays) for layer in ("embedding", "embedding+lab"))
+    plain, joined = (
+        tracking_features(lab, TrackingSettings(layer=layer), LAYERS)(arrays)
+        for layer in ("embedding", "embedding+lab")
+    )
     assert torch.equal(plain, joined) and torch.equal(plain, lab_angles(arrays))

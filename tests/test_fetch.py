@@ -1,4 +1,6 @@
-"""`fetch` and `check-data` end to end: archives of the data sets in miniature, from a local server to what the loaders open."""
+"""`fetch` and `check-data` end to end: archives of the data sets in miniature, from a local server to what
+the loaders open.
+"""
 
 import contextlib
 import dataclasses
@@ -12,17 +14,17 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from miniature import write_coco, write_davis, write_imagenet, write_sbd, write_voc
 
 from hgrl import __main__ as cli
-from hgrl import paths
-from hgrl.config import Settings, Source
-from hgrl.data import fetch as module
-from hgrl.data.archives import DATA_SETS, Split
-from hgrl.data.catalogue import open_samples, open_videos
-from hgrl.data.check import ELSEWHERE, count, survey
-from hgrl.data.fetch import fetch
-from hgrl.errors import InputError
-from miniature import write_coco, write_davis, write_imagenet, write_sbd, write_voc
+from hgrl.core import paths
+from hgrl.core.errors import InputError
+from hgrl.core.settings import Settings, Source
+from hgrl.data.fetching import fetch as module
+from hgrl.data.fetching.archives import DATA_SETS, Split
+from hgrl.data.fetching.fetch import fetch
+from hgrl.data.fetching.survey import ELSEWHERE, count, survey
+from hgrl.data.sources import open_samples, open_videos
 
 COUNTS = {
     ("voc", "train"): 2, ("voc", "val"): 1, ("voc", "train_aug"): 4, ("sbd", "train"): 2, ("sbd", "val"): 2, ("coco", "train2014"): 3,
@@ -66,9 +68,17 @@ def world(tmp_path_factory):
             path = pack(drawn / known.folder, archive, served)
             address = f"http://127.0.0.1:{server.server_port}/{archive.file}"
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
-            changes = {"size": path.stat().st_size, "checksum": f"sha256:{digest}", "unpacked": 10**6, "about": 0}
+            changes = {
+                "size": path.stat().st_size,
+                "checksum": f"sha256:{digest}",
+                "unpacked": 10**6,
+                "about": 0,
+            }
             archives.append(dataclasses.replace(archive, addresses=(address,), **changes))
-        splits = tuple(dataclasses.replace(split, count=COUNTS.get((split.kind, split.name), 1)) for split in known.splits)
+        splits = tuple(
+            dataclasses.replace(split, count=COUNTS.get((split.kind, split.name), 1))
+            for split in known.splits
+        )
         table[name] = dataclasses.replace(known, archives=tuple(archives), splits=splits)
     yield served, drawn, table
     server.shutdown()
@@ -110,7 +120,10 @@ def test_all_sets_are_fetched_and_opened(root, capsys):
         f"VOC2012/{stem}" for stem in ("2007_a", "2008_e", "2009_b", "2011_f")
     )
     assert open_samples(Source(kind="coco-masks", folder="coco", split="train2014"), root).mask(0).any()
-    assert [len(video) for video in open_videos(Source(kind="davis", folder="DAVIS", split="val"), root)] == [4, 4]
+    assert [len(video) for video in open_videos(Source(kind="davis", folder="DAVIS", split="val"), root)] == [
+        4,
+        4,
+    ]
     assert list((root / "downloads").iterdir()) == []  # archives go when they are unpacked
 
 
@@ -132,7 +145,9 @@ def test_what_is_complete_by_hand_is_not_fetched(world, root, capsys):
 def test_an_incomplete_copy_is_not_overwritten_nor_shadowed(world, root):
     shutil.copytree(world[1] / "VOC2012/VOCdevkit/VOC2012", root / "VOC2012")
     (root / "VOC2012/ImageSets/Segmentation/train.txt").write_text("2007_a\n")
-    with pytest.raises(InputError, match=r"VOC2012: an incomplete copy \(1 of 2 train images\) is there; move it away"):
+    with pytest.raises(
+        InputError, match=r"VOC2012: an incomplete copy \(1 of 2 train images\) is there; move it away"
+    ):
         fetch(["voc2012"], root)
     assert Quiet.asked == []
 
@@ -159,10 +174,18 @@ def test_archives_are_kept_when_asked_for(root):
 
 def test_an_archive_without_published_checksum(root, capsys, monkeypatch):
     known = DATA_SETS["davis2017"]
-    monkeypatch.setitem(DATA_SETS, "davis2017", dataclasses.replace(known, archives=(dataclasses.replace(known.archives[0], checksum=None),)))
+    monkeypatch.setitem(
+        DATA_SETS,
+        "davis2017",
+        dataclasses.replace(known, archives=(dataclasses.replace(known.archives[0], checksum=None),)),
+    )
     assert fetch(["davis2017"], root)
     assert "no published checksum; size checked" in capsys.readouterr().out
-    assert (root / "downloads/DAVIS-2017-trainval-480p.zip.sha256").read_text().startswith(known.archives[0].checksum.removeprefix("sha256:"))
+    assert (
+        (root / "downloads/DAVIS-2017-trainval-480p.zip.sha256")
+        .read_text()
+        .startswith(known.archives[0].checksum.removeprefix("sha256:"))
+    )
 
 
 def test_a_full_disk_is_told_before_anything_is_fetched(root, monkeypatch):
@@ -176,7 +199,10 @@ def test_a_full_disk_is_told_before_anything_is_fetched(root, monkeypatch):
 def test_imagenet_is_explained_and_counted(world, root, capsys):
     assert not fetch(["imagenet"], root)
     said = capsys.readouterr().out
-    assert "image-net.org" in said and "imagenet: not complete, 0 of 6 train images, 0 of 3 train classes" in said
+    assert (
+        "image-net.org" in said
+        and "imagenet: not complete, 0 of 6 train images, 0 of 3 train classes" in said
+    )
     shutil.copytree(world[1] / "imagenet", root / "imagenet")
     assert fetch(["imagenet"], root)
     said = capsys.readouterr().out
@@ -223,7 +249,9 @@ def checked(capsys, *arguments):
     capsys.readouterr()
     status = cli.main(["check-data", *arguments])
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    return status, {(row[0], row[1], row[2]): row[3 + (row[3] == "file")] for row in rows if row and row[0] in DATA_SETS}
+    return status, {
+        (row[0], row[1], row[2]): row[3 + (row[3] == "file")] for row in rows if row and row[0] in DATA_SETS
+    }
 
 
 def test_check_data_before_and_after(profiles, capsys):
@@ -242,11 +270,19 @@ def test_check_data_with_one_set_missing_or_damaged(profiles, capsys):
     fetch(FETCHED, profiles)
     shutil.move(profiles / "SBD", profiles / "away")
     status, found = checked(capsys, *arguments)
-    assert status == 1 and found["sbd", "train_aug", "images"] == "missing" and found["voc2012", "val", "images"] == "complete"
+    assert (
+        status == 1
+        and found["sbd", "train_aug", "images"] == "missing"
+        and found["voc2012", "val", "images"] == "complete"
+    )
     shutil.move(profiles / "away", profiles / "SBD")
     next((profiles / "VOC2012").rglob("JPEGImages/2007_c.jpg")).unlink()  # of val
     status, found = checked(capsys, *arguments, "--allow-partial")
-    assert status == 1 and found["voc2012", "val", "images"] == "incomplete" and found["sbd", "train_aug", "images"] == "complete"
+    assert (
+        status == 1
+        and found["voc2012", "val", "images"] == "incomplete"
+        and found["sbd", "train_aug", "images"] == "complete"
+    )
 
 
 def test_check_data_of_a_smaller_set(profiles, capsys):
@@ -273,7 +309,10 @@ def test_the_real_table_is_whole(name):
     for archive in known.archives:
         algorithm, _, digest = archive.checksum.partition(":")
         assert len(digest) == {"sha256": 64, "md5": 32}[algorithm] and set(digest) <= set("0123456789abcdef")
-        assert all(address.startswith(("http://", "https://")) and address.endswith(archive.file) for address in archive.addresses)
+        assert all(
+            address.startswith(("http://", "https://")) and address.endswith(archive.file)
+            for address in archive.addresses
+        )
         assert archive.size in (None, archive.about) and archive.unpacked > 0
 
 
@@ -282,7 +321,10 @@ def test_checksums_are_torchvisions_where_it_has_them():
     from torchvision.datasets.voc import DATASET_YEAR_DICT
 
     (voc,), (sbd,) = DATA_SETS["voc2012"].archives, DATA_SETS["sbd"].archives
-    assert voc.checksum == f"md5:{DATASET_YEAR_DICT['2012']['md5']}" and voc.addresses[0] == DATASET_YEAR_DICT["2012"]["url"]
+    assert (
+        voc.checksum == f"md5:{DATASET_YEAR_DICT['2012']['md5']}"
+        and voc.addresses[0] == DATASET_YEAR_DICT["2012"]["url"]
+    )
     assert sbd.checksum == f"md5:{SBDataset.md5}" and sbd.addresses[0] == SBDataset.url
 
 

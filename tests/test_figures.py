@@ -5,16 +5,20 @@ import io
 import numpy as np
 import pytest
 import torch
+from conftest import write_profile
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
-from conftest import write_profile
-from hgrl import figures, figures_objects, figures_retrieval, figures_scores, figures_tracking
-from hgrl.config import SamplingSettings
+from hgrl.core.settings import SamplingSettings
 from hgrl.data.samples import Samples, Video
-from hgrl.retrieval import Segments
-from hgrl.sampling import sample_pixels
+from hgrl.evaluation.retrieval import Segments
+from hgrl.reporting.figures import objects as figures_objects
+from hgrl.reporting.figures import pictures as figures
+from hgrl.reporting.figures import retrieval as figures_retrieval
+from hgrl.reporting.figures import scores as figures_scores
+from hgrl.reporting.figures import tracking as figures_tracking
+from hgrl.sampling.pixels import sample_pixels
 
 random = np.random.default_rng(0)
 IMAGES = random.integers(0, 256, (3, 16, 24, 3)).astype(np.uint8)
@@ -51,7 +55,8 @@ def test_outlines_are_yellow_and_the_rest_is_the_image():
 def test_sampled_pixels_lie_where_the_sample_says():
     labels = np.zeros((2, 2, 4, 4), np.uint8)
     labels[..., 2:] = 1
-    distances = torch.tensor([[0.0, 9.0], [9.0, 0.0]]).expand(2, 2, 2)  # far apart: positives come from the anchor's own region
+    # far apart: positives come from the anchor's own region
+    distances = torch.tensor([[0.0, 9.0], [9.0, 0.0]]).expand(2, 2, 2)
     settings = SamplingSettings(anchors=1, positives=3, negatives=2, cns=0, height_unit="raw")
     sample = sample_pixels(torch.from_numpy(labels), distances, settings, 0, torch.Generator().manual_seed(0))
     images = random.integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
@@ -84,14 +89,17 @@ def test_pca_colours_tell_regions_apart_and_agree_between_images():
     embedding = torch.eye(4)[torch.from_numpy(LABELS.astype(int))].permute(2, 0, 1)  # a direction a region
     colours = figures.pca_colours(torch.stack([embedding, embedding.flip(2)]))
     np.testing.assert_allclose(colours[0], colours[1][:, ::-1], atol=1e-6)
-    regions = [colours[0][LABELS == k] for k in range(3)]
+    regions = [colours[0][k == LABELS] for k in range(3)]
     assert all(np.ptp(cells, axis=0).max() < 1e-6 for cells in regions)
     assert all(np.abs(regions[a][0] - regions[b][0]).max() > 0.5 for a, b in ((0, 1), (0, 2), (1, 2)))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 8])
 def test_pca_colours_of_few_channels_or_of_constant_features_are_colours(channels):
-    for embedding in (torch.ones(1, channels, 4, 4), torch.from_numpy(random.normal(size=(1, channels, 4, 4)))):
+    for embedding in (
+        torch.ones(1, channels, 4, 4),
+        torch.from_numpy(random.normal(size=(1, channels, 4, 4))),
+    ):
         colours = figures.pca_colours(embedding)
         assert colours.shape == (1, 4, 4, 3) and np.isfinite(colours).all()
 
@@ -109,12 +117,20 @@ def test_segmentations_have_an_axis_for_each_image_and_map_and_hide_void():
 
 
 def test_bars_are_sorted_best_at_the_top():
-    figure = drawn(figures.bars({"low": 1.0, "high": 9.0, "mid": 5.0}, {"low": 0.1, "high": 0.2, "mid": 0.0}, "mIoU"), axes=1)
+    figure = drawn(
+        figures.bars({"low": 1.0, "high": 9.0, "mid": 5.0}, {"low": 0.1, "high": 0.2, "mid": 0.0}, "mIoU"),
+        axes=1,
+    )
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["low", "mid", "high"]
 
 
 def test_a_heat_map_writes_its_numbers_and_leaves_gaps_empty():
-    figure = drawn(figures.heat_map(np.array([[1.0, np.nan], [3.0, 4.0]]), ["0", "5"], [0.4, 0.8], "cns", "sigma_p", "mIoU"), axes=2)
+    figure = drawn(
+        figures.heat_map(
+            np.array([[1.0, np.nan], [3.0, 4.0]]), ["0", "5"], [0.4, 0.8], "cns", "sigma_p", "mIoU"
+        ),
+        axes=2,
+    )
     assert [text.get_text() for text in figure.axes[0].texts] == ["1.0", "3.0", "4.0"]
 
 
@@ -126,26 +142,42 @@ def test_score_bars_have_a_dot_a_seed():
     assert sorted(round(bar.get_width()) for bar in axis.patches) == [20, 50, 50]
     shown = [text.get_text() for text in figure.legends[0].get_texts()]
     assert shown == ["J", "F"]
-    assert [label.get_text() for label in axis.get_yticklabels()] == ["random", "ours"] and axis.yaxis_inverted()
+    assert [label.get_text() for label in axis.get_yticklabels()] == [
+        "random",
+        "ours",
+    ] and axis.yaxis_inverted()
 
 
-PROBE = {run: {"head": {"miou_mean": mean, "miou_std": 0.01}} for run, mean in (("ours-single", 0.2), ("ours-many", 0.25), ("moco-many", 0.15))}
+PROBE = {
+    run: {"head": {"miou_mean": mean, "miou_std": 0.01}}
+    for run, mean in (("ours-single", 0.2), ("ours-many", 0.25), ("moco-many", 0.15))
+}
 
 
 def test_scores_by_objects_are_percent_of_the_runs_that_have_the_head():
-    scores = figures_objects.object_scores({**PROBE, "moco-single": {"other": {}}, "random": PROBE["ours-many"]}, "head")
+    scores = figures_objects.object_scores(
+        {**PROBE, "moco-single": {"other": {}}, "random": PROBE["ours-many"]}, "head"
+    )
     assert scores == {"ours": {"single": (20.0, 1.0), "many": (25.0, 1.0)}, "moco": {"many": (15.0, 1.0)}}
     assert figures_objects.object_scores({"random": PROBE["ours-many"]}, "head") == {}
 
 
 def test_bars_by_objects_stand_in_pairs_with_deviations():
-    axis = drawn(figures_objects.object_bars(figures_objects.object_scores(PROBE, "head"), "mIoU"), axes=1).axes[0]
-    single, many = ([(round(bar.get_x() + bar.get_width() / 2, 2), bar.get_height()) for bar in bars.patches] for bars in axis.containers[1::2])
+    axis = drawn(
+        figures_objects.object_bars(figures_objects.object_scores(PROBE, "head"), "mIoU"), axes=1
+    ).axes[0]
+    single, many = (
+        [(round(bar.get_x() + bar.get_width() / 2, 2), bar.get_height()) for bar in bars.patches]
+        for bars in axis.containers[1::2]
+    )
     assert single == [(-0.19, 20.0)] and many == [(0.19, 25.0), (1.19, 15.0)]
     assert [text.get_text() for text in axis.get_xticklabels()] == ["ours", "moco"]
     assert all(bars.errorbar is not None for bars in axis.containers[1::2])
     assert [text.get_text() for text in axis.texts] == ["20.0", "25.0", "15.0"]
-    assert drawn(figures_objects.object_bars({"ours": {"many": (20.0, 1.0)}}, "mIoU"), axes=1).get_label() == figures.CHART
+    assert (
+        drawn(figures_objects.object_bars({"ours": {"many": (20.0, 1.0)}}, "mIoU"), axes=1).get_label()
+        == figures.CHART
+    )
 
 
 def test_examples_have_a_row_a_split():
@@ -184,7 +216,9 @@ def test_an_overlay_tints_objects_and_leaves_background_and_void():
 @pytest.mark.parametrize("frames", [1, 3])
 def test_a_picture_of_neighbours_has_an_axis_a_frame(frames):
     neighbours = [(0, 1, 1), (0, 2, 2)]
-    figure = drawn(figures_tracking.neighbour_picture(IMAGES[:frames], (1, 2), neighbours, (4, 6)), axes=frames)
+    figure = drawn(
+        figures_tracking.neighbour_picture(IMAGES[:frames], (1, 2), neighbours, (4, 6)), axes=frames
+    )
     assert figure.axes[-1].get_title() == "the cell"
 
 
@@ -222,7 +256,10 @@ def test_a_retrieval_grid_shows_the_query_and_its_neighbours(retrieved):
     segments, samples = retrieved
     tiles = figures_retrieval.retrieval_tiles(segments, samples, segments, samples, [1, 5], neighbours=2)
     titles = [[tile.title for tile in row] for row in tiles]
-    assert titles == [["query: left", "left  1.00", "left  1.00"], ["query: right", "right  1.00", "right  1.00"]]
+    assert titles == [
+        ["query: left", "left  1.00", "left  1.00"],
+        ["query: right", "right  1.00", "right  1.00"],
+    ]
     assert all(tile.right and tile.mask.sum() == 16 * 8 for row in tiles for tile in row)
     drawn(figures_retrieval.retrieval_grid(tiles), axes=6)
 
@@ -252,7 +289,9 @@ def test_pictures_of_scenes_are_results_and_those_of_other_images_stay_with_the_
     assert not plt.fignum_exists(figure.number)
     write_profile(home)
     figures.save(picture(), "small", "map")
-    assert (home / "results/small/figures/map.png").read_bytes() == (home / "artifacts/small/figures/map.png").read_bytes()
+    assert (home / "results/small/figures/map.png").read_bytes() == (
+        home / "artifacts/small/figures/map.png"
+    ).read_bytes()
 
 
 def test_charts_are_results_whatever_the_data(home):
@@ -262,12 +301,26 @@ def test_charts_are_results_whatever_the_data(home):
 
 
 def test_convergence_curves_have_a_line_a_run_a_dot_a_seed_and_name_their_probe():
-    curve = {"head": "linear-backbone", "iterations": 400, "epochs": [1, 2], "seeds": {"0": [0.1, 0.2], "1": [0.2, 0.4]}}
+    curve = {
+        "head": "linear-backbone",
+        "iterations": 400,
+        "epochs": [1, 2],
+        "seeds": {"0": [0.1, 0.2], "1": [0.2, 0.4]},
+    }
     curve |= {"miou_mean": [0.15, 0.3], "miou_std": [0.05, 0.1]}
-    figure = drawn(figures_scores.convergence_curves({"ours": curve, "moco-long": curve | {"epochs": [2.5, 5]}}), axes=1)
+    figure = drawn(
+        figures_scores.convergence_curves({"ours": curve, "moco-long": curve | {"epochs": [2.5, 5]}}), axes=1
+    )
     axes = figure.axes[0]
-    assert [line.get_label() for line in axes.lines if not line.get_label().startswith("_")] == ["ours", "moco-long"]
-    assert len(axes.lines) == 2 + 4 and axes.lines[3].get_xdata().tolist() == [2.5, 5] and axes.lines[3].get_ydata().tolist() == [15, 30]
+    assert [line.get_label() for line in axes.lines if not line.get_label().startswith("_")] == [
+        "ours",
+        "moco-long",
+    ]
+    assert (
+        len(axes.lines) == 2 + 4
+        and axes.lines[3].get_xdata().tolist() == [2.5, 5]
+        and axes.lines[3].get_ydata().tolist() == [15, 30]
+    )
     assert "linear-backbone, 400 iterations" in axes.get_ylabel()
     with pytest.raises(ValueError):
         figures_scores.convergence_curves({"a": curve, "b": curve | {"iterations": 500}})

@@ -3,8 +3,8 @@
 import pytest
 from PIL import Image
 
-from hgrl.data.folder import open_folder
-from hgrl.errors import InputError
+from hgrl.core.errors import InputError
+from hgrl.data.sets.folder import open_folder
 
 
 @pytest.fixture

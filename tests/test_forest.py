@@ -7,20 +7,23 @@ import scipy.io
 import skimage.data
 from PIL import Image
 
-from hgrl.errors import InputError
-from hgrl.grouping import forest_growth as growth
+from hgrl.core.errors import InputError
 from hgrl.grouping.edges import MODEL
-from hgrl.grouping.forest import Forest, mask_edges, train_forest
-from hgrl.grouping.forest_detect import edge_strength
-from hgrl.grouping.forest_export import edge_bins, export_opencv
-from hgrl.grouping.forest_features import FEATURES, REGULAR, feature_maps, feature_table
-from hgrl.grouping.forest_samples import pad_image, read_training_set
+from hgrl.grouping.forest import growth
+from hgrl.grouping.forest.detect import edge_strength
+from hgrl.grouping.forest.export import edge_bins, export_opencv
+from hgrl.grouping.forest.features import FEATURES, REGULAR, feature_maps, feature_table
+from hgrl.grouping.forest.model import Forest, mask_edges, train_forest
+from hgrl.grouping.forest.samples import pad_image, read_training_set
 
 
 def write_truth(path, segmentations):
     cell = np.empty((1, len(segmentations)), object)
     for k, segmentation in enumerate(segmentations):
-        cell[0, k] = {"Segmentation": segmentation.astype(np.uint16), "Boundaries": np.zeros(segmentation.shape, np.uint8)}
+        cell[0, k] = {
+            "Segmentation": segmentation.astype(np.uint16),
+            "Boundaries": np.zeros(segmentation.shape, np.uint8),
+        }
     scipy.io.savemat(path, {"groundTruth": cell})
 
 
@@ -36,8 +39,12 @@ def bsds(tmp_path_factory):
             y, x = np.mgrid[:80, :100]
             segments = 1 + (x + 10 * np.sin(y / 9) > 30 + 30 * k) + 2 * ((y - 40) ** 2 + (x - 60) ** 2 < 400)
             image = generator.integers(30, 220, (5, 3))[segments] + generator.integers(-15, 15, (80, 100, 3))
-            Image.fromarray(image.astype(np.uint8)).save(root / "data" / "images" / split / f"{split}{k}.jpg", quality=95)
-            write_truth(root / "data" / "groundTruth" / split / f"{split}{k}.mat", [segments, np.minimum(segments, 2)])
+            Image.fromarray(image.astype(np.uint8)).save(
+                root / "data" / "images" / split / f"{split}{k}.jpg", quality=95
+            )
+            write_truth(
+                root / "data" / "groundTruth" / split / f"{split}{k}.mat", [segments, np.minimum(segments, 2)]
+            )
     return root
 
 
@@ -77,7 +84,9 @@ def test_the_binned_split_is_nearly_the_best():
 
 def test_no_split_of_equal_values():
     values, classes = np.ones(400, np.float32), np.arange(400) % 2
-    assert growth.exact_split(values, classes, 4)[0] == -1 and growth.binned_split(values, classes, 4)[0] == -1
+    assert (
+        growth.exact_split(values, classes, 4)[0] == -1 and growth.binned_split(values, classes, 4)[0] == -1
+    )
 
 
 def test_the_principal_component_is_that_of_dense_algebra():
@@ -104,8 +113,12 @@ def test_features_are_what_their_table_says(bsds):
     image = pad_image(np.asarray(Image.open(sorted((bsds / "data" / "images" / "train").iterdir())[0])))
     regular, similarity = feature_maps(image)
     row, column = np.divmod(patches.at_map[0] // 13, regular.shape[1])
-    patch, smooth = regular[row : row + 16, column : column + 16], similarity[row : row + 16, column : column + 16]
-    np.testing.assert_array_equal(values[:REGULAR, 0], patch.transpose(2, 1, 0).ravel())  # channel, column, row
+    patch, smooth = (
+        regular[row : row + 16, column : column + 16],
+        similarity[row : row + 16, column : column + 16],
+    )
+    # channel, column, row
+    np.testing.assert_array_equal(values[:REGULAR, 0], patch.transpose(2, 1, 0).ravel())
     assert values[REGULAR, 0] == smooth[1, 1, 0] - smooth[4, 1, 0]
     assert values[-1, 0] == smooth[11, 14, 12] - smooth[14, 14, 12]
 
@@ -115,7 +128,9 @@ def test_masks_lie_in_the_middle_of_their_patches(bsds):
     patches = data.draw(200, (1, 0))
     for k in (0, len(patches.at_map) - 1):
         width = patches.map_width[k]
-        annotation = max((a for a in data.annotations if a.at_mask <= patches.at_mask[k]), key=lambda a: a.at_mask)
+        annotation = max(
+            (a for a in data.annotations if a.at_mask <= patches.at_mask[k]), key=lambda a: a.at_mask
+        )
         row, column = np.divmod((patches.at_map[k] - annotation.at_map) // 13, width)
         top, left = np.divmod(patches.at_mask[k] - annotation.at_mask, patches.mask_width[k])
         assert (top, left) == (2 * row + 8 - 16, 2 * column + 8 - 16)
@@ -180,7 +195,8 @@ def test_opencv_agrees_on_the_exported_file(small, tmp_path):
     ours = edge_strength(forest, edge_bins(forest), pad_image(image, 8))[8:-8, 8:-8]
     assert theirs.max() > 0.1
     assert np.corrcoef(theirs.ravel(), ours.ravel())[0, 1] > 0.999
-    assert (np.abs(theirs - ours) > 1e-5).mean() < 0.02  # a rounded feature may fall on the other side of a threshold
+    # a rounded feature may fall on the other side of a threshold
+    assert (np.abs(theirs - ours) > 1e-5).mean() < 0.02
     np.testing.assert_array_equal(theirs, detector.detectEdges(image.astype(np.float32) / np.float32(255)))
 
 

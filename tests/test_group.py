@@ -8,10 +8,18 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hgrl.config import GroupingSettings, grouping_preset
+from hgrl.core.errors import InputError
+from hgrl.core.settings import GroupingSettings, grouping_preset
 from hgrl.data.samples import Samples
-from hgrl.errors import InputError
-from hgrl.grouping.group import full_hierarchy, group_images, height_scale, load_edge_map, region_tree, save_edge_map, tree_path
+from hgrl.grouping.group import (
+    full_hierarchy,
+    group_images,
+    height_scale,
+    load_edge_map,
+    region_tree,
+    save_edge_map,
+    tree_path,
+)
 from hgrl.grouping.region_tree import RegionTree
 
 FAST = GroupingSettings(detector="numba", spectral=False)
@@ -37,7 +45,13 @@ def test_a_photograph_gives_an_edge_map_and_a_tree(spectral):
 
 @pytest.mark.parametrize(
     "image",
-    [np.zeros((1, 1, 3), np.uint8), np.full((30, 40, 3), 7, np.uint8), CROP[:2, :5], CROP[:9, :1], CROP[:17, :33]],
+    [
+        np.zeros((1, 1, 3), np.uint8),
+        np.full((30, 40, 3), 7, np.uint8),
+        CROP[:2, :5],
+        CROP[:9, :1],
+        CROP[:17, :33],
+    ],
     ids=["one pixel", "constant", "2x5", "9x1", "17x33"],
 )
 @pytest.mark.parametrize("spectral", [True, False])
@@ -60,7 +74,9 @@ def test_the_full_hierarchy_is_the_same_from_the_image_and_from_its_edge_map():
 
 
 @pytest.mark.parametrize("preset", ["fast", "best"])
-@pytest.mark.parametrize("changes", [{}, {"arc_strength": "oriented", "spectral_derivative": "oriented", "arc_weight": "root"}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"arc_strength": "oriented", "spectral_derivative": "oriented", "arc_weight": "root"}]
+)
 def test_presets_group_a_photograph_and_odd_images(preset, changes):
     for image in (CROP, CROP[:2, :5], CROP[:9, :1], np.full((30, 40, 3), 7, np.uint8)):
         settings = grouping_preset(preset, **changes)
@@ -76,11 +92,18 @@ def test_twice_gives_the_same_tree():
 
 
 def test_a_bad_image_does_not_stop_the_others(tmp_path):
-    samples = write_images(tmp_path / "images", {"a": CROP, "bad": b"not an image", "b": CROP[:60], "grey": CROP[..., 0]})
+    samples = write_images(
+        tmp_path / "images", {"a": CROP, "bad": b"not an image", "b": CROP[:60], "grey": CROP[..., 0]}
+    )
     failures = group_images(samples, tmp_path / "trees", tmp_path / "edges", FAST, workers=1)
-    assert list(failures) == ["toy/bad"] and "bad.png" in failures["toy/bad"] and "\n" not in failures["toy/bad"]
+    assert (
+        list(failures) == ["toy/bad"] and "bad.png" in failures["toy/bad"] and "\n" not in failures["toy/bad"]
+    )
     for name in ("toy/a", "toy/b", "toy/grey"):
-        tree, edge_map = RegionTree.load(tree_path(tmp_path / "trees", name)), load_edge_map(tmp_path / "edges" / f"{name}.png")
+        tree, edge_map = (
+            RegionTree.load(tree_path(tmp_path / "trees", name)),
+            load_edge_map(tmp_path / "edges" / f"{name}.png"),
+        )
         assert tree.labels.shape == edge_map.shape
     assert not tree_path(tmp_path / "trees", "toy/bad").exists()
 
@@ -96,8 +119,12 @@ def test_what_is_done_is_skipped_and_what_is_missing_is_made(tmp_path):
 
 
 def test_workers_write_the_same_files(tmp_path):
-    samples = write_images(tmp_path / "images", {"a": CROP[:60], "b": CROP[60:], "bad": b"no", "c": CROP[:, :50]})
-    failures = [group_images(samples, tmp_path / f"trees{workers}", None, FAST, workers) for workers in (1, 2)]
+    samples = write_images(
+        tmp_path / "images", {"a": CROP[:60], "b": CROP[60:], "bad": b"no", "c": CROP[:, :50]}
+    )
+    failures = [
+        group_images(samples, tmp_path / f"trees{workers}", None, FAST, workers) for workers in (1, 2)
+    ]
     assert failures[0] == failures[1] and list(failures[0]) == ["toy/bad"]
     for name in ("toy/a", "toy/b", "toy/c"):
         one, two = (RegionTree.load(tree_path(tmp_path / f"trees{workers}", name)) for workers in (1, 2))
@@ -125,7 +152,11 @@ def test_edge_maps_come_back(tmp_path):
 def chain(heights):
     n = len(heights) + 1
     children = [[0, 1]] + [[k + 1, n + k - 1] for k in range(1, n - 1)]
-    return RegionTree(np.arange(n, dtype=np.uint8)[None], np.array(children[: n - 1], np.uint16), np.array(heights, np.float32))
+    return RegionTree(
+        np.arange(n, dtype=np.uint8)[None],
+        np.array(children[: n - 1], np.uint16),
+        np.array(heights, np.float32),
+    )
 
 
 def test_height_scale_in_closed_form():
@@ -134,12 +165,19 @@ def test_height_scale_in_closed_form():
     assert height_scale([chain([0.25])], 0.8, 0.85) == pytest.approx(expected, rel=1e-4)
 
 
-@given(st.lists(st.lists(st.floats(0.01, 1), min_size=1, max_size=9), min_size=1, max_size=5), st.floats(0.6, 0.95))
+@given(
+    st.lists(st.lists(st.floats(0.01, 1), min_size=1, max_size=9), min_size=1, max_size=5),
+    st.floats(0.6, 0.95),
+)
 @hypothesis_settings(max_examples=25, deadline=None)
 def test_height_scale_brings_the_median_to_the_target(heights, target):
     trees = [chain(sorted(values)) for values in heights]
     scale = height_scale(trees, 0.8, target)
-    probability = [1 / sum(np.exp(-scale * d / 0.8) for d in row) for tree in trees for row in tree.distances().astype(float)]
+    probability = [
+        1 / sum(np.exp(-scale * d / 0.8) for d in row)
+        for tree in trees
+        for row in tree.distances().astype(float)
+    ]
     assert np.median(probability) == pytest.approx(target, abs=2e-3)
 
 

@@ -1,4 +1,6 @@
-"""The edge network: its outputs, its loss, its training, its files, and that nothing else needs torch for grouping."""
+"""The edge network: its outputs, its loss, its training, its files, and that nothing else needs torch for
+grouping.
+"""
 
 import dataclasses
 import subprocess
@@ -13,15 +15,15 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from hgrl.checkpoint import load_checkpoint, save_checkpoint
-from hgrl.config import GroupingSettings, HedSettings
-from hgrl.data.bsds import open_bsds
-from hgrl.data.scene_files import ground_truth_mat
-from hgrl.errors import InputError
-from hgrl.grouping import hed_training
+from hgrl.core.checkpoint import load_checkpoint, save_checkpoint
+from hgrl.core.errors import InputError
+from hgrl.core.settings import GroupingSettings, HedSettings
+from hgrl.data.scenes.files import ground_truth_mat
+from hgrl.data.sets.bsds import open_bsds
 from hgrl.grouping.edges import EdgeNetwork, detect_edges
-from hgrl.grouping.hed import HED, balanced_loss, deep_loss, detect, load_hed
-from hgrl.grouping.hed_training import (
+from hgrl.grouping.hed import training as hed_training
+from hgrl.grouping.hed.network import HED, balanced_loss, deep_loss, detect, load_hed
+from hgrl.grouping.hed.training import (
     EDGE,
     IGNORED,
     NONE,
@@ -55,7 +57,9 @@ def contours(tmp_path_factory):
     for index, (cy, cx) in enumerate([(18, 20), (22, 30)]):
         disc = (y - cy) ** 2 + (x - cx) ** 2 < 100
         image = np.random.default_rng(index).integers(0, 40, (40, 52, 3)) + 170 * disc[..., None]
-        Image.fromarray(image.astype(np.uint8)).save(root / f"BSDS500/data/images/train/{index}.jpg", quality=95)
+        Image.fromarray(image.astype(np.uint8)).save(
+            root / f"BSDS500/data/images/train/{index}.jpg", quality=95
+        )
         labels = (disc + 1).astype(np.uint16)
         (root / f"BSDS500/data/groundTruth/train/{index}.mat").write_bytes(ground_truth_mat([labels, labels]))
     return [open_bsds(root, "BSDS500", "train")]
@@ -85,8 +89,13 @@ def test_side_outputs_stand_after_the_last_convolution_of_each_stage():
 @pytest.mark.parametrize(("name", "batch_norm"), [("vgg16", False), ("vgg16_bn", True)])
 def test_the_trunk_of_width_64_is_torchvisions_layer_by_layer(name, batch_norm):
     with torch.device("meta"):
-        theirs, ours = getattr(torchvision.models, name)().features.state_dict(), HED(64, batch_norm).features.state_dict()
-    assert {key: value.shape for key, value in ours.items()} == {key: value.shape for key, value in theirs.items()}
+        theirs, ours = (
+            getattr(torchvision.models, name)().features.state_dict(),
+            HED(64, batch_norm).features.state_dict(),
+        )
+    assert {key: value.shape for key, value in ours.items()} == {
+        key: value.shape for key, value in theirs.items()
+    }
 
 
 def test_the_fusion_begins_as_the_mean_of_the_sides():
@@ -101,7 +110,12 @@ def slow_loss(logits, target):
     """HED's equation 2, pixel by pixel, divided by the number of counted pixels; the mean over images."""
     total = 0.0
     for image, labels in zip(logits[:, 0].double().tolist(), target.tolist(), strict=True):
-        pixels = [(x, t) for row, marks in zip(image, labels, strict=True) for x, t in zip(row, marks, strict=True) if t != IGNORED]
+        pixels = [
+            (x, t)
+            for row, marks in zip(image, labels, strict=True)
+            for x, t in zip(row, marks, strict=True)
+            if t != IGNORED
+        ]
         beta = sum(t == NONE for _, t in pixels) / len(pixels)
         for x, t in pixels:
             p = 1 / (1 + np.exp(-x))
@@ -113,14 +127,20 @@ def slow_loss(logits, target):
 @hypothesis_settings(max_examples=25, deadline=None)
 def test_the_loss_is_the_slow_loops(seed, share):
     random = np.random.default_rng(seed)
-    target = random.choice([EDGE, NONE, IGNORED], p=[share, 0.9 - share, 0.1], size=(3, 5, 7)).astype(np.uint8)
+    target = random.choice([EDGE, NONE, IGNORED], p=[share, 0.9 - share, 0.1], size=(3, 5, 7)).astype(
+        np.uint8
+    )
     target[:, 0, 0] = NONE  # at least one pixel counts
     logits = torch.from_numpy(random.normal(size=(3, 1, 5, 7)) * 3)
-    assert balanced_loss(logits, torch.from_numpy(target)).item() == pytest.approx(slow_loss(logits, target), rel=1e-5)
+    assert balanced_loss(logits, torch.from_numpy(target)).item() == pytest.approx(
+        slow_loss(logits, target), rel=1e-5
+    )
 
 
 def test_the_loss_worked_by_hand():
-    """One edge among four counted pixels: beta = 3/4. At logit 0 every log is log 2: (3/4 + 3 * 1/4) log 2 / 4."""
+    """One edge among four counted pixels: beta = 3/4. At logit 0 every log is log 2: (3/4 + 3 * 1/4) log 2 /
+    4.
+    """
     target = torch.tensor([[[EDGE, NONE, NONE, NONE, IGNORED]]], dtype=torch.uint8)
     assert balanced_loss(torch.zeros(1, 1, 1, 5), target).item() == pytest.approx(1.5 * np.log(2) / 4)
 
@@ -130,7 +150,11 @@ def test_edges_and_the_rest_weigh_the_same_in_sum_and_ignored_pixels_have_no_gra
     logits = torch.zeros(1, 1, 1, 6, requires_grad=True)
     balanced_loss(logits, target).backward()
     gradient = logits.grad[0, 0, 0]
-    assert gradient[0].item() == pytest.approx(-gradient[1:5].sum().item()) and gradient[0] < 0 and gradient[5] == 0
+    assert (
+        gradient[0].item() == pytest.approx(-gradient[1:5].sum().item())
+        and gradient[0] < 0
+        and gradient[5] == 0
+    )
 
 
 @pytest.mark.parametrize("only", [NONE, IGNORED])
@@ -142,14 +166,17 @@ def test_an_image_without_an_edge_adds_nothing(only):
 def test_deep_supervision_sums_over_all_outputs():
     target = (torch.rand(2, 16, 16, generator=torch.Generator().manual_seed(0)) < 0.2).to(torch.uint8)
     answers = network()(torch.randn(2, 3, 16, 16))
-    assert deep_loss(answers, target).item() == pytest.approx(sum(balanced_loss(answer, target).item() for answer in answers), rel=1e-6)
+    assert deep_loss(answers, target).item() == pytest.approx(
+        sum(balanced_loss(answer, target).item() for answer in answers), rel=1e-6
+    )
 
 
 # Targets and crops
 
 
 def test_consensus_of_annotators_by_hand():
-    maps = np.array([[[1, 1, 0, 0]], [[1, 1, 0, 0]], [[1, 0, 1, 0]], [[0, 0, 0, 0]]], bool)  # drawn by 3, 2, 1 and 0 of 4
+    # drawn by 3, 2, 1 and 0 of 4
+    maps = np.array([[[1, 1, 0, 0]], [[1, 1, 0, 0]], [[1, 0, 1, 0]], [[0, 0, 0, 0]]], bool)
     assert consensus(maps, 0.5).tolist() == [[EDGE, EDGE, IGNORED, NONE]]
     assert consensus(maps, 0.75).tolist() == [[EDGE, IGNORED, IGNORED, NONE]]
     assert consensus(maps[:1], 0.5).tolist() == [[EDGE, EDGE, NONE, NONE]]
@@ -181,7 +208,10 @@ def test_a_crop_moves_image_and_target_alike(seed, height, width):
 
 def test_all_eight_symmetries_are_drawn():
     image = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    crops = [random_crop(np.stack([image] * 3, 2), image % 2, 16, np.random.default_rng(seed))[0] for seed in range(100)]
+    crops = [
+        random_crop(np.stack([image] * 3, 2), image % 2, 16, np.random.default_rng(seed))[0]
+        for seed in range(100)
+    ]
     assert len({crop.tobytes() for crop in crops}) == 8
 
 
@@ -193,7 +223,9 @@ def test_a_batch_depends_on_seed_and_step_alone(contours):
 
 
 def test_images_are_read_at_every_shrink(contours):
-    sizes = [target.shape for _, target in read_pictures(contours, TINY.model_copy(update={"shrink": (1, 2)}))]
+    sizes = [
+        target.shape for _, target in read_pictures(contours, TINY.model_copy(update={"shrink": (1, 2)}))
+    ]
     assert sizes == [(40, 52), (20, 26)] * 2
 
 
@@ -275,7 +307,10 @@ def test_a_file_that_holds_no_edge_network_is_refused(trained, tmp_path, kind):
 def test_missing_imagenet_weights_are_told_before_any_image_is_read(contours, tmp_path, monkeypatch):
     monkeypatch.setattr(hed_training, "read_pictures", lambda *given: pytest.fail("read images"))
     settings = HedSettings(imagenet_weights=str(tmp_path / "vgg16.pth"))
-    with pytest.raises(InputError, match=r"vgg16\.pth: no such file; put torchvision's vgg16 weights there, or set hed\.imagenet_weights to null"):
+    with pytest.raises(
+        InputError,
+        match=r"vgg16\.pth: no such file; put torchvision's vgg16 weights there, or set hed\.imagenet_weights to null",
+    ):
         train_hed(contours, settings, tmp_path / "hed.pt", CPU)
 
 
@@ -285,10 +320,15 @@ def test_imagenet_weights_are_taken_and_the_origin_names_the_file(tmp_path, monk
     monkeypatch.setattr(hed_training, "VGG16", 2)
     given = network(width=2, batch_norm=batch_norm, seed=5).features.state_dict()
     path = tmp_path / "vgg16-given.pth"
-    torch.save({**{f"features.{key}": value for key, value in given.items()}, "classifier.0.bias": torch.zeros(3)}, path)
+    torch.save(
+        {**{f"features.{key}": value for key, value in given.items()}, "classifier.0.bias": torch.zeros(3)},
+        path,
+    )
     settings = HedSettings(width=2, imagenet_weights=str(path))
     model, found = initial_network(settings)
-    assert found == batch_norm and all(torch.equal(value, given[key]) for key, value in model.features.state_dict().items())
+    assert found == batch_norm and all(
+        torch.equal(value, given[key]) for key, value in model.features.state_dict().items()
+    )
     origin = trunk_origin(settings)
     assert origin.startswith("ImageNet weights vgg16-given.pth (sha256 ") and str(tmp_path) not in origin
 
@@ -315,21 +355,24 @@ def test_the_rate_warms_up_and_ends_near_zero():
 def test_any_size_works(shape):
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
     edges = detect(image, network())
-    assert edges.shape == shape and edges.dtype == np.float32 and 0 <= edges.min() and edges.max() <= 1
+    assert edges.shape == shape and edges.dtype == np.float32 and edges.min() >= 0 and edges.max() <= 1
 
 
 def test_grey_is_read_as_colour_and_a_constant_image_has_one_answer_inside():
     model = network(width=4)
     grey = np.random.default_rng(0).integers(0, 256, (20, 24), np.uint8)
     np.testing.assert_array_equal(detect(grey, model), detect(np.stack([grey] * 3, axis=2), model))
-    inside = detect(np.full((400, 400), 90, np.uint8), model)[160:240, 160:240]  # the border is 196 px of receptive field away or so
+    # the border is 196 px of receptive field away or so
+    inside = detect(np.full((400, 400), 90, np.uint8), model)[160:240, 160:240]
     assert np.ptp(inside) < 1e-3
 
 
 def test_the_setting_chooses_the_detector(trained):
     image = np.random.default_rng(1).integers(0, 256, (20, 30, 3), np.uint8)
     path, settings = trained[0], GroupingSettings(edges="hed", scales=(1.0,))
-    np.testing.assert_array_equal(detect_edges(image, settings, EdgeNetwork(path)), detect(image, load_hed(path)))
+    np.testing.assert_array_equal(
+        detect_edges(image, settings, EdgeNetwork(path)), detect(image, load_hed(path))
+    )
     doubled = detect_edges(image, GroupingSettings(edges="hed", scales=(1.0, 2.0)), EdgeNetwork(path))
     assert doubled.shape == (20, 30) and not np.array_equal(doubled, detect(image, load_hed(path)))
     with pytest.raises(InputError, match="train-hed"):
@@ -347,5 +390,5 @@ def test_a_file_written_anew_is_read_anew(contours, tmp_path):
 
 
 def test_grouping_by_the_forest_needs_no_torch():
-    code = "import sys, hgrl.grouping.group, hgrl.grouping.forest, hgrl.data.catalogue; sys.exit('torch' in sys.modules)"
+    code = "import sys, hgrl.grouping.group, hgrl.grouping.forest.model, hgrl.data.sources; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from conftest import batch_of, three_regions
 from torch import nn
 
-from hgrl.config import ObjectiveSettings, SamplingSettings
-from hgrl.methods import build_method
-from hgrl.methods.hierarchical_best import pooled_regions, region_contrast, with_hardest
-from hgrl.objective import contrastive_loss
-from hgrl.sampling import positive_probability, sample_pixels
+from hgrl.core.settings import ObjectiveSettings, SamplingSettings
+from hgrl.pretraining.methods import build_method
+from hgrl.pretraining.methods.hierarchical_best import pooled_regions, region_contrast, with_hardest
+from hgrl.pretraining.objective import contrastive_loss
+from hgrl.sampling.pixels import positive_probability, sample_pixels
 
 
 @pytest.fixture
@@ -36,8 +36,19 @@ def test_region_contrast_is_the_slow_loop(regions):
             if not (present[b, r] and target_present[b, r]):
                 continue
             wanted = positive_probability(distances[b], 0.8, target_present[b])[r]
-            total = sum(math.exp(codes[b, r] @ targets[c, s] / 0.3) for c in range(2) for s in range(3) if target_present[c, s])
-            terms.append(sum(-wanted[s] * math.log(math.exp(codes[b, r] @ targets[b, s] / 0.3) / total) for s in range(3) if target_present[b, s]))
+            total = sum(
+                math.exp(codes[b, r] @ targets[c, s] / 0.3)
+                for c in range(2)
+                for s in range(3)
+                if target_present[c, s]
+            )
+            terms.append(
+                sum(
+                    -wanted[s] * math.log(math.exp(codes[b, r] @ targets[b, s] / 0.3) / total)
+                    for s in range(3)
+                    if target_present[b, s]
+                )
+            )
     loss = region_contrast(*regions, 0.8, 0.3)
     assert loss.item() == pytest.approx(float(sum(terms)) / len(terms), rel=1e-5)
 
@@ -70,13 +81,21 @@ def test_the_hardest_cross_image_negatives_are_kept_and_no_others():
     sample = sample_pixels(batch.labels, batch.distances, settings, 8, torch.Generator().manual_seed(1))
     kept = with_hardest(embedding, sample, 8, 2)
     own = sample.negatives.shape[-1] - 8
-    assert torch.equal(kept.negatives[..., :own], sample.negatives[..., :own]) and kept.negatives.shape[-1] == own + 2
+    assert (
+        torch.equal(kept.negatives[..., :own], sample.negatives[..., :own])
+        and kept.negatives.shape[-1] == own + 2
+    )
     cells = F.normalize(embedding.permute(0, 1, 3, 4, 2).flatten(0, 3), dim=-1)
     for image in range(4):
         for anchor in range(sample.anchors.shape[1]):
             vector = cells[sample.anchors[image, anchor]]
-            drawn = sorted(((cells[cell] @ vector).item() for cell in sample.negatives[image, anchor, own:]), reverse=True)
-            found = sorted(((cells[cell] @ vector).item() for cell in kept.negatives[image, anchor, own:]), reverse=True)
+            drawn = sorted(
+                ((cells[cell] @ vector).item() for cell in sample.negatives[image, anchor, own:]),
+                reverse=True,
+            )
+            found = sorted(
+                ((cells[cell] @ vector).item() for cell in kept.negatives[image, anchor, own:]), reverse=True
+            )
             assert found == pytest.approx(drawn[:2])
 
 
@@ -84,18 +103,29 @@ def test_a_reference_gives_positives_and_negatives_and_not_anchors():
     batch = batch_of([three_regions()] * 3)
     shape = (2, 3, 4, *batch.labels.shape[-2:])
     online, target = (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
-    sample = sample_pixels(batch.labels, batch.distances, SamplingSettings(), 5, torch.Generator().manual_seed(2))
+    sample = sample_pixels(
+        batch.labels, batch.distances, SamplingSettings(), 5, torch.Generator().manual_seed(2)
+    )
     settings = ObjectiveSettings(form="log", temperature=0.3)
     mixed = torch.cat([online, target], 0)  # target cells lie behind the online ones
     offset = online.permute(0, 1, 3, 4, 2).flatten(0, 3).shape[0]
     shifted = replace(sample, positives=sample.positives + offset, negatives=sample.negatives + offset)
     expected = contrastive_loss(mixed, shifted, settings)[0]
     torch.testing.assert_close(contrastive_loss(online, sample, settings, target)[0], expected)
-    torch.testing.assert_close(contrastive_loss(online, sample, settings, online)[0], contrastive_loss(online, sample, settings)[0])
+    torch.testing.assert_close(
+        contrastive_loss(online, sample, settings, online)[0], contrastive_loss(online, sample, settings)[0]
+    )
 
 
 @pytest.mark.parametrize(
-    "changes", [{"momentum": 0.9}, {"symmetric": True}, {"hard_negatives": 3}, {"region_weight": 1.0}, {"region_weight": 1.0, "pixel_weight": 0.0}]
+    "changes",
+    [
+        {"momentum": 0.9},
+        {"symmetric": True},
+        {"hard_negatives": 3},
+        {"region_weight": 1.0},
+        {"region_weight": 1.0, "pixel_weight": 0.0},
+    ],
 )
 def test_every_part_can_be_changed_and_changes_the_loss(settings, changes):
     losses = []

@@ -6,12 +6,21 @@ import scipy.ndimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hgrl.config import GroupingSettings
+from hgrl.core.settings import GroupingSettings
 from hgrl.grouping import hierarchy
-from hgrl.grouping.hierarchy import Arcs, average_linkage, build_tree, collect_arcs, lattice_weights, merge_small, watershed
+from hgrl.grouping.hierarchy import (
+    Arcs,
+    average_linkage,
+    build_tree,
+    collect_arcs,
+    lattice_weights,
+    merge_small,
+    watershed,
+)
 from hgrl.grouping.merge_tree import MergeTree
 
-LABELS = np.array([[0, 0, 1, 1], [0, 2, 2, 1], [3, 3, 2, 2]])  # 3x4: each region adjoins the others in its own way
+# 3x4: each region adjoins the others in its own way
+LABELS = np.array([[0, 0, 1, 1], [0, 2, 2, 1], [3, 3, 2, 2]])
 EDGES = np.array([[0.1, 0.3, 0.9, 0.1], [0.2, 0.8, 0.4, 0.6], [0.5, 0.2, 0.7, 0.3]])
 WHOLE = GroupingSettings(min_area=0, spectral=False)
 
@@ -30,10 +39,16 @@ def slow_arcs(labels, values):
 
 
 def naive_average_linkage(arcs):
-    """Merge the pair with the weakest mean arc; the merged region's arcs are the union of both regions' lattice edges."""
+    """Merge the pair with the weakest mean arc; the merged region's arcs are the union of both regions'
+    lattice edges.
+    """
     each = zip(arcs.ends.tolist(), arcs.length, arcs.strength, strict=True)
     lengths = {tuple(pair): (length, length * strength) for pair, length, strength in each}
-    height, members, merges = dict.fromkeys(range(arcs.regions), 0.0), {k: {k} for k in range(arcs.regions)}, []
+    height, members, merges = (
+        dict.fromkeys(range(arcs.regions), 0.0),
+        {k: {k} for k in range(arcs.regions)},
+        [],
+    )
     for node in range(arcs.regions, 2 * arcs.regions - 1):
         first, second = min(lengths, key=lambda pair: lengths[pair][1] / lengths[pair][0])
         length, total = lengths.pop((first, second))
@@ -52,14 +67,18 @@ def as_merges(arcs, children, heights):
     members = [{k} for k in range(arcs.regions)]
     for first, second in children:
         members.append(members[first] | members[second])
-    return [(frozenset(group), height) for group, height in zip(members[arcs.regions :], heights, strict=True)]
+    return [
+        (frozenset(group), height) for group, height in zip(members[arcs.regions :], heights, strict=True)
+    ]
 
 
 def random_arcs(seed, regions):
     """A random partition of an 8x8 grid into connected regions, with random weights (no ties)."""
     generator = np.random.default_rng(seed)
     labels = watershed(generator.random((8, 8)))
-    return collect_arcs(labels % max(regions, 1) if regions else labels, *lattice_weights(generator.random((8, 8))))
+    return collect_arcs(
+        labels % max(regions, 1) if regions else labels, *lattice_weights(generator.random((8, 8)))
+    )
 
 
 def connected(labels):
@@ -107,7 +126,9 @@ def test_trees_are_well_formed_with_connected_leaves(seed, most):
 @settings(max_examples=25, deadline=None)
 def test_no_leaf_is_a_sliver(seed, least):
     arcs = random_arcs(seed, 0)
-    tree = build_tree(arcs, GroupingSettings(min_area=round(least * hierarchy.REFERENCE / 64), max_regions=40))
+    tree = build_tree(
+        arcs, GroupingSettings(min_area=round(least * hierarchy.REFERENCE / 64), max_regions=40)
+    )
     assert tree.regions <= 40 and (tree.regions == 1 or np.bincount(tree.labels.ravel()).min() >= least)
 
 
@@ -136,7 +157,9 @@ def test_ties_are_broken_parent_first():
     children = np.array([[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]])
     tree = MergeTree(labels, children, np.full(5, 0.5)).cut(3)
     assert tree.regions == 3 and connected(tree.labels)  # the two highest merges stay, no subtree drops out
-    np.testing.assert_array_equal(tree.labels, [[0, 0, 1, 1, 2, 2]] if tree.labels[0, 0] != tree.labels[0, 2] else [[0, 0, 0, 0, 1, 2]])
+    np.testing.assert_array_equal(
+        tree.labels, [[0, 0, 1, 1, 2, 2]] if tree.labels[0, 0] != tree.labels[0, 2] else [[0, 0, 0, 0, 1, 2]]
+    )
 
 
 def test_heights_are_clipped_to_one():

@@ -3,14 +3,14 @@
 import os
 
 import pytest
-
-from hgrl import paths
-from hgrl.config import Source
-from hgrl.data import imagenet
-from hgrl.data.catalogue import open_samples
-from hgrl.data.imagenet import imagenet_files, imagenet_folders, open_imagenet
-from hgrl.errors import InputError
 from miniature import write_imagenet
+
+from hgrl.core import paths
+from hgrl.core.errors import InputError
+from hgrl.core.settings import Source
+from hgrl.data.sets import imagenet
+from hgrl.data.sets.imagenet import imagenet_files, imagenet_folders, open_imagenet
+from hgrl.data.sources import open_samples
 
 
 @pytest.fixture
@@ -30,7 +30,10 @@ def listed(monkeypatch):
 
 def test_train_folders(root):
     samples = open_samples(Source(kind="imagenet", folder="imagenet", split="train"), root)
-    assert samples.names[:3] == ("imagenet/n01440764_0", "imagenet/n01440764_1", "imagenet/n01440765_0") and len(samples) == 6
+    assert (
+        samples.names[:3] == ("imagenet/n01440764_0", "imagenet/n01440764_1", "imagenet/n01440765_0")
+        and len(samples) == 6
+    )
     assert samples.masks is None and samples.image(5).shape == (20, 24, 3)
     assert imagenet_folders(root, "imagenet", "train") == 3
 

@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from hgrl.core.errors import InputError
 from hgrl.data import images
 from hgrl.data.images import image_size, read_image, read_mask, resize_image
-from hgrl.errors import InputError
 
 RED, WHITE = (200, 30, 40), (255, 255, 255)
 
@@ -35,7 +35,9 @@ def refuses(read, path, *words):
     with pytest.raises(InputError) as caught:
         read(path)
     line = str(caught.value)
-    assert str(path) in line and "\n" not in line and ";" in line, "one line: the file, the reason, the remedy"
+    assert str(path) in line and "\n" not in line and ";" in line, (
+        "one line: the file, the reason, the remedy"
+    )
     for word in words:
         assert word in line
     return line
@@ -66,7 +68,9 @@ def test_16_bit_grey_is_scaled_to_8(tmp_path):
 def test_16_bit_rgb_is_scaled_to_8(tmp_path):
     """Pillow cannot write one, so the file is put together by hand."""
     path = tmp_path / "deep_rgb.png"
-    path.write_bytes(png_bytes(1, 1, bit_depth=16, colour_type=2, rows=b"\0" + struct.pack(">3H", 65535, 32896, 0)))
+    path.write_bytes(
+        png_bytes(1, 1, bit_depth=16, colour_type=2, rows=b"\0" + struct.pack(">3H", 65535, 32896, 0))
+    )
     assert read_image(path).tolist() == [[[255, 128, 0]]]
 
 
@@ -109,7 +113,8 @@ def test_exif_rotation_is_applied(tmp_path, orientation, mode):
     """All eight orientations of a picture that is bright in its (upright) left top corner only."""
     upright = np.zeros((16, 32, 3), dtype=np.uint8)
     upright[:8, :8] = 255
-    inverse = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # Image.Transpose that the camera has done to the upright picture
+    # Image.Transpose that the camera has done to the upright picture
+    inverse = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
     stored = Image.fromarray(upright)
     if orientation > 1:
         stored = stored.transpose(Image.Transpose(inverse[orientation]))
@@ -129,8 +134,14 @@ def test_damaged_exif_does_not_lose_the_picture(tmp_path):
 
 def test_one_pixel_and_constant_images(tmp_path):
     assert read_image(save(tmp_path / "dot.png", np.full((1, 1, 3), 7, np.uint8))).tolist() == [[[7, 7, 7]]]
-    assert read_image(save(tmp_path / "dot.png", np.full((1, 1, 3), 7, np.uint8)), short_side=8).shape == (8, 8, 3)
-    assert np.unique(read_image(save(tmp_path / "flat.png", np.full((30, 40, 3), 9, np.uint8)), short_side=10)).tolist() == [9]
+    assert read_image(save(tmp_path / "dot.png", np.full((1, 1, 3), 7, np.uint8)), short_side=8).shape == (
+        8,
+        8,
+        3,
+    )
+    assert np.unique(
+        read_image(save(tmp_path / "flat.png", np.full((30, 40, 3), 9, np.uint8)), short_side=10)
+    ).tolist() == [9]
 
 
 def test_animation_gives_its_first_frame(tmp_path):
@@ -152,7 +163,9 @@ def test_short_side_is_antialiased(tmp_path):
     """A checkerboard of single pixels shrinks to its mean, not to some of its pixels."""
     checks = np.indices((200, 200)).sum(axis=0) % 2 * 255
     for suffix in ("png", "jpg"):
-        small = read_image(save(tmp_path / f"checks.{suffix}", np.stack([checks] * 3, 2).astype(np.uint8)), short_side=20)
+        small = read_image(
+            save(tmp_path / f"checks.{suffix}", np.stack([checks] * 3, 2).astype(np.uint8)), short_side=20
+        )
         assert np.abs(small[2:-2, 2:-2].astype(int) - 128).max() < 12
 
 
@@ -179,7 +192,9 @@ def test_empty_file_and_text(tmp_path):
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "bmp", "tif", "webp"])
 def test_truncated_file(tmp_path, suffix):
-    path = save(tmp_path / f"cut.{suffix}", np.random.default_rng(0).integers(0, 256, (60, 60, 3)).astype(np.uint8))
+    path = save(
+        tmp_path / f"cut.{suffix}", np.random.default_rng(0).integers(0, 256, (60, 60, 3)).astype(np.uint8)
+    )
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     refuses(read_image, path, "remove it")
 
@@ -193,7 +208,11 @@ def test_flipped_bits_in_a_png(tmp_path):
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(kind=st.sampled_from(["PNG", "JPEG", "GIF", "TIFF"]), cut=st.floats(0, 1), flips=st.lists(st.floats(0, 0.999), max_size=8))
+@given(
+    kind=st.sampled_from(["PNG", "JPEG", "GIF", "TIFF"]),
+    cut=st.floats(0, 1),
+    flips=st.lists(st.floats(0, 0.999), max_size=8),
+)
 def test_no_damage_gives_anything_but_an_image_or_one_line(tmp_path, kind, cut, flips):
     buffer = io.BytesIO()
     Image.fromarray(picture()).save(buffer, kind)
@@ -214,7 +233,8 @@ def test_decompression_bomb(tmp_path):
     path = tmp_path / "bomb.png"
     path.write_bytes(png_bytes(50_000, 50_000, bit_depth=8, colour_type=2, rows=b""))
     refuses(read_image, path, "pixels")
-    path.write_bytes(png_bytes(10_000, 9_000, bit_depth=8, colour_type=2, rows=b""))  # between Pillow's warning and its error
+    # between Pillow's warning and its error
+    path.write_bytes(png_bytes(10_000, 9_000, bit_depth=8, colour_type=2, rows=b""))
     refuses(read_image, path, str(images.MAX_PIXELS))
 
 
@@ -264,7 +284,14 @@ def test_mask_that_is_missing_or_damaged(tmp_path):
 
 def png_bytes(width, height, bit_depth, colour_type, rows):
     def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, bit_depth, colour_type, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )

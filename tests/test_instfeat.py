@@ -6,11 +6,13 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from hgrl.methods.instfeat import instance_loss
+from hgrl.pretraining.methods.instfeat import instance_loss
 
 
 def slow_loss(codes, temperature):
-    """-log P(own other view) - sum over the views of other images of log(1 - P); P over all views but the one itself."""
+    """-log P(own other view) - sum over the views of other images of log(1 - P); P over all views but the one
+    itself.
+    """
     count, total = len(codes), 0.0
     for i in range(count):
         weights = {j: math.exp(float(codes[i] @ codes[j]) / temperature) for j in range(count) if j != i}
@@ -21,13 +23,17 @@ def slow_loss(codes, temperature):
 
 
 def codes_of(images, dim=5, seed=0):
-    return normalize(torch.randn(2 * images, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64), dim=1)
+    return normalize(
+        torch.randn(2 * images, dim, generator=torch.Generator().manual_seed(seed), dtype=torch.float64),
+        dim=1,
+    )
 
 
 @pytest.mark.parametrize("images, temperature", [(1, 0.1), (2, 0.1), (5, 0.1), (5, 1.0)])
 def test_the_loss_equals_the_slow_loop(images, temperature):
     codes = codes_of(images)
-    assert instance_loss(codes, temperature).item() == pytest.approx(slow_loss(codes, temperature), rel=1e-5)  # shares are clamped at 1e-6
+    # shares are clamped at 1e-6
+    assert instance_loss(codes, temperature).item() == pytest.approx(slow_loss(codes, temperature), rel=1e-5)
 
 
 def test_equal_codes_give_the_closed_form():
@@ -44,7 +50,8 @@ def test_views_swap_and_images_permute_without_a_change():
 
 
 def test_another_image_on_ones_own_place_gives_finite_gradients():
-    codes = torch.eye(4)[[0, 0, 1, 2]].requires_grad_()  # images 0 and 1 coincide in the first view: a share of 1
+    # images 0 and 1 coincide in the first view: a share of 1
+    codes = torch.eye(4)[[0, 0, 1, 2]].requires_grad_()
     loss = instance_loss(codes, 0.01)
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(codes.grad).all()

@@ -14,11 +14,11 @@ from conftest import write_profile
 from ranks import HERE
 from test_pretrain import assert_same, train
 
-from hgrl import pretrain as training
-from hgrl import stages
-from hgrl.checkpoint import load_checkpoint
-from hgrl.errors import InputError
-from hgrl.interruption import Stopped, StopSignal
+from hgrl.core.checkpoint import load_checkpoint
+from hgrl.core.errors import InputError
+from hgrl.core.interruption import Stopped, StopSignal
+from hgrl.pretraining import loop as training
+from hgrl.pretraining import stage as stages
 
 FOLDER = "artifacts/small/checkpoints/ours"
 
@@ -36,10 +36,15 @@ def kill_at(step):
 
 
 @pytest.mark.parametrize("step", [1, 4])
-def test_sigterm_saves_after_the_step_and_the_resumed_run_equals_the_whole_bit_for_bit(dataset, settings, tmp_path, step):
+def test_sigterm_saves_after_the_step_and_the_resumed_run_equals_the_whole_bit_for_bit(
+    dataset, settings, tmp_path, step
+):
     train(dataset, settings, tmp_path / "whole.pt")
     former = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Stopped, match=rf"parts\.pt: stopped by a signal at step {step} of 6: training is not complete; the same command goes on"):
+    with pytest.raises(
+        Stopped,
+        match=rf"parts\.pt: stopped by a signal at step {step} of 6: training is not complete; the same command goes on",
+    ):
         train(dataset, settings, tmp_path / "parts.pt", tick=kill_at(step))
     assert signal.getsignal(signal.SIGTERM) == former
     assert load_checkpoint(tmp_path / "parts.pt").step == step
@@ -61,25 +66,38 @@ def test_a_signal_in_the_last_step_is_left_to_whoever_listened_before(dataset, s
         signal.signal(signal.SIGTERM, former)
 
 
-def test_a_damaged_newest_checkpoint_is_replaced_by_the_last_good_one_and_the_reader_is_told(dataset, tiny, tmp_path, monkeypatch, capsys):
+def test_a_damaged_newest_checkpoint_is_replaced_by_the_last_good_one_and_the_reader_is_told(
+    dataset, tiny, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(training, "LOG_EVERY", 1)
-    settings = tiny({"pretrain.checkpoint_minutes": 0.0, "pretrain.keep_best": False, "pretrain.keep_last": 3})
+    settings = tiny(
+        {"pretrain.checkpoint_minutes": 0.0, "pretrain.keep_best": False, "pretrain.keep_last": 3}
+    )
     train(dataset, settings, tmp_path / "whole.pt")
     path = tmp_path / "seed0.pt"
     train(dataset, settings, path, stop_after=4)
-    assert sorted(file.name for file in tmp_path.glob("seed0*")) == ["seed0.pt", "seed0.step000002.pt", "seed0.step000003.pt"]
+    assert sorted(file.name for file in tmp_path.glob("seed0*")) == [
+        "seed0.pt",
+        "seed0.step000002.pt",
+        "seed0.step000003.pt",
+    ]
     path.write_bytes(path.read_bytes()[:5000])
     (tmp_path / "seed0.step000003.pt").write_bytes(b"")
     train(dataset, settings, path)
     said = capsys.readouterr().out.splitlines()
-    assert len(said) == 1 and "seed0.pt: cut off" in said[0] and said[0].endswith("training goes on from seed0.step000002.pt, step 2 of 6")
+    assert (
+        len(said) == 1
+        and "seed0.pt: cut off" in said[0]
+        and said[0].endswith("training goes on from seed0.step000002.pt, step 2 of 6")
+    )
     assert_same(load_checkpoint(tmp_path / "whole.pt"), load_checkpoint(path))
     assert [file.name for file in tmp_path.glob("seed0*")] == ["seed0.pt"]
 
 
 def test_a_damaged_checkpoint_without_a_good_one_beside_it_is_refused(dataset, settings, tiny, tmp_path):
     path = tmp_path / "seed0.pt"
-    train(dataset, tiny({"pretrain.lr": 0.1}), tmp_path / "seed0.step000002.pt", stop_after=2)  # of other settings
+    # of other settings
+    train(dataset, tiny({"pretrain.lr": 0.1}), tmp_path / "seed0.step000002.pt", stop_after=2)
     path.write_bytes(b"damaged")
     with pytest.raises(InputError, match=r"seed0\.pt: cut off.*delete it and train again"):
         train(dataset, settings, path)
@@ -89,12 +107,18 @@ def test_a_damaged_checkpoint_without_a_good_one_beside_it_is_refused(dataset, s
 
 
 def command(*arguments, ranks=0):
-    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks else []
+    launcher = (
+        ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks else []
+    )
     return [sys.executable, *launcher, "-m", "hgrl", "train", "small", "ours", *arguments]
 
 
 def environment(home):
-    return os.environ | {"HGRL_HOME": str(home), "PYTHONPATH": str(HERE.parent.parent), "OMP_NUM_THREADS": "1"}
+    return os.environ | {
+        "HGRL_HOME": str(home),
+        "PYTHONPATH": str(HERE.parent.parent),
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 def start(home, *arguments, ranks=0):
@@ -109,16 +133,23 @@ def wait_for(run, *files):
 
 
 def finish(home, *arguments, ranks=0):
-    done = subprocess.run(command(*arguments, ranks=ranks), env=environment(home), capture_output=True, text=True, timeout=110)
+    done = subprocess.run(
+        command(*arguments, ranks=ranks), env=environment(home), capture_output=True, text=True, timeout=110
+    )
     assert done.returncode == 0, done.stderr
     return done
 
 
 @pytest.fixture
 def untrained(pipeline, tmp_path, monkeypatch):
-    """Two homes where `ours` is to be trained, 60 steps a seed: one to interrupt, and one where it has been trained without a break."""
+    """Two homes where `ours` is to be trained, 60 steps a seed: one to interrupt, and one where it has been
+    trained without a break.
+    """
     monkeypatch.setattr(training, "LOG_EVERY", 2)
-    write_profile(pipeline, {"jobs": 2, "pretrain.epochs": 30, "pretrain.snapshots": [0.1], "pretrain.checkpoint_minutes": 0.001})
+    write_profile(
+        pipeline,
+        {"jobs": 2, "pretrain.epochs": 30, "pretrain.snapshots": [0.1], "pretrain.checkpoint_minutes": 0.001},
+    )
     shutil.rmtree(pipeline / FOLDER)
     other = shutil.copytree(pipeline, tmp_path / "other")
     stages.pretrain("small", "ours")
@@ -134,7 +165,9 @@ def same_files(whole, parts):
 
 
 def test_a_scheduler_stops_one_process_or_its_workers_and_the_same_command_goes_on(untrained):
-    """First a seed alone, in the process that gets the signal; then both, in worker processes to which it is handed on."""
+    """First a seed alone, in the process that gets the signal; then both, in worker processes to which it is
+    handed on.
+    """
     whole, parts = untrained
     for arguments, seeds in ((("--seed", "1"), (1,)), ((), (0,))):
         run = start(parts, *arguments)
@@ -150,13 +183,19 @@ def test_a_scheduler_stops_one_process_or_its_workers_and_the_same_command_goes_
     done = finish(parts)
     assert "ours, seed 1: 60 steps" in done.stdout
     assert {"seed0.pt", "seed1.pt", "seed0.at010.pt", "seed1.at010.pt"} <= set(same_files(whole, parts))
-    assert (parts / "results/small/pretraining/ours.csv").read_bytes() == (whole / "results/small/pretraining/ours.csv").read_bytes()
+    assert (parts / "results/small/pretraining/ours.csv").read_bytes() == (
+        whole / "results/small/pretraining/ours.csv"
+    ).read_bytes()
 
 
 def rank_of(process):
     """The RANK in the environment of a process (Linux), or None."""
     try:
-        found = [entry for entry in Path(f"/proc/{process}/environ").read_bytes().split(b"\0") if entry.startswith(b"RANK=")]
+        found = [
+            entry
+            for entry in Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+            if entry.startswith(b"RANK=")
+        ]
     except OSError:
         return None
     return int(found[0].removeprefix(b"RANK=")) if found else None
@@ -164,14 +203,26 @@ def rank_of(process):
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the processes in /proc")
 def test_torchrun_trains_and_a_killed_rank_costs_no_more_than_the_steps_since_the_last_checkpoint(pipeline):
-    write_profile(pipeline, {"pretrain.epochs": 12, "pretrain.batch": 2, "pretrain.lr": 1e-5, "pretrain.checkpoint_minutes": 0.0001})
+    write_profile(
+        pipeline,
+        {
+            "pretrain.epochs": 12,
+            "pretrain.batch": 2,
+            "pretrain.lr": 1e-5,
+            "pretrain.checkpoint_minutes": 0.0001,
+        },
+    )
     folder = pipeline / FOLDER
     shutil.rmtree(folder)
     (one,) = stages.pretrain("small", "ours", 0)
     shutil.rmtree(folder)
     run = start(pipeline, "--seed", "0", ranks=2)
     wait_for(run, folder / "seed0.pt")
-    children = [int(pid) for task in Path(f"/proc/{run.pid}/task").iterdir() for pid in (task / "children").read_text().split()]
+    children = [
+        int(pid)
+        for task in Path(f"/proc/{run.pid}/task").iterdir()
+        for pid in (task / "children").read_text().split()
+    ]
     (second,) = [child for child in children if rank_of(child) == 1]
     os.kill(second, signal.SIGKILL)
     run.communicate(timeout=110)

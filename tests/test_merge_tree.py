@@ -1,4 +1,6 @@
-"""The full hierarchy: its contour map at double size and the way back, distances, the cut; BSDS500's own files where they are."""
+"""The full hierarchy: its contour map at double size and the way back, distances, the cut; BSDS500's own
+files where they are.
+"""
 
 import os
 from pathlib import Path
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import loadmat
 
-from hgrl.errors import InputError
+from hgrl.core.errors import InputError
 from hgrl.grouping.hierarchy import build_hierarchy, collect_arcs, lattice_weights, watershed
 from hgrl.grouping.merge_tree import MergeTree, raise_to_children
 
@@ -44,7 +46,8 @@ def members(tree):
 def slow_distances(tree):
     """The height of the lowest merge that holds both leaves."""
     out = np.zeros((tree.regions, tree.regions))
-    for group, height in reversed(list(zip(members(tree)[tree.regions :], tree.heights, strict=True))):  # lower ones are written last
+    # lower ones are written last
+    for group, height in reversed(list(zip(members(tree)[tree.regions :], tree.heights, strict=True))):
         out[np.ix_(sorted(group), sorted(group))] = height
     np.fill_diagonal(out, 0)
     return out
@@ -76,7 +79,8 @@ def test_ucm2_of_the_hand_drawn_tree():
 def test_distances_are_those_of_the_slow_walk_and_an_ultrametric(tree):
     d = all_distances(tree)
     np.testing.assert_array_equal(d, slow_distances(tree))
-    assert (d[:, None, :] <= np.maximum(d[:, :, None], d[None, :, :])).all()  # d(i, k) <= max(d(i, j), d(j, k))
+    # d(i, k) <= max(d(i, j), d(j, k))
+    assert (d[:, None, :] <= np.maximum(d[:, :, None], d[None, :, :])).all()
 
 
 @given(hierarchies())
@@ -107,7 +111,8 @@ def test_the_ucm_thresholded_is_the_cut(tree, level):
 @settings(max_examples=50, deadline=None)
 def test_the_cut_keeps_the_highest_merges(tree, most):
     cut = tree.cut(most)
-    assert cut.problem() is None and cut.regions == min(most, tree.regions)  # never more, and fewer where there are fewer
+    # never more, and fewer where there are fewer
+    assert cut.problem() is None and cut.regions == min(most, tree.regions)
     near, far = cut.distances()[cut.labels.ravel()][:, cut.labels.ravel()], pixel_distances(tree)
     np.testing.assert_array_equal(near[near > 0], far[near > 0])
     assert (far[near == 0] <= cut.heights.min(initial=1)).all()
@@ -123,7 +128,9 @@ def test_every_node_is_one_piece(tree):
 
 
 def test_heights_are_lifted_to_those_below():
-    np.testing.assert_array_equal(raise_to_children(np.array([[0, 1], [2, 4], [3, 5]]), np.array([0.5, 0.2, 0.4])), [0.5, 0.5, 0.5])
+    np.testing.assert_array_equal(
+        raise_to_children(np.array([[0, 1], [2, 4], [3, 5]]), np.array([0.5, 0.2, 0.4])), [0.5, 0.5, 0.5]
+    )
 
 
 def test_heights_above_one_are_one_in_the_map():

@@ -7,12 +7,12 @@ import torch
 from conftest import batch_of, one_region, three_regions
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
-from hgrl.config import SamplingSettings
-from hgrl.errors import InputError
-from hgrl.methods import REGISTRY, build_method, method_files
-from hgrl.methods.base import Method
-from hgrl.methods.hierarchical import cns_now
-from hgrl.network import LAYERS
+from hgrl.core.errors import InputError
+from hgrl.core.settings import SamplingSettings
+from hgrl.pretraining.methods import REGISTRY, build_method, method_files
+from hgrl.pretraining.methods.base import Method
+from hgrl.pretraining.methods.hierarchical import cns_now
+from hgrl.pretraining.network import LAYERS
 
 
 @pytest.mark.parametrize("name", list(REGISTRY))
@@ -24,14 +24,20 @@ def test_every_method_gives_a_finite_scalar_with_gradients(name, settings):
     assert loss.shape == () and torch.isfinite(loss)
     assert not any(value.requires_grad for value in diagnostics.values())
     gradients = [p.grad for p in method.network.backbone.parameters()]
-    assert all(g is not None and torch.isfinite(g).all() for g in gradients) and any(g.abs().sum() > 0 for g in gradients)
+    assert all(g is not None and torch.isfinite(g).all() for g in gradients) and any(
+        g.abs().sum() > 0 for g in gradients
+    )
 
 
 @pytest.mark.parametrize("name", list(REGISTRY))
 def test_gradients_reach_the_layers_that_a_method_says_it_trains_and_no_others(name, settings):
     method = build_method(name, settings)
     method.loss(batch_of([three_regions()] * 4))[0].backward()
-    reached = {layer for layer in LAYERS if any(p.grad is not None and p.grad.any() for p in getattr(method.network, layer).parameters())}
+    reached = {
+        layer
+        for layer in LAYERS
+        if any(p.grad is not None and p.grad.any() for p in getattr(method.network, layer).parameters())
+    }
     assert reached == set(method.layers)
     assert all(p.grad is None for key, p in method.named_parameters() if key.startswith("key_encoder."))
 
@@ -57,7 +63,9 @@ def test_a_loss_never_waits_for_the_device(name, settings):
             for kind in (module._parameters, module._buffers):
                 for key, value in kind.items():
                     kind[key] = value if value is None else fake.from_tensor(value)
-        tensors = {key: fake.from_tensor(getattr(batch, key)) for key in ("images", "labels", "distances", "classes")}
+        tensors = {
+            key: fake.from_tensor(getattr(batch, key)) for key in ("images", "labels", "distances", "classes")
+        }
         loss, _ = method.loss(dataclasses.replace(batch, **tensors))
         with pytest.raises(DataDependentOutputException):
             loss.item()
@@ -99,10 +107,17 @@ def test_sections_name_settings_and_a_methods_files_follow_its_imports(settings)
         files = {path.name for path in method_files(name)}
         assert "base.py" in files and all(path.exists() for path in method_files(name))
     assert {path.name for path in method_files("hierarchical")} == {"base.py", "hierarchical.py"}
-    assert {path.name for path in method_files("hierarchical-image")} == {"base.py", "hierarchical.py", "hierarchical_image.py", "moco.py"}
+    assert {path.name for path in method_files("hierarchical-image")} == {
+        "base.py",
+        "hierarchical.py",
+        "hierarchical_image.py",
+        "moco.py",
+    }
 
 
-@pytest.mark.parametrize("trees", [[one_region()] * 2, [one_region()], [three_regions()], [one_region(), three_regions()]])
+@pytest.mark.parametrize(
+    "trees", [[one_region()] * 2, [one_region()], [three_regions()], [one_region(), three_regions()]]
+)
 @pytest.mark.parametrize("form", ["ratio", "log"])
 def test_images_of_one_region_and_batches_of_one_give_no_nan(trees, form, tiny):
     method = build_method("hierarchical", tiny({"objective.form": form}))
@@ -130,7 +145,9 @@ def test_fresh_weights_follow_the_seed(settings):
     assert torch.equal(weights(0), weights(0)) and not torch.equal(weights(0), weights(1))
 
 
-@pytest.mark.parametrize("progress, expected", [(0.0, (5,)), (0.49, (5,)), (0.5, (20,)), (0.999, (20,)), (1.0, (20,))])
+@pytest.mark.parametrize(
+    "progress, expected", [(0.0, (5,)), (0.49, (5,)), (0.5, (20,)), (0.999, (20,)), (1.0, (20,))]
+)
 def test_cns_5_20_as_a_schedule_is_first_5_then_20(progress, expected):
     assert cns_now(SamplingSettings(cns=(5, 20)), progress) == expected
 
@@ -138,7 +155,11 @@ def test_cns_5_20_as_a_schedule_is_first_5_then_20(progress, expected):
 @pytest.mark.parametrize("progress", [0.0, 0.9])
 def test_cns_5_20_as_terms_is_both_all_along(progress):
     assert cns_now(SamplingSettings(cns=(5, 20), cns_reading="terms"), progress) == (5, 20)
-    assert cns_now(SamplingSettings(cns=5), progress) == cns_now(SamplingSettings(cns=5, cns_reading="terms"), progress) == (5,)
+    assert (
+        cns_now(SamplingSettings(cns=5), progress)
+        == cns_now(SamplingSettings(cns=5, cns_reading="terms"), progress)
+        == (5,)
+    )
 
 
 def test_two_equal_terms_average_to_about_one_of_them(tiny):
@@ -146,7 +167,9 @@ def test_two_equal_terms_average_to_about_one_of_them(tiny):
     for changes in ({"sampling.cns": [5]}, {"sampling.cns": [5, 5], "sampling.cns_reading": "terms"}):
         torch.manual_seed(0)
         method = build_method("hierarchical", tiny(changes))
-        losses.append(sum(method.loss(batch_of([three_regions()] * 4, seed))[0].item() for seed in range(10)) / 10)
+        losses.append(
+            sum(method.loss(batch_of([three_regions()] * 4, seed))[0].item() for seed in range(10)) / 10
+        )
     assert losses[0] == pytest.approx(losses[1], rel=0.1)
 
 
@@ -154,5 +177,9 @@ def test_more_negatives_raise_the_loss_of_an_untrained_network(tiny):
     losses = []
     for cns in (0, 20):
         torch.manual_seed(0)
-        losses.append(build_method("hierarchical", tiny({"sampling.cns": [cns]})).loss(batch_of([three_regions()] * 4))[0].item())
+        losses.append(
+            build_method("hierarchical", tiny({"sampling.cns": [cns]}))
+            .loss(batch_of([three_regions()] * 4))[0]
+            .item()
+        )
     assert losses[0] < losses[1]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from hgrl.errors import InputError
+from hgrl.core.errors import InputError
 from hgrl.metrics import segmentation as metrics
 
 RNG = np.random.default_rng(0)
@@ -41,7 +41,11 @@ def test_class_only_predicted_counts_as_zero():
 
 def test_nothing_scored_is_nan_and_none():
     confusion = metrics.confusion_matrix(np.full((2, 2), 255, np.uint8), np.zeros((2, 2), np.uint8), 2)
-    assert np.isnan(metrics.miou(confusion)) and np.isnan(metrics.pixel_accuracy(confusion)) and np.isnan(metrics.mean_accuracy(confusion))
+    assert (
+        np.isnan(metrics.miou(confusion))
+        and np.isnan(metrics.pixel_accuracy(confusion))
+        and np.isnan(metrics.mean_accuracy(confusion))
+    )
     assert metrics.segmentation_scores(confusion, ("a", "b"))["iou"] == {"a": None, "b": None}
 
 

@@ -1,4 +1,5 @@
-"""MoCo, Ours + Image and DenseCL: losses against slow loops, the queue as a ring, the key encoder as a slow copy.
+"""MoCo, Ours + Image and DenseCL: losses against slow loops, the queue as a ring, the key encoder as a slow
+copy.
 
 No public implementation is among the pinned packages, so the loops are the only oracle.
 """
@@ -14,16 +15,18 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import normalize
 
-from hgrl.errors import InputError
-from hgrl.methods import build_method
-from hgrl.methods.densecl import dense_codes, matched_cells
-from hgrl.methods.hierarchical import pixel_loss
-from hgrl.methods.moco import MomentumEncoder, Queue, image_codes, info_nce
-from hgrl.network import normalise
+from hgrl.core.errors import InputError
+from hgrl.pretraining.methods import build_method
+from hgrl.pretraining.methods.densecl import dense_codes, matched_cells
+from hgrl.pretraining.methods.hierarchical import pixel_loss
+from hgrl.pretraining.methods.moco import MomentumEncoder, Queue, image_codes, info_nce
+from hgrl.pretraining.network import normalise
 
 
 def unit(*shape, seed=0):
-    return normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64), dim=-1)
+    return normalize(
+        torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64), dim=-1
+    )
 
 
 def slow_info_nce(queries, keys, queue, temperature):
@@ -38,12 +41,16 @@ def slow_info_nce(queries, keys, queue, temperature):
 @pytest.mark.parametrize("n, size", [(5, 9), (1, 1), (4, 30)])
 def test_info_nce_equals_the_slow_loop(n, size, temperature):
     queries, keys, queue = unit(n, 6), unit(n, 6, seed=1), unit(size, 6, seed=2)
-    assert info_nce(queries, keys, queue, temperature).item() == pytest.approx(slow_info_nce(queries, keys, queue, temperature), rel=1e-12)
+    assert info_nce(queries, keys, queue, temperature).item() == pytest.approx(
+        slow_info_nce(queries, keys, queue, temperature), rel=1e-12
+    )
 
 
 def test_info_nce_of_equal_similarities_is_the_log_of_their_number():
     same = torch.ones(3, 1, dtype=torch.float64)
-    assert info_nce(same, same, torch.ones(7, 1, dtype=torch.float64), 0.07).item() == pytest.approx(math.log(8))
+    assert info_nce(same, same, torch.ones(7, 1, dtype=torch.float64), 0.07).item() == pytest.approx(
+        math.log(8)
+    )
 
 
 @hypothesis_settings(max_examples=50, deadline=None)
@@ -75,7 +82,11 @@ def test_a_step_looks_up_the_queue_as_it_was_before_its_own_keys_entered(setting
     queries = image_codes(method.network.backbone(normalise(batch.images[0]))[-1], method.head)
     loss, _ = method.loss(batch)
     keys = method.queue.keys[:4]
-    assert torch.equal(method.queue.keys[4:], before[4:]) and not torch.equal(keys, before[:4]) and int(method.queue.next) == 4
+    assert (
+        torch.equal(method.queue.keys[4:], before[4:])
+        and not torch.equal(keys, before[:4])
+        and int(method.queue.next) == 4
+    )
     torch.testing.assert_close(loss, info_nce(queries, keys, before, settings.moco.temperature))
     method.loss(batch)
     assert torch.equal(method.queue.keys[:4], keys) and int(method.queue.next) == 8
@@ -95,7 +106,10 @@ def test_momentum_update_by_hand():
 @pytest.mark.parametrize("name", ["moco", "hierarchical-image", "densecl"])
 def test_the_key_encoder_starts_equal_and_follows_the_formula(name, tiny):
     method = build_method(name, tiny({"moco.momentum": 0.9, "densecl.momentum": 0.9}))
-    followed = [method.network.backbone, *([method.head] if hasattr(method, "head") else [method.image_head, method.cell_head])]
+    followed = [
+        method.network.backbone,
+        *([method.head] if hasattr(method, "head") else [method.image_head, method.cell_head]),
+    ]
     queries = [p for module in followed for p in module.parameters()]
     keys = list(method.key_encoder.parameters())
     assert len(queries) == len(keys) and all(torch.equal(a, b) for a, b in zip(queries, keys, strict=True))
@@ -110,16 +124,21 @@ def test_the_key_encoder_starts_equal_and_follows_the_formula(name, tiny):
 
 def group_sizes(images, groups):
     sizes = []
-    encoder = MomentumEncoder((), lambda _, group: (sizes.append(len(group)), (group - group.mean(0),))[1], 0.9, groups)
+    encoder = MomentumEncoder(
+        (), lambda _, group: (sizes.append(len(group)), (group - group.mean(0),))[1], 0.9, groups
+    )
     return sizes, encoder(images, torch.Generator().manual_seed(0))[0]
 
 
-@pytest.mark.parametrize("images, groups, sizes", [(8, 2, [4, 4]), (7, 3, [3, 2, 2]), (5, 8, [3, 2]), (2, 8, [2]), (1, 8, [1])])
+@pytest.mark.parametrize(
+    "images, groups, sizes", [(8, 2, [4, 4]), (7, 3, [3, 2, 2]), (5, 8, [3, 2]), (2, 8, [2]), (1, 8, [1])]
+)
 def test_shuffled_groups_keep_the_order_and_never_leave_an_image_by_itself(images, groups, sizes):
     given_images = torch.arange(images, dtype=torch.float64)[:, None]
     found, codes = group_sizes(given_images, groups)
     assert found == sizes
-    shares = (given_images - codes).round(decimals=6)  # each image's group mean: constant in a group, whose mean it is
+    # each image's group mean: constant in a group, whose mean it is
+    shares = (given_images - codes).round(decimals=6)
     for mean in shares.unique():
         members = given_images[shares == mean]
         assert members.mean() == pytest.approx(mean.item(), abs=1e-6)
@@ -141,7 +160,9 @@ def test_ours_and_image_is_the_sum_of_the_two(settings):
     torch.testing.assert_close(loss.detach(), parts["pixel_loss"] + parts["image_loss"])
     method.load_state_dict(kept)
     again = batch_of([three_regions()] * 4)
-    pixel, _ = pixel_loss(method.network(normalise(again.flat_images)), again, settings.sampling, settings.objective)
+    pixel, _ = pixel_loss(
+        method.network(normalise(again.flat_images)), again, settings.sampling, settings.objective
+    )
     torch.testing.assert_close(pixel.detach(), parts["pixel_loss"])
 
 
@@ -150,24 +171,32 @@ def test_densecl_matches_each_cell_with_the_most_similar_one():
     found = matched_cells(features, others, keys)
     for image in range(2):
         for cell in range(5):
-            best = max(range(4), key=lambda other: sum(features[image, cell] * others[image, other]))  # noqa: B023
+            best = max(range(4), key=lambda other: sum(features[image, cell] * others[image, other]))
             assert torch.equal(found[image, cell], keys[image, best])
 
 
 def test_densecl_equals_a_slow_loop_over_images_and_cells(tiny):
     settings = tiny({"densecl.cell_weight": 0.25, "densecl.groups": 1, "densecl.grid": 2})
     torch.manual_seed(0)
-    method, batch = build_method("densecl", settings).eval(), batch_of([three_regions()] * 4)  # eval: statistics do not move
+    # eval: statistics do not move
+    method, batch = build_method("densecl", settings).eval(), batch_of([three_regions()] * 4)
     queues = method.image_queue.keys.clone(), method.cell_queue.keys.clone()
     heads = method.image_head, method.cell_head
-    views = [dense_codes(method.network.backbone(normalise(images))[-1], *heads, 2) for images in batch.images]  # the key encoder is a copy
-    (features, image, cells, _), (key_features, key_image, key_cells, key_mean) = [[part.detach().double() for part in view] for view in views]
+    # the key encoder is a copy
+    views = [
+        dense_codes(method.network.backbone(normalise(images))[-1], *heads, 2) for images in batch.images
+    ]
+    (features, image, cells, _), (key_features, key_image, key_cells, key_mean) = [
+        [part.detach().double() for part in view] for view in views
+    ]
     image_loss = slow_info_nce(image, key_image, queues[0].double(), 0.2)
     cell_loss = 0.0
     for b in range(4):
         for s in range(cells.shape[1]):
             match = int((key_features[b] @ features[b, s]).argmax())
-            cell_loss += slow_info_nce(cells[b, s : s + 1], key_cells[b, match][None], queues[1].double(), 0.2) / (4 * cells.shape[1])
+            cell_loss += slow_info_nce(
+                cells[b, s : s + 1], key_cells[b, match][None], queues[1].double(), 0.2
+            ) / (4 * cells.shape[1])
     loss, _ = method.loss(batch)
     assert loss.item() == pytest.approx(0.75 * image_loss + 0.25 * cell_loss, rel=1e-4)
     torch.testing.assert_close(method.image_queue.keys[:4].double(), key_image, atol=1e-5, rtol=1e-5)
@@ -176,7 +205,14 @@ def test_densecl_equals_a_slow_loop_over_images_and_cells(tiny):
 
 @pytest.mark.parametrize("size, grid, cells", [((14, 14), 7, 49), ((4, 4), 7, 16), ((4, 9), 6, 24)])
 def test_dense_codes_have_at_most_the_grids_cells(size, grid, cells):
-    features, image, dense, mean = dense_codes(torch.randn(2, 6, *size), nn.Linear(6, 3), nn.Conv2d(6, 3, 1), grid)
-    assert (features.shape, image.shape, dense.shape, mean.shape) == ((2, cells, 6), (2, 3), (2, cells, 3), (2, 3))
+    features, image, dense, mean = dense_codes(
+        torch.randn(2, 6, *size), nn.Linear(6, 3), nn.Conv2d(6, 3, 1), grid
+    )
+    assert (features.shape, image.shape, dense.shape, mean.shape) == (
+        (2, cells, 6),
+        (2, 3),
+        (2, cells, 3),
+        (2, 3),
+    )
     for codes in (features, image, dense, mean):
         torch.testing.assert_close(codes.norm(dim=-1), torch.ones(codes.shape[:-1]))

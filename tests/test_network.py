@@ -4,9 +4,9 @@ import pytest
 import torch
 import torchvision
 
-from hgrl.config import NetworkSettings
-from hgrl.errors import InputError
-from hgrl.network import LAYERS, MEAN, STD, Backbone, Network, normalise
+from hgrl.core.errors import InputError
+from hgrl.core.settings import NetworkSettings
+from hgrl.pretraining.network import LAYERS, MEAN, STD, Backbone, Network, normalise
 
 NAMES = ["resnet18", "resnet34", "resnet50"]
 
@@ -28,18 +28,28 @@ def as_ours(key):
 def test_at_width_64_the_backbone_is_torchvisions_cut_off(name, stages):
     with torch.device("meta"):
         ours = Backbone(name, 64, stages).state_dict()
-    theirs = {key: value for key, value in torchvisions(name).items() if not key.startswith("stages.") or int(key[7]) < stages}
-    assert {key: value.shape for key, value in ours.items()} == {key: value.shape for key, value in theirs.items()}
+    theirs = {
+        key: value
+        for key, value in torchvisions(name).items()
+        if not key.startswith("stages.") or int(key[7]) < stages
+    }
+    assert {key: value.shape for key, value in ours.items()} == {
+        key: value.shape for key, value in theirs.items()
+    }
 
 
 def test_with_torchvisions_weights_the_stages_are_torchvisions():
     torch.manual_seed(0)
     theirs = torchvision.models.resnet18().eval()
     ours = Backbone("resnet18", 64, 4).eval()
-    ours.load_state_dict({as_ours(key): value for key, value in theirs.state_dict().items() if not key.startswith("fc.")})
+    ours.load_state_dict(
+        {as_ours(key): value for key, value in theirs.state_dict().items() if not key.startswith("fc.")}
+    )
     images = torch.randn(1, 3, 64, 96)
     expected = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(images))))
-    for stage, output in zip((theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4), ours(images), strict=True):
+    for stage, output in zip(
+        (theirs.layer1, theirs.layer2, theirs.layer3, theirs.layer4), ours(images), strict=True
+    ):
         expected = stage(expected)
         torch.testing.assert_close(output, expected)
 
@@ -59,7 +69,9 @@ def test_the_papers_shapes_for_224_pixels(name, channels):
 
 
 def test_parameters_of_the_papers_network():
-    """ResNet-50 up to Res4, two 3x3 projections (of 512 and 1024 channels) to 256 with their BN, one 3x3 from 512 to 32."""
+    """ResNet-50 up to Res4, two 3x3 projections (of 512 and 1024 channels) to 256 with their BN, one 3x3 from
+    512 to 32.
+    """
     with torch.device("meta"):
         network = Network(NetworkSettings())
         whole = torchvision.models.resnet50()
@@ -71,9 +83,9 @@ def test_parameters_of_the_papers_network():
 def test_the_projections_are_conv_bn_relu_and_the_last_convolution_is_bare():
     network = Network(NetworkSettings(backbone="resnet18", width=8, hypercolumn_channels=8)).eval()
     hypercolumn, embedding = network.features(torch.randn(1, 3, 32, 32), "hypercolumn", "embedding")
-    assert [[type(layer).__name__ for layer in projection] for projection in network.hypercolumn.projections] == [
-        ["Conv2d", "BatchNorm2d", "ReLU"]
-    ] * 2
+    assert [
+        [type(layer).__name__ for layer in projection] for projection in network.hypercolumn.projections
+    ] == [["Conv2d", "BatchNorm2d", "ReLU"]] * 2
     assert (hypercolumn >= 0).all() and (embedding < 0).any()
     assert network.embedding.kernel_size == (3, 3) and isinstance(network.embedding, torch.nn.Conv2d)
 
@@ -84,7 +96,9 @@ def test_res3_and_res4_are_what_the_hypercolumn_reads():
     assert len(stages) == 3  # Res5 is not built
     expected = []
     for stage, projection in zip(stages[1:], network.hypercolumn.projections, strict=True):
-        expected.append(torch.nn.functional.interpolate(projection(stage), (16, 16), mode="bilinear", align_corners=False))
+        expected.append(
+            torch.nn.functional.interpolate(projection(stage), (16, 16), mode="bilinear", align_corners=False)
+        )
     torch.testing.assert_close(network.hypercolumn(stages), torch.cat(expected, 1))
     stages[0] = torch.zeros_like(stages[0])  # Res2 gives the size alone
     torch.testing.assert_close(network.hypercolumn(stages), torch.cat(expected, 1))

@@ -9,29 +9,39 @@ from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
 
 from hgrl import __main__ as cli
-from hgrl import notebook, parallel, paths, progress
-from hgrl.config import load_settings
-from hgrl.errors import InputError
-from hgrl.notebook import run_notebook
+from hgrl.core import notebook, paths, progress
+from hgrl.core import processes as parallel
+from hgrl.core.errors import InputError
+from hgrl.core.notebook import run_notebook
+from hgrl.core.settings import load_settings
 
 
 @pytest.fixture
 def small(home):
-    """`home` with the profile `tiny`, the run `ours`, and a notebook of one parameters cell and one that uses them."""
+    """`home` with the profile `tiny`, the run `ours`, and a notebook of one parameters cell and one that uses
+    them.
+    """
     (home / "notebooks").mkdir()
-    write_notebook(home, "from hgrl.progress import bar\nfor _ in bar(range(3), desc='counting'):\n    pass\nprint(profile, run)")
+    write_notebook(
+        home,
+        "from hgrl.core.progress import bar\nfor _ in bar(range(3), desc='counting'):\n    pass\nprint(profile, run)",
+    )
     return home
 
 
 def write_notebook(home, source):
-    parameters = nbformat.v4.new_code_cell("profile = 'smoke'\nrun = 'none'", metadata={"tags": ["parameters"]})
+    parameters = nbformat.v4.new_code_cell(
+        "profile = 'smoke'\nrun = 'none'", metadata={"tags": ["parameters"]}
+    )
     cells = [parameters, nbformat.v4.new_code_cell(source)]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), home / "notebooks/00_small.ipynb")
 
 
 def outputs(path):
-    return "".join(output.get("text", "") for cell in nbformat.read(path, 4).cells for output in cell.get("outputs", ()))
+    return "".join(
+        output.get("text", "") for cell in nbformat.read(path, 4).cells for output in cell.get("outputs", ())
+    )
 
 
 def test_an_executed_notebook_lies_among_the_artefacts_and_its_bars_reach_the_log(small, monkeypatch):
@@ -45,7 +55,8 @@ def test_an_executed_notebook_lies_among_the_artefacts_and_its_bars_reach_the_lo
     assert "tiny ours" in outputs(target)
     assert "counting: 100%" in (small / "log").read_text()
     assert (small / "notebooks/00_small.ipynb").read_bytes() == before
-    assert [path.name for path in target.parent.iterdir()] == [target.name]  # no temporary file, no failed one
+    # no temporary file, no failed one
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
 
 
 @pytest.mark.parametrize(("jobs", "asked"), [(1, "None"), (2, "1")])
@@ -63,13 +74,23 @@ def test_a_failed_notebook_is_one_line_and_keeps_what_it_did_and_the_former_copy
     target = paths.executed_notebook("tiny", "00_small")
     target.parent.mkdir(parents=True)
     target.write_text("the former copy")
-    write_notebook(small, "print('so far')\nfrom hgrl.errors import InputError\nraise InputError('a.png: bad; remove it')")
+    write_notebook(
+        small,
+        "print('so far')\nfrom hgrl.core.errors import InputError\nraise InputError('a.png: bad; remove it')",
+    )
     assert cli.main(["notebook", "00_small", "tiny"]) == 1
     failed = target.with_suffix(".failed.ipynb")
     error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hgrl: ")]
-    assert error == [f"hgrl: 00_small: InputError: a.png: bad; remove it (the notebook as far as it came: {failed})"]
+    assert error == [
+        f"hgrl: 00_small: InputError: a.png: bad; remove it (the notebook as far as it came: {failed})"
+    ]
     assert "so far" in outputs(failed)
-    shown = [output for cell in nbformat.read(failed, 4).cells for output in cell.get("outputs", ()) if output.output_type == "error"]
+    shown = [
+        output
+        for cell in nbformat.read(failed, 4).cells
+        for output in cell.get("outputs", ())
+        if output.output_type == "error"
+    ]
     assert shown[0].traceback == ["InputError: a.png: bad; remove it"]  # a reader sees no stack either
     assert target.read_text() == "the former copy"
 
@@ -86,7 +107,10 @@ def test_what_does_not_exist_is_one_line_before_a_kernel_starts(small, monkeypat
     assert not (small / "artifacts").exists()
 
 
-@pytest.mark.parametrize(("error", "words"), [(DeadKernelError("died"), "lower `jobs`"), (NoSuchKernel("python3"), "no kernel 'python3'")])
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(DeadKernelError("died"), "lower `jobs`"), (NoSuchKernel("python3"), "no kernel 'python3'")],
+)
 def test_a_kernel_that_dies_or_does_not_exist_is_one_line(small, monkeypatch, error, words):
     def execute(*args, **options):
         raise error
@@ -99,10 +123,15 @@ def test_a_kernel_that_dies_or_does_not_exist_is_one_line(small, monkeypatch, er
 
 def test_a_run_that_the_profile_leaves_out_is_said_everywhere_and_not_executed(small, monkeypatch):
     monkeypatch.setattr(paths, "PARAMS", small / "params.yaml")
-    (small / "params.yaml").write_text("runs: {far: {method: moco, profiles: [paper]}, here: {method: moco, checkpoint_of: far}}\n")
+    (small / "params.yaml").write_text(
+        "runs: {far: {method: moco, profiles: [paper]}, here: {method: moco, checkpoint_of: far}}\n"
+    )
     for run in ("far", "here"):
         target = run_notebook("00_small", {"profile": "tiny", "run": run})
         assert f"`{run}`: not in this profile" in nbformat.read(target, 4).cells[0].source
         assert (paths.checkpoints("tiny", run) / "left_out.txt").read_text() == "not in this profile\n"
-        assert '"left_out": "not in this profile"' in (paths.results("tiny") / f"pretraining/{run}.json").read_text()
+        assert (
+            '"left_out": "not in this profile"'
+            in (paths.results("tiny") / f"pretraining/{run}.json").read_text()
+        )
         assert (paths.results("tiny") / f"pretraining/{run}.csv").read_text() == "seed,step,loss\n"

@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from hgrl.config import ObjectiveSettings
-from hgrl.objective import contrastive_loss
-from hgrl.sampling import PixelSample
+from hgrl.core.settings import ObjectiveSettings
+from hgrl.pretraining.objective import contrastive_loss
+from hgrl.sampling.pixels import PixelSample
 
 FORMS = ["ratio", "log"]
 
@@ -66,7 +66,11 @@ def slow_loss(embedding, sample, form, temperature):
     terms = []
     for b in range(sample.anchors.shape[0]):
         for a, i in enumerate(sample.anchors[b]):
-            negatives = [n for n, valid in zip(sample.negatives[b, a], sample.negatives_valid[b, a], strict=True) if valid]
+            negatives = [
+                n
+                for n, valid in zip(sample.negatives[b, a], sample.negatives_valid[b, a], strict=True)
+                if valid
+            ]
             against = sum(math.exp(similarity(embedding, i, n) / temperature) for n in negatives)
             for m, valid in zip(sample.positives[b, a], sample.positives_valid[b, a], strict=True):
                 if valid:
@@ -93,9 +97,13 @@ def test_when_all_similarities_are_equal(count, temperature):
     embedding = torch.ones(2, 1, 4, 2, 2)
     sample = sample_of([0], [[1, 2]], [[3] * count])
     for form, expected in (("ratio", -1 / (1 + count)), ("log", math.log(1 + count))):
-        loss, found = contrastive_loss(embedding, sample, ObjectiveSettings(form=form, temperature=temperature))
+        loss, found = contrastive_loss(
+            embedding, sample, ObjectiveSettings(form=form, temperature=temperature)
+        )
         assert loss.item() == pytest.approx(expected, rel=1e-5)
-        assert found["positive_similarity"].item() == pytest.approx(1.0) == found["negative_similarity"].item()
+        assert (
+            found["positive_similarity"].item() == pytest.approx(1.0) == found["negative_similarity"].item()
+        )
 
 
 def test_one_positive_that_points_along_and_one_negative_that_points_away():
@@ -111,7 +119,9 @@ def test_the_length_of_an_embedding_does_not_matter(seed, scale, form):
     embedding, sample = random_case(seed)
     lengths = torch.rand(2, 2, 1, 3, 4, generator=torch.Generator().manual_seed(seed)) + 0.1
     settings = ObjectiveSettings(form=form, temperature=0.3)
-    plain, scaled = (contrastive_loss(values, sample, settings)[0] for values in (embedding, embedding * lengths * scale))
+    plain, scaled = (
+        contrastive_loss(values, sample, settings)[0] for values in (embedding, embedding * lengths * scale)
+    )
     torch.testing.assert_close(plain, scaled, atol=1e-4, rtol=1e-4)
 
 
@@ -137,7 +147,9 @@ def test_the_order_of_positives_negatives_anchors_and_channels_does_not_matter(f
     )
     settings = ObjectiveSettings(form=form)
     rotated = embedding.flip(2)  # a permutation of channels is an isometry
-    torch.testing.assert_close(contrastive_loss(embedding, sample, settings)[0], contrastive_loss(rotated, shuffled, settings)[0])
+    torch.testing.assert_close(
+        contrastive_loss(embedding, sample, settings)[0], contrastive_loss(rotated, shuffled, settings)[0]
+    )
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -153,9 +165,15 @@ def test_anchor_and_positive_may_change_places(form):
 @pytest.mark.parametrize("masked", ["positives", "negatives", "both"])
 def test_masked_cells_weigh_nothing_and_leave_gradients_finite(form, masked):
     embedding, sample = random_case(0, valid=2.0)
-    off = {"positives": ["positives_valid"], "negatives": ["negatives_valid"], "both": ["positives_valid", "negatives_valid"]}[masked]
+    off = {
+        "positives": ["positives_valid"],
+        "negatives": ["negatives_valid"],
+        "both": ["positives_valid", "negatives_valid"],
+    }[masked]
     parts = {name: getattr(sample, name) for name in sample.__dataclass_fields__}
-    sample = PixelSample(**{name: torch.zeros_like(part) if name in off else part for name, part in parts.items()})
+    sample = PixelSample(
+        **{name: torch.zeros_like(part) if name in off else part for name, part in parts.items()}
+    )
     embedding.requires_grad_()
     loss, found = contrastive_loss(embedding, sample, ObjectiveSettings(form=form, temperature=0.1))
     loss.backward()

@@ -1,4 +1,6 @@
-"""The profile `paper`: its numbers are the paper's, and its whole pipeline runs, with its own loaders, on the data sets in miniature."""
+"""The profile `paper`: its numbers are the paper's, and its whole pipeline runs, with its own loaders, on the
+data sets in miniature.
+"""
 
 import re
 import shutil
@@ -9,13 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-
-from hgrl import ablation, evaluate, paths, stages, tables
-from hgrl import __main__ as cli
-from hgrl.config import Settings, load_settings
-from hgrl.data import check
-from hgrl.grouping.region_tree import RegionTree
 from miniature import write_coco, write_davis, write_sbd, write_voc
+
+from hgrl import __main__ as cli
+from hgrl.core import paths
+from hgrl.core.settings import Settings, load_settings
+from hgrl.data.fetching import survey as check
+from hgrl.evaluation import stage as evaluate
+from hgrl.evaluation import trials as ablation
+from hgrl.grouping.region_tree import RegionTree
+from hgrl.pretraining import stage as stages
+from hgrl.reporting import tables
 
 REPOSITORY = Path(paths.__file__).resolve().parents[1]
 PROFILE = yaml.safe_load((REPOSITORY / "profiles/paper.yaml").read_text())
@@ -23,7 +29,8 @@ VOC_TRAIN_AUG = {"kind": "voc", "folder": "VOC2012", "split": "train_aug"}
 
 # Written from the paper's text, section by section.
 SECTION_4 = {
-    "data.pretrain": [VOC_TRAIN_AUG, {"kind": "coco", "folder": "coco", "split": "train2014"}],  # 4.1: "the union of"
+    # 4.1: "the union of"
+    "data.pretrain": [VOC_TRAIN_AUG, {"kind": "coco", "folder": "coco", "split": "train2014"}],
     "data.probe_train": VOC_TRAIN_AUG,
     "data.probe_val": {"kind": "voc", "folder": "VOC2012", "split": "val"},
     "data.videos": {"kind": "davis", "folder": "DAVIS", "split": "val"},
@@ -60,7 +67,12 @@ SECTION_4 = {
     "tracking.previous_frames": 2,
     "tracking.neighbours": 10,
 }
-COUNTS = {("VOC2012", "train"): 1464, ("VOC2012", "val"): 1449, ("VOC2012", "train_aug"): 10582, ("coco", "train2014"): 82783}
+COUNTS = {
+    ("VOC2012", "train"): 1464,
+    ("VOC2012", "val"): 1449,
+    ("VOC2012", "train_aug"): 10582,
+    ("coco", "train2014"): 82783,
+}
 
 
 @pytest.mark.parametrize("dotted", SECTION_4)
@@ -72,7 +84,9 @@ def test_every_number_of_the_paper_stands_in_the_profile(dotted):
 def test_the_profile_spells_out_the_defaults_and_adds_imagenet_alone():
     """ImageNet has no place among the defaults: the other profiles would look for it."""
     extra = {"data": {"extra": [{"kind": "imagenet", "folder": "ImageNet", "split": "train"}]}}
-    assert Settings.model_validate({"profile": "paper", **PROFILE}) == Settings.model_validate({"profile": "paper", **extra})
+    assert Settings.model_validate({"profile": "paper", **PROFILE}) == Settings.model_validate(
+        {"profile": "paper", **extra}
+    )
 
 
 def test_the_head_of_the_paper_is_probed_first():
@@ -81,7 +95,9 @@ def test_the_head_of_the_paper_is_probed_first():
 
 def test_the_papers_counts_are_those_that_are_checked(tmp_path):
     splits = [row.split for row in check.survey(tmp_path, Settings(profile="paper"))]
-    assert {(split.folder, split.name): split.count for split in splits if split.kind in ("voc", "coco")} == COUNTS
+    assert {
+        (split.folder, split.name): split.count for split in splits if split.kind in ("voc", "coco")
+    } == COUNTS
 
 
 SIZES = {  # the only things that the run below changes: sizes, lengths, and where it computes
@@ -110,11 +126,16 @@ PARAMS = {
 def paper(tmp_path_factory):
     """A home whose profile `paper` is the repository's with small sizes, and beside it the data in miniature."""
     home = tmp_path_factory.mktemp("paper")
-    masks = write_voc(home / "data", ["2007_a", "2009_b", "2009_h"], ["2007_c", "2010_d"], ["2008_e", "2011_f", "2011_g"])
+    masks = write_voc(
+        home / "data", ["2007_a", "2009_b", "2009_h"], ["2007_c", "2010_d"], ["2008_e", "2011_f", "2011_g"]
+    )
     write_sbd(home / "data", masks, ["2008_e", "2007_c", "2011_f"], ["2009_b", "2010_d", "2011_g"])
     write_coco(home / "data")
     write_davis(home / "data", ["bear"], ["camel", "dogs"])
-    profile = {section: {**values, **SIZES.get(section, {})} if isinstance(values, dict) else values for section, values in PROFILE.items()}
+    profile = {
+        section: {**values, **SIZES.get(section, {})} if isinstance(values, dict) else values
+        for section, values in PROFILE.items()
+    }
     profile |= {key: value for key, value in SIZES.items() if not isinstance(value, dict)}
     (home / "profiles").mkdir()
     (home / "profiles/paper.yaml").write_text(yaml.safe_dump(profile))
@@ -128,18 +149,28 @@ def paper(tmp_path_factory):
 
 
 def test_only_sizes_are_reduced():
-    changed = {f"{section}.{key}" for section, values in SIZES.items() if isinstance(values, dict) for key in values}
+    changed = {
+        f"{section}.{key}" for section, values in SIZES.items() if isinstance(values, dict) for key in values
+    }
     kept = set(SECTION_4) - changed
     assert changed & set(SECTION_4) == {
         "network.backbone", "network.width", "network.hypercolumn_channels", "augment.crop_size", "pretrain.epochs", "pretrain.batch",
         "probe.iterations", "probe.batch", "probe.crop_size",
     }  # fmt: skip
-    assert SIZES["network"]["backbone"] == "resnet50" and {"data.pretrain", "grouping.spectral", "objective.form", "sampling.anchors"} <= kept
+    assert (
+        SIZES["network"]["backbone"] == "resnet50"
+        and {"data.pretrain", "grouping.spectral", "objective.form", "sampling.anchors"} <= kept
+    )
 
 
 def test_the_whole_pipeline_runs_on_the_data_sets_in_miniature(paper, capsys):
     manifest = stages.prepare_data("paper")
-    assert {name: found["files"] for name, found in manifest["sets"].items()} == {"pretrain": 9, "probe_train": 6, "probe_val": 2, "videos": 8}
+    assert {name: found["files"] for name, found in manifest["sets"].items()} == {
+        "pretrain": 9,
+        "probe_train": 6,
+        "probe_val": 2,
+        "videos": 8,
+    }
 
     summary = stages.group("paper")
     assert summary["images"] == 9 and not summary["failures"] and summary["regions"]["max"] <= 40
@@ -151,27 +182,46 @@ def test_the_whole_pipeline_runs_on_the_data_sets_in_miniature(paper, capsys):
     (checkpoint,) = stages.pretrain("paper", "ours-cns5")
     assert checkpoint.complete and np.isfinite(checkpoint.losses.numpy()).all()
 
-    for stage, runs in (("probe", PARAMS["probe"]), ("retrieval", PARAMS["retrieval"]), ("tracking", PARAMS["tracking"])):
+    for stage, runs in (
+        ("probe", PARAMS["probe"]),
+        ("retrieval", PARAMS["retrieval"]),
+        ("tracking", PARAMS["tracking"]),
+    ):
         scores = evaluate.evaluate(stage, "paper")
-        assert list(scores) == runs and all(np.isfinite(numbers(found)).all() and numbers(found) for found in scores.values())
-    assert set(scores["identity"][0]["per_sequence"]) == {"camel", "dogs"}  # DAVIS's val, the stage evaluated last
+        assert list(scores) == runs and all(
+            np.isfinite(numbers(found)).all() and numbers(found) for found in scores.values()
+        )
+    # DAVIS's val, the stage evaluated last
+    assert set(scores["identity"][0]["per_sequence"]) == {"camel", "dogs"}
 
     ablation.sweep("paper")
     ablation.ablate("paper")
     tables.write_tables("paper")
-    assert {path.name for path in (paths.results("paper") / "tables").iterdir()} >= {"table1.md", "table2.md", "table3.md"}
+    assert {path.name for path in (paths.results("paper") / "tables").iterdir()} >= {
+        "table1.md",
+        "table2.md",
+        "table3.md",
+    }
 
 
 def numbers(scores):
     """All numbers of nested dicts and lists."""
     if isinstance(scores, dict | list):
-        return [number for value in (scores.values() if isinstance(scores, dict) else scores) for number in numbers(value)]
+        return [
+            number
+            for value in (scores.values() if isinstance(scores, dict) else scores)
+            for number in numbers(value)
+        ]
     return [scores] if isinstance(scores, int | float) and not isinstance(scores, bool) else []
 
 
 def test_check_data_counts_the_miniature_and_misses_the_rest(paper, capsys):
     assert cli.main(["check-data"]) == 1
-    lines = {" ".join(line.split()[:3]): line.split() for line in capsys.readouterr().out.splitlines() if line[:3] in ("voc", "sbd", "coc", "dav")}
+    lines = {
+        " ".join(line.split()[:3]): line.split()
+        for line in capsys.readouterr().out.splitlines()
+        if line[:3] in ("voc", "sbd", "coc", "dav")
+    }
     assert lines["sbd train_aug images"][3:6] == ["incomplete", "6", "10,582"]
     assert lines["voc2012 val images"][3:6] == ["incomplete", "2", "1,449"]
     assert lines["davis2017 val videos"][3:6] == ["incomplete", "2", "30"]
@@ -179,23 +229,35 @@ def test_check_data_counts_the_miniature_and_misses_the_rest(paper, capsys):
 
 
 def test_dvc_plans_every_stage_of_the_profile(tmp_path):
-    """In a bare copy of the repository, with the profile switched to `paper`. Without `--force` DVC looks for each stage's inputs,
-    which nothing has made yet (its issue 9021)."""
+    """In a bare copy of the repository, with the profile switched to `paper`. Without `--force` DVC looks for
+    each stage's inputs, which nothing has made yet (its issue 9021)."""
     for name in ("dvc.yaml", "params.yaml"):
         shutil.copy(REPOSITORY / name, tmp_path / name)
     for name in ("profiles", "hgrl", "notebooks"):
         shutil.copytree(REPOSITORY / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     text = (tmp_path / "params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(re.sub(r"^profile: \w+", "profile: paper", text, flags=re.MULTILINE))
+    (tmp_path / "params.yaml").write_text(
+        re.sub(r"^profile: \w+", "profile: paper", text, flags=re.MULTILINE)
+    )
     dvc = [sys.executable, "-m", "dvc"]
     subprocess.run([*dvc, "init", "--no-scm", "--quiet"], cwd=tmp_path, check=True)
     done = subprocess.run([*dvc, "repro", "--dry", "--force"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     planned = re.findall(r"^> python -m hgrl (.*)$", done.stdout, re.MULTILINE)
     params = yaml.safe_load(text)
-    expected = ["data paper", "notebook 01_grouping paper", "notebook 02_sampling paper", "tables paper", "notebook 07_ablations paper"]
+    expected = [
+        "data paper",
+        "notebook 01_grouping paper",
+        "notebook 02_sampling paper",
+        "tables paper",
+        "notebook 07_ablations paper",
+    ]
     expected += ["convergence paper", "claims paper", "sweep paper"]
     expected += [f"notebook 03_pretraining paper --run {run}" for run in params["trained"]]
-    expected += ["train-hed paper", "trees paper --grouping hed", *(f"notebook 03_pretraining paper --run {run}" for run in params["trained_hed"])]
+    expected += [
+        "train-hed paper",
+        "trees paper --grouping hed",
+        *(f"notebook 03_pretraining paper --run {run}" for run in params["trained_hed"]),
+    ]
     expected += [f"notebook {name} paper --runs all" for name in ("04_probe", "05_retrieval", "06_tracking")]
     assert sorted(planned) == sorted(expected)

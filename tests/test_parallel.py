@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from hgrl import parallel
-from hgrl.errors import InputError
-from hgrl.parallel import run_tasks
+from hgrl.core import processes as parallel
+from hgrl.core.errors import InputError
+from hgrl.core.processes import run_tasks
 
 
 def slow_square(number, tick):
@@ -77,21 +77,31 @@ def test_workers_started_ahead_have_imported_what_stages_need_and_serve_the_task
 import multiprocessing.forkserver as forkserver, os, sys
 import hgrl
 assert forkserver._forkserver._forkserver_pid and "HGRL_WORKERS_FIRST" not in os.environ and "torch" not in sys.modules
-from hgrl.parallel import run_tasks
+from hgrl.core.processes import run_tasks
 from tests.test_parallel import imported
 if __name__ == "__main__":
     print(run_tasks(imported, [(0,), (1,)], 2, "imported", total=2, shown=False))
 """
     root = Path(__file__).parents[1]
     environment = {**os.environ, parallel.WORKERS_FIRST: "1", "PYTHONPATH": str(root)}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, env=environment, cwd=root)
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=environment,
+        cwd=root,
+    )
     assert done.stdout == "[True, True]\n", done.stderr
 
 
 def imported(number, tick):
-    return {"torch", "hgrl.evaluate"} <= set(sys.modules)
+    return {"torch", "hgrl.evaluation.stage"} <= set(sys.modules)
 
 
 def test_workers_are_not_started_ahead_unasked():
     program = "import hgrl, multiprocessing.forkserver as f; print(f._forkserver._forkserver_pid)"
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "None\n"
+    assert (
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+        == "None\n"
+    )

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hgrl import paths
-from hgrl.config import load_runs, load_settings, load_yaml
-from hgrl.evaluate import PRETRAINED, TRACKERS, UNTRAINED
-from hgrl.features import BASELINES
-from hgrl.methods import REGISTRY
-from hgrl.provenance import CODE
-from hgrl.tables import ROWS
+from hgrl.core.provenance import CODE
+from hgrl.core.settings import load_runs, load_settings, load_yaml
+from hgrl.evaluation.features import BASELINES
+from hgrl.evaluation.stage import PRETRAINED, TRACKERS, UNTRAINED
+from hgrl.pretraining.methods import REGISTRY
+from hgrl.reporting.tables import ROWS
 
-HOME = Path(paths.__file__).resolve().parents[1]
+HOME = Path(__file__).resolve().parents[1]
 STAGES = yaml.safe_load((HOME / "dvc.yaml").read_text())["stages"]
 PARAMS = load_yaml(HOME / "params.yaml")
-STAGES_OF_CODE = {"grouping": ("grouping", "grouping-hed"), "pretrain": ("pretraining", "pretraining-hed")}  # others: the same name
+# others: the same name
+STAGES_OF_CODE = {"grouping": ("grouping", "grouping-hed"), "pretrain": ("pretraining", "pretraining-hed")}
 
 
 @pytest.mark.parametrize("stage", CODE)
@@ -43,7 +43,9 @@ def test_every_stage_with_a_notebook_runs_it_and_depends_on_it():
 
 def test_runs_of_other_trees_have_the_stages_of_the_plain_ones_with_those_trees():
     plain, other = STAGES["pretraining"], STAGES["pretraining-hed"]
-    swapped = yaml.safe_load(yaml.safe_dump(plain).replace("/trees", "/trees-hed").replace("${trained}", "${trained_hed}"))
+    swapped = yaml.safe_load(
+        yaml.safe_dump(plain).replace("/trees", "/trees-hed").replace("${trained}", "${trained_hed}")
+    )
     profile = next(iter(other["params"][1].values()))
     profile.remove("groupings")
     assert other == swapped
@@ -55,7 +57,11 @@ def test_runs_of_other_trees_have_the_stages_of_the_plain_ones_with_those_trees(
 def test_runs_name_the_grouping_whose_stage_they_depend_on(profile):
     for name, run in load_runs().items():
         settings = load_settings(profile, name)
-        assert (settings.grouping.edges == "hed") == (run.grouping == "hed") == ((run.checkpoint_of or name) in PARAMS["trained_hed"])
+        assert (
+            (settings.grouping.edges == "hed")
+            == (run.grouping == "hed")
+            == ((run.checkpoint_of or name) in PARAMS["trained_hed"])
+        )
 
 
 @pytest.mark.parametrize("profile", ["smoke", "quick", "mini", "photos", "paper"])
@@ -97,7 +103,9 @@ def test_listed_runs_are_defined_and_their_methods_known():
     assert all(runs[name].method in REGISTRY and not runs[name].checkpoint_of for name in trained)
     assert not {*PARAMS["trained"]} & {*PARAMS["trained_hed"]}
     scored = [runs[name] for stage in ("probe", "retrieval", "tracking") for name in PARAMS[stage]]
-    assert {run.checkpoint_of or name for name, run in runs.items() if run in scored and run.method in REGISTRY} <= trained
+    assert {
+        run.checkpoint_of or name for name, run in runs.items() if run in scored and run.method in REGISTRY
+    } <= trained
 
 
 def test_profiles_have_every_section_that_dvc_tracks():
@@ -112,12 +120,18 @@ def test_profiles_have_every_section_that_dvc_tracks():
 def test_dvc_tracks_the_settings_of_every_method():
     tracked = next(entry for entry in STAGES["pretraining"]["params"] if isinstance(entry, dict))
     sections = set(tracked["profiles/${item.profile}.yaml"])
-    assert {section for method in REGISTRY.values() for section in method.sections} | {"network", "augment", "pretrain"} <= sections
+    assert {section for method in REGISTRY.values() for section in method.sections} | {
+        "network",
+        "augment",
+        "pretrain",
+    } <= sections
 
 
 def test_curves_are_of_runs_that_train():
     runs = load_runs()
-    assert all(runs[name].method in REGISTRY and not runs[name].checkpoint_of for name in PARAMS["convergence"])
+    assert all(
+        runs[name].method in REGISTRY and not runs[name].checkpoint_of for name in PARAMS["convergence"]
+    )
 
 
 @pytest.mark.parametrize("profile", ["smoke", "mini", "photos", "paper"])
@@ -128,7 +142,9 @@ def test_curves_read_a_probe_that_the_profile_knows_and_end_at_the_runs_end(prof
 
 
 def test_the_ablations_notebook_waits_for_the_verdicts_and_the_curves():
-    assert {"results/${item.profile}/claims.json", "results/${item.profile}/convergence"} <= set(STAGES["ablations"]["deps"])
+    assert {"results/${item.profile}/claims.json", "results/${item.profile}/convergence"} <= set(
+        STAGES["ablations"]["deps"]
+    )
     assert {"artifacts/${item.profile}/scores/probe": {"persist": True}} in STAGES["probe"]["outs"]
     assert "artifacts/${item.profile}/scores/probe" in STAGES["claims"]["deps"]
 
@@ -137,7 +153,10 @@ def test_table_rows_name_runs_that_exist():
     for table in load_yaml(ROWS).values():
         for row in (*table["paper"], *table["extra"]):
             assert row["run"] is None or row["run"] in load_runs()
-            assert row.get("stand_in") is None or load_runs()[row["stand_in"]].method == load_runs()[row["run"]].method
+            assert (
+                row.get("stand_in") is None
+                or load_runs()[row["stand_in"]].method == load_runs()[row["run"]].method
+            )
 
 
 def test_paper_tables_have_all_of_the_papers_rows():
@@ -158,11 +177,16 @@ def test_conda_installs_the_lock_and_nothing_else():
 
 def test_every_dependency_is_locked_once_with_hashes_and_named_in_the_readme():
     project = tomllib.loads((HOME / "pyproject.toml").read_text())["project"]
-    names = {re.split("[=<>]", item)[0] for item in (*project["dependencies"], *project["optional-dependencies"]["test"])}
+    names = {
+        re.split("[=<>]", item)[0]
+        for item in (*project["dependencies"], *project["optional-dependencies"]["test"])
+    }
     lock = (HOME / "requirements.lock").read_text()
     readme = (HOME / "README.md").read_text()
     for name in names:
-        assert len(re.findall(rf"^{re.escape(name)}==\S+ .*\\\n    --hash=sha256:", lock, re.MULTILINE)) >= 1, name
+        assert (
+            len(re.findall(rf"^{re.escape(name)}==\S+ .*\\\n    --hash=sha256:", lock, re.MULTILINE)) >= 1
+        ), name
         assert f"`{name}`" in readme, f"the README gives no reason for {name}"
 
 

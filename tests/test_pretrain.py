@@ -6,14 +6,14 @@ import shutil
 import pytest
 import torch
 
-from hgrl import methods
-from hgrl import pretrain as training
-from hgrl.checkpoint import best_file, load_checkpoint, snapshot_file
-from hgrl.config import PretrainSettings
-from hgrl.errors import InputError
-from hgrl.evaluate import network_of
-from hgrl.methods.base import Method
-from hgrl.pretrain import learning_rate, pick_device, pretrain, run_identity
+from hgrl.core.checkpoint import best_file, load_checkpoint, snapshot_file
+from hgrl.core.errors import InputError
+from hgrl.core.settings import PretrainSettings
+from hgrl.evaluation.stage import network_of
+from hgrl.pretraining import loop as training
+from hgrl.pretraining import methods
+from hgrl.pretraining.loop import learning_rate, pick_device, pretrain, run_identity
+from hgrl.pretraining.methods.base import Method
 
 
 def train(dataset, settings, path, seed=0, method="hierarchical", **options):
@@ -75,7 +75,9 @@ def test_a_method_that_uses_the_global_random_state_resumes_bit_for_bit(dataset,
 
 
 def test_seeds_differ_and_repeat(dataset, settings, tmp_path):
-    first, again, other = (train(dataset, settings, tmp_path / f"{k}.pt", seed) for k, seed in enumerate((0, 0, 1)))
+    first, again, other = (
+        train(dataset, settings, tmp_path / f"{k}.pt", seed) for k, seed in enumerate((0, 0, 1))
+    )
     assert_same(first, again)
     assert not torch.equal(first.losses, other.losses)
 
@@ -83,13 +85,17 @@ def test_seeds_differ_and_repeat(dataset, settings, tmp_path):
 def test_a_complete_checkpoint_is_returned_as_it_is(dataset, settings, tmp_path):
     path, ticks = tmp_path / "seed0.pt", []
     trained = train(dataset, settings, path, tick=ticks.append)
-    assert trained.complete and trained.step == 6 == sum(ticks) == len(trained.losses)  # 3 epochs of 8 images in fours
+    # 3 epochs of 8 images in fours
+    assert trained.complete and trained.step == 6 == sum(ticks) == len(trained.losses)
     written, ticks[:] = path.stat().st_mtime_ns, []
     assert_same(trained, train(dataset, settings, path, tick=ticks.append))
     assert path.stat().st_mtime_ns == written and sum(ticks) == 6
 
 
-OTHERS = [({"network.width": 16}, r"network\.width \(8 there, 16 now\)"), ({"sampling.sigma_p": 0.4}, "sampling.sigma_p")]
+OTHERS = [
+    ({"network.width": 16}, r"network\.width \(8 there, 16 now\)"),
+    ({"sampling.sigma_p": 0.4}, "sampling.sigma_p"),
+]
 
 
 @pytest.mark.parametrize("change, named", OTHERS)
@@ -103,7 +109,14 @@ def test_a_checkpoint_of_other_settings_is_refused_by_name(dataset, tiny, tmp_pa
 
 def test_what_does_not_change_the_weights_does_not_hinder_resuming(tiny):
     one = run_identity("ours", tiny(), 8, 0, "")
-    others = {"workers": 4, "compile": True, "checkpoint_minutes": 1.0, "keep_last": 5, "keep_best": False, "snapshots": [0.5]}
+    others = {
+        "workers": 4,
+        "compile": True,
+        "checkpoint_minutes": 1.0,
+        "keep_last": 5,
+        "keep_best": False,
+        "snapshots": [0.5],
+    }
     changes = {f"pretrain.{name}": value for name, value in others.items()}
     assert one == run_identity("ours", tiny({**changes, "device": "cuda", "probe.lr": 1.0}), 8, 0, "")
     assert one != run_identity("ours", tiny(), 9, 0, "") and one != run_identity("ours", tiny(), 8, 1, "")
@@ -121,12 +134,18 @@ def test_what_does_not_change_the_weights_does_not_hinder_resuming(tiny):
     ({"finetune.lr": 0.1}, set()),
 ])  # fmt: skip
 def test_a_setting_makes_the_checkpoints_stale_of_those_methods_alone_that_read_it(tiny, change, stale):
-    differing = {name for name in methods.REGISTRY if run_identity(name, tiny(), 8, 0, "") != run_identity(name, tiny(change), 8, 0, "")}
+    differing = {
+        name
+        for name in methods.REGISTRY
+        if run_identity(name, tiny(), 8, 0, "") != run_identity(name, tiny(change), 8, 0, "")
+    }
     assert differing == stale
 
 
 def stub(bad_step, loss_value):
-    """A method whose loss is multiplied by `loss_value` at one step; by None: it is finite, and its gradient is not."""
+    """A method whose loss is multiplied by `loss_value` at one step; by None: it is finite, and its gradient
+    is not.
+    """
 
     class Stub(Method):
         def __init__(self, settings):
@@ -138,18 +157,23 @@ def stub(bad_step, loss_value):
             self.steps += 1
             weight = self.network.embedding.bias.sum()
             if bad and loss_value is None:
-                return weight + (weight - weight.detach()).square().sqrt(), {}  # the root's slope at 0 is infinite
+                # the root's slope at 0 is infinite
+                return weight + (weight - weight.detach()).square().sqrt(), {}
             return (loss_value * weight if bad else weight), {}
 
     return Stub
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(dataset, settings, tmp_path, monkeypatch, value):
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
+    dataset, settings, tmp_path, monkeypatch, value
+):
     monkeypatch.setitem(methods.REGISTRY, "stub", stub(4, loss_value=value))
     path = tmp_path / "seed0.pt"
     good = train(dataset, settings, path, method="stub", stop_after=3)
-    with pytest.raises(InputError, match=r"at step 4 of 6; the last good checkpoint stays at .*seed0\.pt; lower pretrain\.lr") as caught:
+    with pytest.raises(
+        InputError, match=r"at step 4 of 6; the last good checkpoint stays at .*seed0\.pt; lower pretrain\.lr"
+    ) as caught:
         train(dataset, settings, path, method="stub")
     assert "\n" not in str(caught.value)
     assert_same(good, load_checkpoint(path))
@@ -162,7 +186,9 @@ def test_without_a_checkpoint_the_message_promises_none(dataset, settings, tmp_p
     assert not (tmp_path / "seed0.pt").exists()
 
 
-def test_a_gradient_that_breaks_the_weights_while_the_loss_is_finite_saves_nothing(dataset, settings, tmp_path, monkeypatch):
+def test_a_gradient_that_breaks_the_weights_while_the_loss_is_finite_saves_nothing(
+    dataset, settings, tmp_path, monkeypatch
+):
     monkeypatch.setitem(methods.REGISTRY, "stub", stub(5, loss_value=None))
     path = tmp_path / "seed0.pt"
     good = train(dataset, settings, path, method="stub", stop_after=3)
@@ -192,13 +218,19 @@ def test_cosine_and_warm_up():
 
 
 def test_the_schedule_reaches_the_optimizer(dataset, tiny, tmp_path):
-    settings = tiny({"pretrain.schedule": "step", "pretrain.lr": 1e-3, "pretrain.epochs": 2, "pretrain.milestones": [0.5]})
+    settings = tiny(
+        {"pretrain.schedule": "step", "pretrain.lr": 1e-3, "pretrain.epochs": 2, "pretrain.milestones": [0.5]}
+    )
     first = train(dataset, settings, tmp_path / "seed0.pt", stop_after=2)
     assert first.optimizer["param_groups"][0]["lr"] == pytest.approx(1e-3)
-    assert train(dataset, settings, tmp_path / "seed0.pt").optimizer["param_groups"][0]["lr"] == pytest.approx(1e-4)
+    assert train(dataset, settings, tmp_path / "seed0.pt").optimizer["param_groups"][0][
+        "lr"
+    ] == pytest.approx(1e-4)
 
 
-@pytest.mark.parametrize("objective", [{"objective.form": "log"}, {"objective.form": "ratio", "objective.temperature": 1.0}])
+@pytest.mark.parametrize(
+    "objective", [{"objective.form": "log"}, {"objective.form": "ratio", "objective.temperature": 1.0}]
+)
 def test_training_lowers_the_loss(dataset, tiny, tmp_path, objective):
     changes = {"pretrain.epochs": 20, "pretrain.lr": 3e-3, "sampling.height_unit": 10.0, **objective}
     losses = train(dataset, tiny(changes), tmp_path / "seed0.pt").losses
@@ -247,14 +279,18 @@ def with_losses(losses):
     ([3, 3, 2, 2, 1, 1], None),  # the last epoch: the newest checkpoint itself
 ])  # fmt: skip
 @pytest.mark.parametrize("stops", [(), (1, 3), (2, 4, 5)])
-def test_the_checkpoint_of_the_best_epoch_is_kept_wherever_the_run_was_interrupted(dataset, settings, tmp_path, monkeypatch, losses, best, stops):
+def test_the_checkpoint_of_the_best_epoch_is_kept_wherever_the_run_was_interrupted(
+    dataset, settings, tmp_path, monkeypatch, losses, best, stops
+):
     monkeypatch.setitem(methods.REGISTRY, "given", with_losses([float(loss) for loss in losses]))
     path = tmp_path / "seed0.pt"
     for stop in (*stops, None):
         train(dataset, settings, path, method="given", stop_after=stop)
     assert best_file(path).exists() == (best is not None)
     if best is not None:
-        assert load_checkpoint(best_file(path)).step == best == load_checkpoint(best_file(path)).method["steps"]
+        assert (
+            load_checkpoint(best_file(path)).step == best == load_checkpoint(best_file(path)).method["steps"]
+        )
 
 
 def test_when_a_run_is_saved_leaves_no_trace_in_its_folder(dataset, tiny, tmp_path, monkeypatch):
@@ -265,7 +301,11 @@ def test_when_a_run_is_saved_leaves_no_trace_in_its_folder(dataset, tiny, tmp_pa
         for stop in (*stops, None):
             train(dataset, settings, tmp_path / kind / "seed0.pt", stop_after=stop)
     files = sorted(path.name for path in (tmp_path / "rarely").iterdir())
-    assert files == sorted(path.name for path in (tmp_path / "often").iterdir()) and {"seed0.pt", "seed0.at030.pt", "seed0.at100.pt"} <= set(files)
+    assert files == sorted(path.name for path in (tmp_path / "often").iterdir()) and {
+        "seed0.pt",
+        "seed0.at030.pt",
+        "seed0.at100.pt",
+    } <= set(files)
     for name in files:
         assert_same(load_checkpoint(tmp_path / "rarely" / name), load_checkpoint(tmp_path / "often" / name))
 
@@ -275,7 +315,10 @@ def test_a_snapshot_is_the_run_as_it_was_at_that_step(dataset, tiny, tmp_path):
     train(dataset, settings, tmp_path / "seed0.pt")
     for share, step in ((0.5, 3), (0.84, 5)):
         train(dataset, settings, tmp_path / f"{step}.pt", stop_after=step)
-        assert_same(load_checkpoint(snapshot_file(tmp_path / "seed0.pt", share)), load_checkpoint(tmp_path / f"{step}.pt"))
+        assert_same(
+            load_checkpoint(snapshot_file(tmp_path / "seed0.pt", share)),
+            load_checkpoint(tmp_path / f"{step}.pt"),
+        )
         network_of(snapshot_file(tmp_path / "seed0.pt", share), settings)
     assert not list(tmp_path.glob("seed0.step*"))
 
@@ -294,11 +337,15 @@ def test_a_compiled_step_equals_a_plain_one(dataset, tiny, tmp_path, monkeypatch
     monkeypatch.setattr("torch._inductor.config.compile_threads", 1)  # no pool of processes for so little
     small = {"network.hypercolumn_stages": [1], "pretrain.channels_last": False}
     plain = train(dataset, tiny(small), tmp_path / "plain.pt", stop_after=1)
-    compiled = train(dataset, tiny({**small, "pretrain.compile": True}), tmp_path / "compiled.pt", stop_after=1)
+    compiled = train(
+        dataset, tiny({**small, "pretrain.compile": True}), tmp_path / "compiled.pt", stop_after=1
+    )
     assert plain.method.keys() == compiled.method.keys() and plain.identity == compiled.identity
     torch.testing.assert_close(plain.losses, compiled.losses, atol=1e-4, rtol=1e-4)
     for key, value in plain.method.items():
         if "running" in key:
             torch.testing.assert_close(compiled.method[key], value, atol=1e-4, rtol=1e-4)
     for key, state in plain.optimizer["state"].items():  # the gradients, a tenth of them
-        torch.testing.assert_close(compiled.optimizer["state"][key]["exp_avg"], state["exp_avg"], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(
+            compiled.optimizer["state"][key]["exp_avg"], state["exp_avg"], atol=1e-4, rtol=1e-4
+        )

@@ -1,4 +1,6 @@
-"""The probe: a frozen network stays frozen, void is not scored, and what can be read off linearly is read off."""
+"""The probe: a frozen network stays frozen, void is not scored, and what can be read off linearly is read
+off.
+"""
 
 import numpy as np
 import pytest
@@ -7,13 +9,24 @@ from conftest import with_masks
 from PIL import Image
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
-from hgrl.config import ProbeSettings
-from hgrl.errors import InputError
-from hgrl.features import BaselineFeatures, NetworkFeatures
+from hgrl.core.errors import InputError
+from hgrl.core.settings import ProbeSettings
+from hgrl.evaluation.features import BaselineFeatures, NetworkFeatures
+from hgrl.evaluation.probe import (
+    TOGETHER,
+    AsppHead,
+    FcnHead,
+    _cross_entropy,
+    build_heads,
+    equal_sized,
+    evaluate_probe,
+    image_confusions,
+    predict,
+    train_probe,
+)
+from hgrl.evaluation.probe_batches import LabelledCrops, whole_image_batches
 from hgrl.metrics.segmentation import confusion_matrix
-from hgrl.network import Network
-from hgrl.probe import TOGETHER, AsppHead, FcnHead, _cross_entropy, build_heads, equal_sized, evaluate_probe, image_confusions, predict, train_probe
-from hgrl.probe_batches import LabelledCrops, whole_image_batches
+from hgrl.pretraining.network import Network
 
 CPU = torch.device("cpu")
 
@@ -70,7 +83,9 @@ def test_whole_images_are_embedded_as_they_would_be_one_by_one(dataset, tiny):
     settings = tiny({"probe.crops": False, "probe.batch": 2}).probe
     features, samples = tiny_features(tiny({})), dataset[0]
     maps, masks = next(whole_image_batches(features, ["backbone"], samples, settings, seed=0))
-    images = torch.stack([torch.from_numpy(samples.image(index)).permute(2, 0, 1) for index in range(len(samples))])
+    images = torch.stack(
+        [torch.from_numpy(samples.image(index)).permute(2, 0, 1) for index in range(len(samples))]
+    )
     truths = torch.stack([torch.from_numpy(samples.mask(index)) for index in range(len(samples))])
     quarter = truths[:, 2::4, 2::4]  # each cell's centre, rounded up
     cells = torch.cat([quarter, quarter.flip(-1)])
@@ -99,16 +114,25 @@ def test_images_scored_together_are_scored_as_one_by_one(dataset, tiny):
         for name, predicted in predict(features, heads, mixed.image(index)[None], mask.shape).items():
             alone[name].append(confusion_matrix(mask, predicted[0], len(mixed.classes)))
     for name, matrices in together.items():
-        assert matrices.shape == (len(mixed), len(mixed.classes), len(mixed.classes)) and matrices.dtype == np.int64
-        np.testing.assert_array_equal(matrices.sum(2), np.sum(alone[name], 2))  # the same truths, image by image
-        assert np.abs(matrices - alone[name]).sum() <= 0.001 * matrices.sum()  # a tie may fall otherwise, for rounding
+        assert (
+            matrices.shape == (len(mixed), len(mixed.classes), len(mixed.classes))
+            and matrices.dtype == np.int64
+        )
+        # the same truths, image by image
+        np.testing.assert_array_equal(matrices.sum(2), np.sum(alone[name], 2))
+        # a tie may fall otherwise, for rounding
+        assert np.abs(matrices - alone[name]).sum() <= 0.001 * matrices.sum()
 
 
 def test_neighbours_of_one_size_go_together_in_order(dataset):
     mixed = OfMixedSizes(dataset[0])
     batches = list(equal_sized(mixed, None))
     images, masks = ([image for batch in batches for image in batch[part]] for part in (0, 1))
-    assert len(images) == len(mixed) and len(batches) < len(mixed) and max(len(batch[0]) for batch in batches) <= TOGETHER
+    assert (
+        len(images) == len(mixed)
+        and len(batches) < len(mixed)
+        and max(len(batch[0]) for batch in batches) <= TOGETHER
+    )
     for index in range(len(mixed)):
         np.testing.assert_array_equal(images[index], mixed.image(index))
         np.testing.assert_array_equal(masks[index], mixed.mask(index))
@@ -138,7 +162,10 @@ def test_position_alone_cannot_tell_classes_that_move(dataset, tiny, tmp_path):
     for index, path in enumerate(dataset[0].masks):
         masks.append(tmp_path / f"mixed{index}.png")
         Image.fromarray(random.permutation(3).astype(np.uint8)[np.asarray(Image.open(path))]).save(masks[-1])
-    settings, samples = tiny({"probe.heads": ["linear-embedding"], "probe.iterations": 30}).probe, with_masks(dataset[0], masks)
+    settings, samples = (
+        tiny({"probe.heads": ["linear-embedding"], "probe.iterations": 30}).probe,
+        with_masks(dataset[0], masks),
+    )
     features = BaselineFeatures("position")
     heads = train_probe(features, samples.subset(range(6)), settings, seed=0)
     assert evaluate_probe(features, heads, samples.subset([6, 7]), settings)["linear-embedding"]["miou"] < 0.6
@@ -162,7 +189,8 @@ def test_void_is_not_scored_and_a_batch_of_void_alone_gives_no_nan():
     half = void.clone()
     half[0] = 1
     expected = torch.nn.functional.cross_entropy(
-        torch.nn.functional.interpolate(logits[:1], size=(8, 8), mode="bilinear", align_corners=False), half[:1].long()
+        torch.nn.functional.interpolate(logits[:1], size=(8, 8), mode="bilinear", align_corners=False),
+        half[:1].long(),
     )
     torch.testing.assert_close(_cross_entropy(logits, half), expected)
 
@@ -180,33 +208,62 @@ def test_training_on_void_alone_leaves_finite_heads(dataset, settings, tmp_path)
 
 @pytest.mark.parametrize("short_side", [20, 80])
 def test_images_may_be_read_at_another_size_than_their_masks(dataset, tiny, short_side):
-    settings = tiny({"probe.short_side": short_side, "probe.heads": ["linear-embedding"], "probe.iterations": 60, "probe.lr": 0.1}).probe
+    settings = tiny(
+        {
+            "probe.short_side": short_side,
+            "probe.heads": ["linear-embedding"],
+            "probe.iterations": 60,
+            "probe.lr": 0.1,
+        }
+    ).probe
     image, mask = LabelledCrops(dataset[0], settings, seed=0)._read(0)
     assert image.shape[-2:] == mask.shape == (short_side, short_side * 48 // 40)
-    assert (mask[: short_side // 2, -1] == 1).all() and (mask[short_side // 2 :, -1] == 2).all() and (mask[:, 0] == 0).all()
+    assert (
+        (mask[: short_side // 2, -1] == 1).all()
+        and (mask[short_side // 2 :, -1] == 2).all()
+        and (mask[:, 0] == 0).all()
+    )
     features = BaselineFeatures("lab-position")
     heads = train_probe(features, dataset[0], settings, seed=0)
-    assert evaluate_probe(features, heads, dataset[0], settings)["linear-embedding"]["pixel_accuracy"] > 0.9  # at the masks' own size
+    # at the masks' own size
+    assert evaluate_probe(features, heads, dataset[0], settings)["linear-embedding"]["pixel_accuracy"] > 0.9
 
 
 def test_crops_carry_their_labels_and_their_seed(dataset, settings):
     crops = LabelledCrops(dataset[0], settings.probe, seed=0)
     image, mask = crops[0, 3]
-    assert (image.shape, image.dtype, mask.shape, mask.dtype) == ((3, 32, 32), torch.uint8, (32, 32), torch.uint8)
+    assert (image.shape, image.dtype, mask.shape, mask.dtype) == (
+        (3, 32, 32),
+        torch.uint8,
+        (32, 32),
+        torch.uint8,
+    )
     assert (image.argmax(0) == mask).float().mean() > 0.9  # region k is painted in channel k
     assert torch.equal(image, crops[0, 3][0]) and not torch.equal(image, crops[1, 3][0])
 
 
 def test_all_heads_of_a_network_are_trained_by_their_names(dataset, tiny):
-    names = ["linear-backbone", "linear-hypercolumn", "linear-embedding", "aspp-backbone", "aspp-hypercolumn", "aspp-embedding"]
+    names = [
+        "linear-backbone",
+        "linear-hypercolumn",
+        "linear-embedding",
+        "aspp-backbone",
+        "aspp-hypercolumn",
+        "aspp-embedding",
+    ]
     settings = tiny({"probe.heads": names, "probe.iterations": 1}).probe
     features = tiny_features(tiny())
-    assert list(evaluate_probe(features, train_probe(features, dataset[0], settings, 0), dataset[0], settings)) == names
+    assert (
+        list(evaluate_probe(features, train_probe(features, dataset[0], settings, 0), dataset[0], settings))
+        == names
+    )
 
 
 @pytest.mark.parametrize("name", ["deep-backbone", "aspp", "aspp-logits", "aspp-backbone-2", ""])
 def test_an_unknown_head_is_named(name):
-    with pytest.raises(InputError, match=f"'probe.heads': '{name}' is not <aspp|linear|fcn>-<backbone|hypercolumn|embedding>"):
+    with pytest.raises(
+        InputError, match=f"'probe.heads': '{name}' is not <aspp|linear|fcn>-<backbone|hypercolumn|embedding>"
+    ):
         build_heads({"backbone": 4, "embedding": 4}, 3, ProbeSettings(), (name,))
 
 
@@ -216,9 +273,13 @@ def test_an_empty_split_is_one_line(dataset, settings):
 
 
 def test_the_fcn_head_is_that_of_mocos_paper():
-    """Two 3x3 convolutions of 256 channels at dilation 6, with BN and ReLU, and a 1x1 classifier; the size stays."""
+    """Two 3x3 convolutions of 256 channels at dilation 6, with BN and ReLU, and a 1x1 classifier; the size
+    stays.
+    """
     head = FcnHead(1024, 21, ProbeSettings())
-    shapes = [(tuple(layer.weight.shape), layer.dilation[0]) for layer in head if isinstance(layer, torch.nn.Conv2d)]
+    shapes = [
+        (tuple(layer.weight.shape), layer.dilation[0]) for layer in head if isinstance(layer, torch.nn.Conv2d)
+    ]
     assert shapes == [((256, 1024, 3, 3), 6), ((256, 256, 3, 3), 6), ((21, 256, 1, 1), 1)]
     assert [type(layer).__name__ for layer in head] == ["Conv2d", "BatchNorm2d", "ReLU"] * 2 + ["Conv2d"]
     assert head(torch.zeros(1, 1024, 5, 7)).shape == (1, 21, 5, 7)
@@ -228,6 +289,8 @@ def test_the_aspp_head_is_deeplabv3s():
     """Five branches of 256 (1x1, three atrous, pooled), projected to 256, one 3x3, the classifier."""
     with torch.device("meta"):
         head, theirs = AsppHead(1024, 21, ProbeSettings()), DeepLabHead(1024, 21)
-    ours, theirs = ({key: value.shape for key, value in module.state_dict().items()} for module in (head, theirs))
+    ours, theirs = (
+        {key: value.shape for key, value in module.state_dict().items()} for module in (head, theirs)
+    )
     assert ours == theirs
     assert [branch[0].dilation[0] for branch in list(head[0].convs)[1:4]] == [12, 24, 36]

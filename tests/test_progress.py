@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from tqdm.std import tqdm as terminal
 
-from hgrl import progress
-from hgrl.progress import STREAM, bar
+from hgrl.core import progress
+from hgrl.core.progress import STREAM, bar
 
 
 def test_a_bar_goes_to_the_stream_that_the_environment_names(tmp_path, monkeypatch, capsys):
@@ -49,7 +49,8 @@ def test_a_stream_that_is_gone_does_not_stop_the_work(tmp_path, monkeypatch, cap
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the file's own close fails too
+# the file's own close fails too
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_stream_that_takes_no_more_does_not_stop_the_work(monkeypatch):
     monkeypatch.setenv(STREAM, "/dev/full")
     assert list(bar(range(3))) == [0, 1, 2]
@@ -67,10 +68,10 @@ def test_a_reader_that_goes_away_does_not_stop_the_work(monkeypatch):
 
 def test_a_child_can_write_to_the_stream_of_its_parent():
     """As `run_notebook` does: the kernel gets its starter's stderr by name."""
-    child = "from hgrl.progress import bar; list(bar(range(2), desc='from the child'))"
+    child = "from hgrl.core.progress import bar; list(bar(range(2), desc='from the child'))"
     parent = f"""
 import os, subprocess, sys
-from hgrl.progress import terminal_name
+from hgrl.core.progress import terminal_name
 subprocess.run([sys.executable, "-c", {child!r}], env={{**os.environ, {STREAM!r}: terminal_name()}}, stderr=subprocess.DEVNULL, check=True)
 """
     done = subprocess.run([sys.executable, "-c", parent], capture_output=True, text=True, check=True)

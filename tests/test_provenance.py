@@ -6,14 +6,17 @@ import time
 
 import pytest
 
-from hgrl import provenance
-from hgrl.provenance import CODE, PACKAGE, code_fingerprint, fingerprint, machine
+from hgrl.core import provenance
+from hgrl.core.provenance import CODE, PACKAGE, code_fingerprint, fingerprint, machine
 
 
 def test_a_fingerprint_is_of_values_and_not_of_the_order_of_keys():
     assert fingerprint({"a": 1, "b": [1.5, None]}) == fingerprint({"b": [1.5, None], "a": 1})
     assert len(fingerprint({"a": 1})) == 16
-    assert len({fingerprint(*parts) for parts in ((1,), (2,), ("1",), (1, 2), (2, 1), ([1, 2],), (None,), ())}) == 8
+    assert (
+        len({fingerprint(*parts) for parts in ((1,), (2,), ("1",), (1, 2), (2, 1), ([1, 2],), (None,), ())})
+        == 8
+    )
 
 
 def test_a_fingerprint_of_a_file_is_of_its_content_and_not_of_its_name_or_age(tmp_path):
@@ -76,7 +79,9 @@ def test_a_new_module_in_a_listed_folder_changes_the_fingerprint_and_a_compiled_
 
 
 def test_left_out_modules_do_not_count(package):
-    """So that a new method leaves the checkpoints of the others: they follow their own files (`hgrl.methods.method_files`)."""
+    """So that a new method leaves the checkpoints of the others: they follow their own files
+    (`hgrl.pretraining.methods.method_files`).
+    """
     before = code_fingerprint("pretrain", leave_out=("methods",))
     (package / "methods/rival.py").write_text("x = 1\n")
     assert code_fingerprint("pretrain", leave_out=("methods",)) == before

@@ -6,10 +6,11 @@ import pytest
 import yaml
 from conftest import SMALL_PARAMS
 
-from hgrl import paths, stages
-from hgrl.evaluate import evaluate
-from hgrl.methods import REGISTRY
-from hgrl.pretrain import pretrain
+from hgrl.core import paths
+from hgrl.evaluation.stage import evaluate
+from hgrl.pretraining import stage as stages
+from hgrl.pretraining.loop import pretrain
+from hgrl.pretraining.methods import REGISTRY
 
 README = (paths.HOME / "README.md").read_text()
 
@@ -31,9 +32,15 @@ def test_the_readmes_method_trains_when_registered_under_its_name(dataset, tiny,
 
 
 def test_the_readmes_run_is_trained_and_scored_like_every_other(pipeline, example):
-    block = next(block for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL) if f"method: {example}" in block)
-    (run, definition), = yaml.safe_load(block).items()
-    paths.PARAMS.write_text(yaml.safe_dump({**SMALL_PARAMS, "runs": {**SMALL_PARAMS["runs"], run: definition}}))
+    block = next(
+        block
+        for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
+        if f"method: {example}" in block
+    )
+    ((run, definition),) = yaml.safe_load(block).items()
+    paths.PARAMS.write_text(
+        yaml.safe_dump({**SMALL_PARAMS, "runs": {**SMALL_PARAMS["runs"], run: definition}})
+    )
     stages.prepare("small", run)
     assert evaluate("retrieval", "small", run)[run][0].keys() == {"embedding", "backbone"}
     assert evaluate("probe", "small", run)[run][0].keys() == {"linear-backbone", "linear-embedding"}

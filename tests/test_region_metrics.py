@@ -1,10 +1,12 @@
-"""Covering, achievable accuracy, Rand index and variation of information: closed forms on a 3x4 image, and slow loops."""
+"""Covering, achievable accuracy, Rand index and variation of information: closed forms on a 3x4 image, and
+slow loops.
+"""
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from hgrl.errors import InputError
+from hgrl.core.errors import InputError
 from hgrl.metrics.regions import (
     Hierarchy,
     achievable_accuracy,
@@ -25,12 +27,17 @@ def slow_covering(truth, partition):
     total = 0.0
     for segment in np.unique(truth):
         inside = truth == segment
-        total += inside.sum() * max((inside & (partition == r)).sum() / (inside | (partition == r)).sum() for r in np.unique(partition))
+        total += inside.sum() * max(
+            (inside & (partition == r)).sum() / (inside | (partition == r)).sum()
+            for r in np.unique(partition)
+        )
     return total / truth.size
 
 
 def test_a_partition_covers_itself():
-    assert covering(TRUTH, TRUTH) == achievable_accuracy(TRUTH, TRUTH) == best_union_covering(TRUTH, TRUTH) == 1
+    assert (
+        covering(TRUTH, TRUTH) == achievable_accuracy(TRUTH, TRUTH) == best_union_covering(TRUTH, TRUTH) == 1
+    )
 
 
 def test_one_region_covers_halves_by_half():
@@ -47,13 +54,15 @@ def test_unions_of_pieces_cover_wholly():
 @pytest.mark.parametrize("seed", range(5))
 def test_covering_is_that_of_the_slow_loop(seed):
     generator = np.random.default_rng(seed)
-    truth, partition = generator.integers(0, 4, (6, 7)), generator.integers(0, 5, (6, 7)) * 2  # labels need not be consecutive
+    # labels need not be consecutive
+    truth, partition = generator.integers(0, 4, (6, 7)), generator.integers(0, 5, (6, 7)) * 2
     assert covering(truth, partition) == pytest.approx(slow_covering(truth, partition))
     assert overlaps(truth, partition).sum() == 42
     assert 0 < covering(truth, partition) <= 1
 
 
-# --- the BSDS500 benchmark's counts ---------------------------------------------------------------------------------------------
+# --- the BSDS500 benchmark's counts
+# ---------------------------------------------------------------------------------------------
 
 
 def slow_rand_index(first, second):
@@ -81,7 +90,9 @@ def test_rand_index_and_variation_are_those_of_the_slow_loops(partitions):
     (first, second), _ = partitions
     assert rand_index(first, second) == pytest.approx(slow_rand_index(first, second))
     assert variation_of_information(first, second) == pytest.approx(slow_variation(first, second))
-    assert rand_index(first, first) == 1 and variation_of_information(first, first) == pytest.approx(0, abs=1e-12)
+    assert rand_index(first, first) == 1 and variation_of_information(first, first) == pytest.approx(
+        0, abs=1e-12
+    )
     assert variation_of_information(first, second) == pytest.approx(variation_of_information(second, first))
 
 
@@ -95,12 +106,23 @@ def test_counts_are_those_of_the_slow_loops(partitions):
     found, truths = partitions
     counts = region_counts(found, truths)
     for t, partition in enumerate(found):
-        assert counts.covered[t] / partition.size == pytest.approx(sum(slow_covering(truth, partition) for truth in truths))
-        assert counts.pri[t] == pytest.approx(np.mean([slow_rand_index(partition, truth) for truth in truths]))
+        assert counts.covered[t] / partition.size == pytest.approx(
+            sum(slow_covering(truth, partition) for truth in truths)
+        )
+        assert counts.pri[t] == pytest.approx(
+            np.mean([slow_rand_index(partition, truth) for truth in truths])
+        )
         assert counts.vi[t] == pytest.approx(np.mean([slow_variation(partition, truth) for truth in truths]))
-        best = {r: max(iou(partition == r, truth == s) for truth in truths for s in np.unique(truth)) for r in np.unique(partition)}
+        best = {
+            r: max(iou(partition == r, truth == s) for truth in truths for s in np.unique(truth))
+            for r in np.unique(partition)
+        }
         assert counts.covered_found[t] == pytest.approx(sum((partition == r).sum() * best[r] for r in best))
-    best = sum((truth == s).sum() * max(iou(truth == s, p == r) for p in found for r in np.unique(p)) for truth in truths for s in np.unique(truth))
+    best = sum(
+        (truth == s).sum() * max(iou(truth == s, p == r) for p in found for r in np.unique(p))
+        for truth in truths
+        for s in np.unique(truth)
+    )
     assert counts.covered_best == pytest.approx(best)
     assert counts.truth.tolist() == [3 * 42] * 2 and counts.found.tolist() == [42] * 2
 
@@ -114,13 +136,17 @@ def test_label_0_covers_nothing_but_counts_as_pixels():
     partition[:, 2:] = 0  # the right half is in no region
     counts = region_counts([partition], [TRUTH])
     assert counts.covered[0] == counts.covered_found[0] == counts.found[0] == 6 and counts.truth[0] == 12
-    assert counts.pri[0] == 1 and counts.vi[0] == pytest.approx(0, abs=1e-12)  # here it is a label as any other, as in the authors' code
+    # here it is a label as any other, as in the authors' code
+    assert counts.pri[0] == 1 and counts.vi[0] == pytest.approx(0, abs=1e-12)
 
 
 def test_a_hierarchy_counts_as_its_partitions(partitions):
     _, truths = partitions
     generator = np.random.default_rng(0)
-    labels, groups = generator.integers(0, 6, (6, 7)), np.array([[1, 2, 3, 4, 5, 6], [1, 2, 2, 3, 3, 1], [1, 2, 2, 2, 2, 1], [1, 1, 1, 1, 1, 1]])
+    labels, groups = (
+        generator.integers(0, 6, (6, 7)),
+        np.array([[1, 2, 3, 4, 5, 6], [1, 2, 2, 3, 3, 1], [1, 2, 2, 2, 2, 1], [1, 1, 1, 1, 1, 1]]),
+    )
     together = hierarchy_counts(Hierarchy(labels, groups), truths)
     for merged, apart in zip(together, region_counts([group[labels] for group in groups], truths)):
         assert merged == pytest.approx(apart)
@@ -137,7 +163,8 @@ def test_regions_of_a_contour_map_are_the_connected_parts_below_the_threshold(se
         expected = ndimage.label(ucm2 <= threshold, np.ones((3, 3)))[0][1::2, 1::2]
         found = group[hierarchy.labels]
         pairs = {(a, b) for a, b in zip(expected.flat, found.flat)}
-        assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})  # the same parts, under other numbers
+        # the same parts, under other numbers
+        assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
         assert np.array_equal(expected == 0, found == 0)
 
 

@@ -9,8 +9,8 @@ import skimage.data
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hgrl.config import GroupingSettings
-from hgrl.errors import InputError
+from hgrl.core.errors import InputError
+from hgrl.core.settings import GroupingSettings
 from hgrl.grouping.group import region_tree
 from hgrl.grouping.region_tree import RegionTree
 
@@ -22,7 +22,9 @@ LABELS = np.array([[0, 0, 1, 1], [2, 2, 1, 1], [2, 2, 3, 3]], np.uint8)
 
 
 def hand_drawn():
-    return RegionTree(LABELS, np.array([[0, 1], [2, 4], [3, 5]], np.uint16), np.array([0.2, 0.5, 0.7], np.float32))
+    return RegionTree(
+        LABELS, np.array([[0, 1], [2, 4], [3, 5]], np.uint16), np.array([0.2, 0.5, 0.7], np.float32)
+    )
 
 
 def single():
@@ -40,7 +42,9 @@ def trees(draw):
         children.append(sorted(pair))
         alive.append(regions + k)
     heights = np.sort(generator.integers(0, 5, regions - 1) / 4).astype(np.float32)  # with ties
-    return RegionTree(np.arange(regions, dtype=np.uint8)[None], np.array(children, np.uint16).reshape(-1, 2), heights)
+    return RegionTree(
+        np.arange(regions, dtype=np.uint8)[None], np.array(children, np.uint16).reshape(-1, 2), heights
+    )
 
 
 def walked_distance(tree, first, second):
@@ -73,7 +77,8 @@ def test_distances_are_those_of_walking_the_tree(tree):
 def test_distances_are_an_ultrametric(tree):
     d = tree.distances()
     assert (d == d.T).all() and (np.diag(d) == 0).all()
-    assert (d[:, None, :] <= np.maximum(d[:, :, None], d[None, :, :])).all()  # d(i, k) <= max(d(i, j), d(j, k))
+    # d(i, k) <= max(d(i, j), d(j, k))
+    assert (d[:, None, :] <= np.maximum(d[:, :, None], d[None, :, :])).all()
 
 
 @given(trees(), st.floats(0, 1), st.floats(0, 1))
@@ -204,7 +209,11 @@ def test_pickles_are_not_opened(tmp_path):
 )
 def test_arrays_that_are_no_tree_are_refused(tmp_path, change):
     tree = hand_drawn()
-    arrays = {"labels": np.diff(tree.labels, axis=0, prepend=np.uint8(0)), "children": tree.children, "heights": tree.heights}
+    arrays = {
+        "labels": np.diff(tree.labels, axis=0, prepend=np.uint8(0)),
+        "children": tree.children,
+        "heights": tree.heights,
+    }
     if "labels" in change and change["labels"].dtype == np.uint8:
         change = {"labels": np.diff(change["labels"], axis=0, prepend=np.uint8(0))}
     with pytest.raises(InputError, match="not a region tree"):

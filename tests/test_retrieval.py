@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from hgrl import retrieval
-from hgrl.config import RetrievalSettings, Source
-from hgrl.feature_baselines import lab_angles
+from hgrl.core.settings import RetrievalSettings, Source
+from hgrl.evaluation import retrieval
+from hgrl.evaluation.colour import lab_angles
 
 SETTINGS = RetrievalSettings(segments=3)
 COLOURS = np.array([[200, 30, 30], [30, 200, 30], [30, 30, 200]], np.uint8)
@@ -46,14 +46,18 @@ def samples_of(*images):
     return ToySamples(*map(list, zip(*images)))
 
 
-# --- segments -------------------------------------------------------------------------------------------------------------
+# --- segments
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_well_separated_features_become_their_own_segments():
     centres = torch.eye(4)
     truth = np.random.default_rng(0).integers(0, 4, (12, 12))
     noise = torch.randn(4, 12, 12, generator=torch.Generator().manual_seed(0)) * 0.01
-    found = max((retrieval.segment_image(centres[truth].permute(2, 0, 1) + noise, 4, seed) for seed in range(5)), key=lambda m: m.max())
+    found = max(
+        (retrieval.segment_image(centres[truth].permute(2, 0, 1) + noise, 4, seed) for seed in range(5)),
+        key=lambda m: m.max(),
+    )
     pairs = {(a, b) for a, b in zip(truth.ravel(), found.ravel())}
     assert found.dtype == np.uint8 and len(pairs) == 4  # a renaming of the truth
 
@@ -106,7 +110,8 @@ def descriptors(rows):
     return retrieval.Segments((), rows, np.zeros(len(rows), int), np.arange(len(rows)))
 
 
-# --- retrieval ------------------------------------------------------------------------------------------------------------
+# --- retrieval
+# ------------------------------------------------------------------------------------------------------------
 
 
 def test_colour_retrieves_colour_classes():
@@ -118,7 +123,9 @@ def test_colour_retrieves_colour_classes():
 
 
 def test_class_without_training_examples_scores_zero():
-    scores = retrieval.retrieve(samples_of(stripes(0, 0, 1)), samples_of(stripes(0, 1, 2)), lab_angles, SETTINGS, seed=0)
+    scores = retrieval.retrieve(
+        samples_of(stripes(0, 0, 1)), samples_of(stripes(0, 1, 2)), lab_angles, SETTINGS, seed=0
+    )
     assert scores["iou"]["blue"] == 0 and scores["miou"] < 1
 
 
@@ -127,20 +134,26 @@ def test_void_neither_votes_nor_scores():
     masked = mask.copy()
     masked[mask == 2] = 255  # the blue stripe's segment is all void: it must not be found
     masked[:14][mask[:14] == 0] = 255  # red keeps two rows, which decide
-    scores = retrieval.retrieve(samples_of((image, masked)), samples_of((image, masked)), lab_angles, SETTINGS, seed=0)
+    scores = retrieval.retrieve(
+        samples_of((image, masked)), samples_of((image, masked)), lab_angles, SETTINGS, seed=0
+    )
     assert scores["pixel_accuracy"] == 1 and scores["iou"]["blue"] is None
 
 
 def test_majority_at_the_masks_own_resolution():
     """One segment over a 2 x 1 grid, a 4 x 3 mask: 7 pixels of class 1 against 5 of class 2."""
-    segments = retrieval.Segments((np.zeros((2, 1), np.uint8),), np.ones((1, 2), np.float32), np.zeros(1, int), np.zeros(1, int))
+    segments = retrieval.Segments(
+        (np.zeros((2, 1), np.uint8),), np.ones((1, 2), np.float32), np.zeros(1, int), np.zeros(1, int)
+    )
     mask = np.array([[1, 1, 1], [1, 2, 2], [2, 2, 2], [1, 1, 1]], np.uint8)
     assert retrieval.majority_classes(segments, ToySamples([None], [mask])).tolist() == [1]
 
 
 def test_scores_are_taken_at_the_masks_size():
     """A grid of two cells against a mask whose edge cuts through one of them."""
-    segments = retrieval.Segments((np.array([[0], [1]], np.uint8),), np.eye(2, dtype=np.float32), np.zeros(2, int), np.arange(2))
+    segments = retrieval.Segments(
+        (np.array([[0], [1]], np.uint8),), np.eye(2, dtype=np.float32), np.zeros(2, int), np.arange(2)
+    )
     mask = np.array([[0], [1], [1], [1]], np.uint8)
     scores = retrieval.score_labels(segments, np.array([0, 1]), ToySamples([None], [mask], ("a", "b")))
     assert scores["iou"] == pytest.approx({"a": 1 / 2, "b": 2 / 3})
@@ -148,7 +161,9 @@ def test_scores_are_taken_at_the_masks_size():
 
 def test_nearest_segments_are_exact_and_say_where_they_lie():
     rng = np.random.default_rng(0)
-    unit = lambda n: (lambda v: (v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float32))(rng.normal(size=(n, 6)))
+    unit = lambda n: (lambda v: (v / np.linalg.norm(v, axis=1, keepdims=True)).astype(np.float32))(
+        rng.normal(size=(n, 6))
+    )
     grids = (np.arange(6, dtype=np.uint8).reshape(2, 3),) * 4
     gallery = retrieval.Segments(grids, unit(24), np.repeat(np.arange(4), 6), np.tile(np.arange(6), 4))
     queries = retrieval.Segments(grids[:1], unit(6), np.zeros(6, int), np.arange(6))
@@ -170,7 +185,9 @@ def test_nearest_segments_in_blocks_are_faiss_own(neighbours, blocks, monkeypatc
     monkeypatch.setattr(retrieval, "GALLERY", blocks[1])
     rng = np.random.default_rng(1)
     asked, offered = (rng.normal(size=(count, 6)).astype(np.float32) for count in (10, 61))
-    found, cosines = retrieval.nearest_segments(descriptors(asked), descriptors(offered), np.arange(10)[::-1], neighbours)
+    found, cosines = retrieval.nearest_segments(
+        descriptors(asked), descriptors(offered), np.arange(10)[::-1], neighbours
+    )
     index = faiss.IndexFlatIP(6)
     index.add(offered)
     theirs, rows = index.search(asked[::-1].copy(), neighbours)
@@ -183,7 +200,9 @@ def test_an_equal_neighbour_of_a_later_block_does_not_take_the_place(monkeypatch
     monkeypatch.setattr(retrieval, "GALLERY", 2)
     one, other, far = np.eye(3, dtype=np.float32)
     gallery = descriptors(np.stack([other, one, far, other, one]))
-    assert retrieval.nearest_segments(descriptors(np.stack([one, other])), gallery, np.arange(2))[0].tolist() == [[1], [0]]
+    assert retrieval.nearest_segments(descriptors(np.stack([one, other])), gallery, np.arange(2))[
+        0
+    ].tolist() == [[1], [0]]
 
 
 def test_a_gallery_smaller_than_the_ranking_leaves_places_empty():
@@ -196,9 +215,16 @@ def test_a_gallery_smaller_than_the_ranking_leaves_places_empty():
 def test_images_of_many_sizes_keep_their_order():
     train = samples_of(stripes(0, 1), stripes(1, 0, 2), stripes(2, 1, width=12), stripes(0, 1))
     sizes = []
-    segments = retrieval.find_segments(train, lambda images: sizes.append(images.shape) or lab_angles(images), SETTINGS, seed=0)
+    segments = retrieval.find_segments(
+        train, lambda images: sizes.append(images.shape) or lab_angles(images), SETTINGS, seed=0
+    )
     assert [grid.shape for grid in segments.maps] == [(8, 2), (12, 2), (8, 3), (8, 2)]
-    assert len(segments.descriptors) == len(segments.image) == len(segments.segment) == sum(int(grid.max()) + 1 for grid in segments.maps)
+    assert (
+        len(segments.descriptors)
+        == len(segments.image)
+        == len(segments.segment)
+        == sum(int(grid.max()) + 1 for grid in segments.maps)
+    )
     assert len(sizes) == 4 and train.asked == [None] * 4
 
 
@@ -215,32 +241,42 @@ def test_colour_on_real_camvid():
     root = Path(os.environ["HGRL_DATA"])
     if not (root / "CamVid").is_dir():
         pytest.skip(f"{root} holds no CamVid")
-    from hgrl.data.catalogue import open_samples
+    from hgrl.data.sources import open_samples
 
-    train, val = (open_samples(Source(kind="camvid", folder="CamVid", split=split), root) for split in ("train", "val"))
+    train, val = (
+        open_samples(Source(kind="camvid", folder="CamVid", split=split), root) for split in ("train", "val")
+    )
     settings = RetrievalSettings(short_side=120)
-    scores = retrieval.retrieve(train.subset(range(0, 367, 12)), val.subset(range(0, 101, 12)), lab_angles, settings, seed=0)
+    scores = retrieval.retrieve(
+        train.subset(range(0, 367, 12)), val.subset(range(0, 101, 12)), lab_angles, settings, seed=0
+    )
     assert scores["pixel_accuracy"] > 0.35 and len(scores["iou"]) == 11
 
 
-# --- the picture ----------------------------------------------------------------------------------------------------------
+# --- the picture
+# ----------------------------------------------------------------------------------------------------------
 
 
 def test_distinct_images_keep_the_ranking():
-    gallery = retrieval.Segments((), np.zeros((6, 2), np.float32), np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 0, 1, 0, 1]))
+    gallery = retrieval.Segments(
+        (), np.zeros((6, 2), np.float32), np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 0, 1, 0, 1])
+    )
     assert retrieval.distinct_images(np.array([3, 2, 5, 0, 1, 4]), gallery, 2) == [3, 5]
     assert retrieval.distinct_images(np.array([3, 2, 5, 0, 1, 4]), gallery, 9) == [3, 5, 0]
 
 
 def test_figure_4_shows_one_object_an_image_and_marks_wrong_neighbours():
-    from hgrl import figures_retrieval as figures
+    from hgrl.reporting.figures import retrieval as figures
 
     val = samples_of(stripes(0, 1, 1), stripes(0, 0), stripes(2, 0))
     train = samples_of(stripes(1, 0), stripes(2, 1))
-    queries, gallery = (retrieval.find_segments(split, lab_angles, SETTINGS, seed=0) for split in (val, train))
+    queries, gallery = (
+        retrieval.find_segments(split, lab_angles, SETTINGS, seed=0) for split in (val, train)
+    )
     rows = figures.query_rows(queries, val, count=5)
     classes = retrieval.majority_classes(queries, val)
-    assert queries.image[rows].tolist() == [0, 2] and classes[rows].tolist() == [1, 2]  # image 1 holds class 0 alone
+    # image 1 holds class 0 alone
+    assert queries.image[rows].tolist() == [0, 2] and classes[rows].tolist() == [1, 2]
     tiles = figures.retrieval_tiles(queries, val, gallery, train, rows, neighbours=2)
     assert [[tile.title.split()[0] for tile in row] for row in tiles][1][:2] == ["query:", "blue"]
     assert tiles[1][1].right and not tiles[1][2].right  # only one train image holds blue

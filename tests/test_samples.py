@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hgrl.config import DataSettings, Settings, Source
-from hgrl.data.catalogue import data_root, open_samples, open_videos, pretraining_samples
-from hgrl.data.coco import open_coco
-from hgrl.data.listing import read_list
+from hgrl.core.errors import InputError
+from hgrl.core.settings import DataSettings, Settings, Source
 from hgrl.data.samples import Samples, Video, sample_name
-from hgrl.errors import InputError
+from hgrl.data.sets.coco import open_coco
+from hgrl.data.sets.listing import read_list
+from hgrl.data.sources import data_root, open_samples, open_videos, pretraining_samples
 
 
 def write(path: Path, array) -> Path:
@@ -30,7 +30,9 @@ def blank(path: Path, height: int = 4, width: int = 6) -> Path:
 
 def one(tmp_path, mask, **fields) -> Samples:
     height, width = np.shape(mask)
-    return Samples(("set/a",), (blank(tmp_path / "a.jpg", height, width),), (write(tmp_path / "a.png", mask),), **fields)
+    return Samples(
+        ("set/a",), (blank(tmp_path / "a.jpg", height, width),), (write(tmp_path / "a.png", mask),), **fields
+    )
 
 
 def test_mask_maps_the_files_void_to_255(tmp_path):
@@ -44,7 +46,9 @@ def test_mask_id_that_is_no_class(tmp_path):
 
 
 def test_mask_of_another_size_than_its_image(tmp_path):
-    samples = Samples(("set/a",), (blank(tmp_path / "a.jpg", 4, 6),), (write(tmp_path / "a.png", np.zeros((4, 5))),))
+    samples = Samples(
+        ("set/a",), (blank(tmp_path / "a.jpg", 4, 6),), (write(tmp_path / "a.png", np.zeros((4, 5))),)
+    )
     with pytest.raises(InputError, match=r"a\.png: mask is 5x4 but its image .*a\.jpg is 6x4; "):
         samples.mask(0)
 
@@ -97,7 +101,9 @@ def test_binary_video_is_one_object(tmp_path):
 def test_palette_video_keeps_ids_and_void(tmp_path):
     sequence = video(tmp_path, [[0, 1, 2]], [[0, 0, 255]])
     assert sequence.mask(0).tolist() == [[0, 1, 2]]
-    assert sequence.mask(1).tolist() == [[0, 0, 255]], "255 stays void though this frame alone would look binary"
+    assert sequence.mask(1).tolist() == [[0, 0, 255]], (
+        "255 stays void though this frame alone would look binary"
+    )
 
 
 def test_video_whose_first_frames_are_empty(tmp_path):
@@ -201,7 +207,10 @@ def test_pretraining_sources_with_different_images_of_one_name(monkeypatch, tmp_
 
 def test_smaller_fractions_are_part_of_larger_ones(monkeypatch, tmp_path):
     coco(tmp_path, names=[f"{i:02d}" for i in range(20)])
-    picked = [set(pretraining_samples(profile(monkeypatch, tmp_path, fraction)).names) for fraction in (0.01, 0.25, 0.5, 1.0)]
+    picked = [
+        set(pretraining_samples(profile(monkeypatch, tmp_path, fraction)).names)
+        for fraction in (0.01, 0.25, 0.5, 1.0)
+    ]
     assert [len(names) for names in picked] == [1, 5, 10, 20]
     assert all(small < large for small, large in zip(picked, picked[1:]))
 

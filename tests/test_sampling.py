@@ -8,14 +8,16 @@ import torch
 from conftest import one_region, three_regions
 from scipy.stats import chisquare
 
-from hgrl.augment import TwoViews
-from hgrl.config import AugmentSettings, SamplingSettings
+from hgrl.core.settings import AugmentSettings, SamplingSettings
 from hgrl.grouping.region_tree import RegionTree
-from hgrl.sampling import in_height_unit, negative_probability, positive_probability, sample_pixels
+from hgrl.sampling.augment import TwoViews
+from hgrl.sampling.pixels import in_height_unit, negative_probability, positive_probability, sample_pixels
 
 SIGMA = 0.8
-FOUR = torch.tensor([[0.0, 0.1, 0.9, 0.9], [0.1, 0.0, 0.9, 0.9], [0.9, 0.9, 0.0, 0.3], [0.9, 0.9, 0.3, 0.0]])  # ((0 1) (2 3))
-QUARTERS = torch.tensor([[0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1], [2, 2, 3, 3, 3, 3]])  # 3x6 cells, regions 0 to 3
+# ((0 1) (2 3))
+FOUR = torch.tensor([[0.0, 0.1, 0.9, 0.9], [0.1, 0.0, 0.9, 0.9], [0.9, 0.9, 0.0, 0.3], [0.9, 0.9, 0.3, 0.0]])
+# 3x6 cells, regions 0 to 3
+QUARTERS = torch.tensor([[0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1], [2, 2, 3, 3, 3, 3]])
 
 
 def equation_2(distances, a, present, sigma):
@@ -28,7 +30,9 @@ def equation_2(distances, a, present, sigma):
 
 def equation_3(distances, a, present, sigma):
     """P(j in Neg(i)) for i in region a."""
-    weights = [math.exp(distances[a][b] / sigma) if b != a and present[b] else 0.0 for b in range(len(distances))]
+    weights = [
+        math.exp(distances[a][b] / sigma) if b != a and present[b] else 0.0 for b in range(len(distances))
+    ]
     return [weight / sum(weights) if sum(weights) else 0.0 for weight in weights]
 
 
@@ -37,16 +41,22 @@ PRESENCES = [(1, 1, 1, 1), (1, 0, 1, 1), (0, 1, 1, 0), (1, 0, 0, 0)]
 
 @pytest.mark.parametrize("present", PRESENCES)
 @pytest.mark.parametrize("sigma", [0.08, 0.8, 8.0])
-@pytest.mark.parametrize("fast, slow", [(positive_probability, equation_2), (negative_probability, equation_3)])
+@pytest.mark.parametrize(
+    "fast, slow", [(positive_probability, equation_2), (negative_probability, equation_3)]
+)
 def test_the_equations_agree_with_slow_loops(fast, slow, sigma, present):
     expected = torch.tensor([slow(FOUR.tolist(), a, present, sigma) for a in range(4)])
-    torch.testing.assert_close(fast(FOUR, sigma, torch.tensor(present).bool()), expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        fast(FOUR, sigma, torch.tensor(present).bool()), expected, atol=1e-6, rtol=1e-5
+    )
 
 
 def test_two_regions_in_closed_form():
     distances, present = torch.tensor([[0.0, 0.4], [0.4, 0.0]]), torch.ones(2, dtype=torch.bool)
     own = 1 / (1 + math.exp(-0.4 / SIGMA))
-    torch.testing.assert_close(positive_probability(distances, SIGMA, present), torch.tensor([[own, 1 - own], [1 - own, own]]))
+    torch.testing.assert_close(
+        positive_probability(distances, SIGMA, present), torch.tensor([[own, 1 - own], [1 - own, own]])
+    )
     torch.testing.assert_close(negative_probability(distances, SIGMA, present), 1 - torch.eye(2))
 
 
@@ -60,8 +70,12 @@ def test_p_self_is_one_over_one_plus_the_sum_over_the_others():
 def test_the_diagonal_is_cast_to_one_and_not_taken_from_the_tree():
     present = torch.ones(4, dtype=torch.bool)
     filled = FOUR + 5 * torch.eye(4)
-    torch.testing.assert_close(positive_probability(filled, SIGMA, present), positive_probability(FOUR, SIGMA, present))
-    torch.testing.assert_close(negative_probability(filled, SIGMA, present), negative_probability(FOUR, SIGMA, present))
+    torch.testing.assert_close(
+        positive_probability(filled, SIGMA, present), positive_probability(FOUR, SIGMA, present)
+    )
+    torch.testing.assert_close(
+        negative_probability(filled, SIGMA, present), negative_probability(FOUR, SIGMA, present)
+    )
 
 
 def test_equal_distances_make_the_others_equally_likely():
@@ -72,7 +86,10 @@ def test_equal_distances_make_the_others_equally_likely():
 
 def test_near_regions_are_likelier_positives_and_far_ones_likelier_negatives():
     present = torch.ones(4, dtype=torch.bool)
-    positive, negative = positive_probability(FOUR, SIGMA, present), negative_probability(FOUR, SIGMA, present)
+    positive, negative = (
+        positive_probability(FOUR, SIGMA, present),
+        negative_probability(FOUR, SIGMA, present),
+    )
     assert positive[0, 0] > positive[0, 1] > positive[0, 2] == positive[0, 3]
     assert negative[0, 2] == negative[0, 3] > negative[0, 1] > negative[0, 0] == 0
 
@@ -80,7 +97,10 @@ def test_near_regions_are_likelier_positives_and_far_ones_likelier_negatives():
 @pytest.mark.parametrize("present", PRESENCES)
 def test_rows_sum_to_one_over_the_visible_regions(present):
     visible = torch.tensor(present).bool()
-    positive, negative = positive_probability(FOUR, SIGMA, visible), negative_probability(FOUR, SIGMA, visible)
+    positive, negative = (
+        positive_probability(FOUR, SIGMA, visible),
+        negative_probability(FOUR, SIGMA, visible),
+    )
     torch.testing.assert_close(positive.sum(-1), torch.ones(4))
     others = torch.tensor([sum(present) - present[a] for a in range(4)])
     torch.testing.assert_close(negative.sum(-1), (others > 0).float())
@@ -132,7 +152,9 @@ def test_drawn_frequencies_follow_the_equations():
                 observed = counts(labels.flatten()[half], 4)
                 expected = np.array(slow(FOUR.tolist(), a, everything, SIGMA)) * 20_000
                 assert (observed[expected == 0] == 0).all()
-                assert chisquare(observed[expected > 0], expected[expected > 0], sum_check=False).pvalue > 1e-3
+                assert (
+                    chisquare(observed[expected > 0], expected[expected > 0], sum_check=False).pvalue > 1e-3
+                )
 
 
 def test_within_a_region_every_cell_is_equally_likely():
@@ -244,7 +266,7 @@ def test_own_samples_stay_in_their_own_image_and_no_index_is_out_of_range():
     for drawn in (sample.positives, sample.negatives[..., :10]):
         assert (place(drawn, labels)[1] == np.arange(3)[:, None, None]).all()
     for drawn in (sample.anchors, sample.positives, sample.negatives):
-        assert 0 <= drawn.min() and drawn.max() < labels.numel()
+        assert drawn.min() >= 0 and drawn.max() < labels.numel()
 
 
 def test_padding_is_never_drawn_whatever_it_holds():
@@ -257,7 +279,10 @@ def test_padding_is_never_drawn_whatever_it_holds():
     for slot in range(4):
         a = labels.flatten()[sample.anchors[0, slot]]
         same = (labels.flatten()[plain.anchors[0]] == a).nonzero().item()
-        for one, other in ((sample.positives[0, slot], plain.positives[0, same]), (sample.negatives[0, slot], plain.negatives[0, same])):
+        for one, other in (
+            (sample.positives[0, slot], plain.positives[0, same]),
+            (sample.negatives[0, slot], plain.negatives[0, same]),
+        ):
             share = [counts(labels.flatten()[drawn], 4) / 10_000 for drawn in (one, other)]
             np.testing.assert_allclose(share[0], share[1], atol=0.03)
 
@@ -273,7 +298,9 @@ def test_images_of_a_batch_do_not_touch_one_another():
         table = np.zeros((2, 4, 4))
         for b in range(2):
             for slot in range(4):
-                table[b, labels.flatten()[sample.anchors[b, slot]]] = counts(labels.flatten()[sample.positives[b, slot]], 4) / 20_000
+                table[b, labels.flatten()[sample.anchors[b, slot]]] = (
+                    counts(labels.flatten()[sample.positives[b, slot]], 4) / 20_000
+                )
         tables.append(table)
     np.testing.assert_allclose(tables[0], tables[1][::-1], atol=0.02)
     assert abs(tables[0][0] - tables[0][1]).max() > 0.3
@@ -293,18 +320,27 @@ def test_labels_may_be_uint8_as_the_loader_gives_them():
 
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 def test_a_drawn_cell_shows_its_region_after_crop_flip_and_resize(flip):
-    """Each region has its own colour: the pixels at a drawn cell must have the colour of the region that was meant."""
+    """Each region has its own colour: the pixels at a drawn cell must have the colour of the region that was
+    meant.
+    """
     tree = three_regions()
     colours = torch.tensor([[250, 0, 0], [0, 250, 0], [0, 0, 250]], dtype=torch.uint8)
     labels = torch.from_numpy(tree.labels)
     image = colours[labels.long()].permute(2, 0, 1)
-    settings = AugmentSettings(crop_size=32, crop_area=(0.3, 0.8), flip=flip, brightness=0, contrast=0, saturation=0, hue=0)
+    settings = AugmentSettings(
+        crop_size=32, crop_area=(0.3, 0.8), flip=flip, brightness=0, contrast=0, saturation=0, hue=0
+    )
     for seed in range(10):
         images, cells = TwoViews(settings)(image, labels, seed)
-        sample = draw(cells.unsqueeze(1), torch.from_numpy(tree.distances()), negatives=40, positives=40, seed=seed)
+        sample = draw(
+            cells.unsqueeze(1), torch.from_numpy(tree.distances()), negatives=40, positives=40, seed=seed
+        )
         seen = images[..., 2::4, 2::4].argmax(1).flatten()  # the strongest channel is the region
         meant = cells.flatten().long()
-        for drawn, valid in ((sample.positives, sample.positives_valid), (sample.negatives, sample.negatives_valid)):
+        for drawn, valid in (
+            (sample.positives, sample.positives_valid),
+            (sample.negatives, sample.negatives_valid),
+        ):
             agree = (seen[drawn] == meant[drawn])[valid]
             assert agree.float().mean() > 0.9  # an antialiased pixel on a boundary may have either colour
         anchor = meant[sample.anchors]
@@ -325,7 +361,9 @@ def test_height_units():
 
 @pytest.mark.parametrize("unit", ["raw", "rank", "auto", 4.0])
 def test_a_unit_changes_neither_the_order_of_merges_nor_the_regions(unit):
-    tree = RegionTree(three_regions().labels, np.array([[1, 2], [0, 3]], np.uint8), np.array([0.2, 0.9], np.float32))
+    tree = RegionTree(
+        three_regions().labels, np.array([[1, 2], [0, 3]], np.uint8), np.array([0.2, 0.9], np.float32)
+    )
     changed = in_height_unit(tree, unit, 3.0)
     assert changed.heights.dtype == np.float32
     assert (np.argsort(changed.heights) == np.argsort(tree.heights)).all()

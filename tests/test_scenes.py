@@ -1,4 +1,6 @@
-"""The embedded data set: the same bytes every time, read by the real data's loaders, its splits apart, its labels consistent."""
+"""The embedded data set: the same bytes every time, read by the real data's loaders, its splits apart, its
+labels consistent.
+"""
 
 from __future__ import annotations
 
@@ -15,18 +17,27 @@ from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 from skimage.measure import label
 
-from hgrl.config import ScenesSettings, Source
-from hgrl.data import scene_backdrops, scenes
-from hgrl.data.catalogue import open_samples, open_videos
+from hgrl.core.errors import InputError
+from hgrl.core.settings import ScenesSettings, Source
 from hgrl.data.images import read_mask
-from hgrl.data.scene_backdrops import GREY, PARTS, PHOTOGRAPHS, part_of
-from hgrl.data.scene_files import voc_palette
-from hgrl.data.scene_objects import APART, MANY, SINGLE, WHOLE, _place
-from hgrl.data.scene_render import draw_scene, render
-from hgrl.data.scene_shapes import SHAPES, Deformation
-from hgrl.data.scene_textures import TEXTURES
-from hgrl.data.scenes import CLASSES, MARKER, MIN_VISIBLE, draw_counted, is_complete, make_scenes, split_counts
-from hgrl.errors import InputError
+from hgrl.data.scenes import draw as scenes
+from hgrl.data.scenes.backdrops import GREY, PARTS, PHOTOGRAPHS, part_of
+from hgrl.data.scenes.draw import (
+    CLASSES,
+    MARKER,
+    MIN_VISIBLE,
+    draw_counted,
+    is_complete,
+    make_scenes,
+    split_counts,
+)
+from hgrl.data.scenes.draw import backdrops as scene_backdrops
+from hgrl.data.scenes.files import voc_palette
+from hgrl.data.scenes.objects import APART, MANY, SINGLE, WHOLE, _place
+from hgrl.data.scenes.render import draw_scene, render
+from hgrl.data.scenes.shapes import SHAPES, Deformation
+from hgrl.data.scenes.textures import TEXTURES
+from hgrl.data.sources import open_samples, open_videos
 
 FEW = ScenesSettings(size=64, unlabelled=6, train=12, tune=5, val=8, videos=5, frames=4, contours=3, seed=7)
 TINY = ScenesSettings(size=32, unlabelled=2, train=2, tune=1, val=1, videos=1, frames=2, contours=1)
@@ -56,7 +67,9 @@ def test_two_runs_give_equal_bytes_and_another_seed_does_not(few, tmp_path):
     make_scenes(tmp_path / "other", FEW.model_copy(update={"seed": 8}))
     first, other = checksums(few), checksums(tmp_path / "other")
     assert first.keys() == other.keys()
-    assert {path for path in first if first[path] == other[path]} <= {path for path in first if path.endswith(".txt")}
+    assert {path for path in first if first[path] == other[path]} <= {
+        path for path in first if path.endswith(".txt")
+    }
 
 
 def test_files_do_not_depend_on_processes(tmp_path, monkeypatch):
@@ -102,7 +115,10 @@ def test_marker_tells_settings_counts_and_a_checksum_over_all_files(few):
 
 def test_folder_of_real_data_is_refused(tmp_path):
     (tmp_path / "VOC2012").mkdir()
-    with pytest.raises(InputError, match=rf"{tmp_path}: holds VOC2012 that is not of the embedded scenes; choose another folder"):
+    with pytest.raises(
+        InputError,
+        match=rf"{tmp_path}: holds VOC2012 that is not of the embedded scenes; choose another folder",
+    ):
         make_scenes(tmp_path, TINY)
 
 
@@ -139,7 +155,9 @@ def test_davis_layout_is_read_by_the_davis_loader(few):
         for video in videos:
             first = np.unique(video.mask(0)).tolist()
             assert len(video) == 4 and not video.is_binary
-            assert first == list(range(len(first))) and len(first) >= 3, "two objects at least, numbered from 1, all in the first frame"
+            assert first == list(range(len(first))) and len(first) >= 3, (
+                "two objects at least, numbered from 1, all in the first frame"
+            )
             assert all(set(np.unique(video.mask(t))) <= set(first) for t in range(4))
 
 
@@ -169,14 +187,24 @@ def test_parts_of_a_photograph_share_no_pixel(monkeypatch):
     numbers = np.arange(60 * 90).reshape(60, 90)
     coded = np.stack([numbers // 256, numbers % 256, 0 * numbers], axis=2).astype(np.uint8)
     monkeypatch.setattr(scene_backdrops, "read_image", lambda path: coded)
-    seen = {part: set(np.round(part_of.__wrapped__("any", part) * 255).astype(int)[..., :2].dot([256, 1]).ravel()) for part in PARTS}
+    seen = {
+        part: set(np.round(part_of.__wrapped__("any", part) * 255).astype(int)[..., :2].dot([256, 1]).ravel())
+        for part in PARTS
+    }
     assert all(seen[a].isdisjoint(seen[b]) for a in PARTS for b in PARTS if a != b)
     assert set.union(*seen.values()) == set(numbers.ravel())
 
 
 def test_no_split_uses_the_part_of_a_split_it_is_measured_against():
     of = {split: scenes._part(split) for split in split_counts(FEW)}
-    assert of["voc", "single"] == of["voc", "many"] == of["voc", "unlabelled"] == of["voc", "train"] == of["bsds", "train"] == "train"
+    assert (
+        of["voc", "single"]
+        == of["voc", "many"]
+        == of["voc", "unlabelled"]
+        == of["voc", "train"]
+        == of["bsds", "train"]
+        == "train"
+    )
     assert of["voc", "tune"] == of["davis", "tune"] == of["bsds", "val"] == "tune"
     assert of["voc", "val"] == of["davis", "val"] == of["bsds", "test"] == "val"
 
@@ -193,13 +221,24 @@ def test_background_that_the_wheel_lacks():
 
 
 @settings(max_examples=40, deadline=None)
-@given(seed=st.integers(0, 2**32), size=st.sampled_from([32, 64, 96]), moving=st.booleans(), t=st.integers(0, 200))
+@given(
+    seed=st.integers(0, 2**32),
+    size=st.sampled_from([32, 64, 96]),
+    moving=st.booleans(),
+    t=st.integers(0, 200),
+)
 def test_any_scene_renders(seed, size, moving, t):
     rng = np.random.default_rng(seed)
     scene = draw_scene(rng, size, "val", moving)
     picture = render(scene, rng, t, progress=(t % 12) / 11)
     assert picture.image.shape == (size, size, 3) and picture.image.dtype == np.uint8
-    assert picture.objects.shape == picture.mixed.shape == picture.parts.shape == picture.areas.shape == (size, size)
+    assert (
+        picture.objects.shape
+        == picture.mixed.shape
+        == picture.parts.shape
+        == picture.areas.shape
+        == (size, size)
+    )
     assert picture.objects.max() <= len(scene.things) <= 5
     assert picture.mixed.mean() < 0.2, "void is a thin line"
     assert picture.image.std() > 1
@@ -209,7 +248,9 @@ def test_any_scene_renders(seed, size, moving, t):
 @given(seed=st.integers(0, 2**32), t=st.floats(0, 500))
 def test_objects_stay_in_view(seed, t):
     scene = draw_scene(np.random.default_rng(seed), 64, "val", moving=True)
-    assert all((thing.position(t) >= 0.1).all() and (thing.position(t) <= 0.9).all() for thing in scene.things)
+    assert all(
+        (thing.position(t) >= 0.1).all() and (thing.position(t) <= 0.9).all() for thing in scene.things
+    )
 
 
 def test_motion_is_continuous():
@@ -228,7 +269,9 @@ def test_shapes_vary_within_a_class_and_stay_near_the_unit_disc(name):
 
 
 def test_classes_are_equally_common_and_textures_only_a_hint():
-    things = [thing for seed in range(400) for thing in draw_scene(np.random.default_rng(seed), 32, "train").things]
+    things = [
+        thing for seed in range(400) for thing in draw_scene(np.random.default_rng(seed), 32, "train").things
+    ]
     shares = np.bincount([thing.class_id for thing in things], minlength=7)[1:] / len(things)
     own = np.mean([thing.texture == list(TEXTURES)[thing.class_id - 1] for thing in things])
     assert np.abs(shares - 1 / 6).max() < 0.04
@@ -236,9 +279,16 @@ def test_classes_are_equally_common_and_textures_only_a_hint():
 
 
 def test_colour_alone_says_little():
-    """The mean colour of a class differs from the next one's by much less than its objects differ among themselves."""
-    things = [thing for seed in range(400) for thing in draw_scene(np.random.default_rng(seed), 32, "train").things]
-    colours = [np.array([thing.colours[0].mean(axis=0) for thing in things if thing.class_id == kind]) for kind in range(1, 7)]
+    """The mean colour of a class differs from the next one's by much less than its objects differ among
+    themselves.
+    """
+    things = [
+        thing for seed in range(400) for thing in draw_scene(np.random.default_rng(seed), 32, "train").things
+    ]
+    colours = [
+        np.array([thing.colours[0].mean(axis=0) for thing in things if thing.class_id == kind])
+        for kind in range(1, 7)
+    ]
     between = np.std([colour.mean(axis=0) for colour in colours], axis=0).mean()
     within = np.mean([colour.std(axis=0) for colour in colours])
     assert between < 0.35 * within
@@ -253,12 +303,21 @@ def test_palette_is_vocs():
 # Scenes of one object and of many
 
 
-@pytest.mark.skipif((cv2.__version__, PIL.__version__, np.__version__, platform.machine()) != DRAWN_WITH, reason="drawn by other versions")
+@pytest.mark.skipif(
+    (cv2.__version__, PIL.__version__, np.__version__, platform.machine()) != DRAWN_WITH,
+    reason="drawn by other versions",
+)
 def test_pictures_are_those_of_the_generator_before_there_were_counted_scenes(few, tmp_path):
     """The checksums over all files that the version before them gave."""
     make_scenes(tmp_path, TINY)
-    assert json.loads((few / MARKER).read_text())["sha256"] == "6ea2454a19c22593e59550f777515d967fd07467860905563842098d9b8d5f9b"
-    assert json.loads((tmp_path / MARKER).read_text())["sha256"] == "f460ca9bc4f29200f8bf570597c63b86734b76119fa3f10922bcfade5948baca"
+    assert (
+        json.loads((few / MARKER).read_text())["sha256"]
+        == "6ea2454a19c22593e59550f777515d967fd07467860905563842098d9b8d5f9b"
+    )
+    assert (
+        json.loads((tmp_path / MARKER).read_text())["sha256"]
+        == "f460ca9bc4f29200f8bf570597c63b86734b76119fa3f10922bcfade5948baca"
+    )
 
 
 def test_counted_scenes_change_no_other_file_and_are_made_when_asked_for(tmp_path):
@@ -275,7 +334,9 @@ def test_counted_scenes_change_no_other_file_and_are_made_when_asked_for(tmp_pat
         samples = voc(tmp_path / "with", split)
         assert len(samples) == 3 and samples.masks is None
         drawn = [draw_counted(COUNTED, split, index)[1].image for index in range(3)]
-        assert all(np.abs(samples.image(i).astype(int) - drawn[i]).mean() < 8 for i in range(3)), "JPEG of that picture"
+        assert all(np.abs(samples.image(i).astype(int) - drawn[i]).mean() < 8 for i in range(3)), (
+            "JPEG of that picture"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -296,8 +357,12 @@ def test_one_object_or_five_to_seven_and_all_are_seen(pairs):
 def test_one_and_many_have_the_same_backdrop_light_and_noise(pairs):
     for (one, one_picture), (many, many_picture) in pairs:
         assert np.array_equal(one.backdrop, many.backdrop) and np.array_equal(one.areas, many.areas)
-        assert (one.shadow, one.blur, one.noise) == (many.shadow, many.blur, many.noise) and np.array_equal(one.light, many.light)
-        reach = np.minimum(*(distance_transform_edt(picture.objects == 0) for picture in (one_picture, many_picture)))
+        assert (one.shadow, one.blur, one.noise) == (many.shadow, many.blur, many.noise) and np.array_equal(
+            one.light, many.light
+        )
+        reach = np.minimum(
+            *(distance_transform_edt(picture.objects == 0) for picture in (one_picture, many_picture))
+        )
         far = reach > 18  # px: beyond shadows
         assert np.array_equal(one_picture.image[far], many_picture.image[far])
     assert not np.array_equal(pairs[0][0][0].backdrop, pairs[1][0][0].backdrop)
@@ -306,7 +371,12 @@ def test_one_and_many_have_the_same_backdrop_light_and_noise(pairs):
 def test_the_one_is_the_first_of_the_many_and_as_large_as_all(pairs):
     for (one, _), (many, _) in pairs:
         (thing,), first = one.things, many.things[0]
-        assert (thing.class_id, thing.texture, thing.parting, thing.angle) == (first.class_id, first.texture, first.parting, first.angle)
+        assert (thing.class_id, thing.texture, thing.parting, thing.angle) == (
+            first.class_id,
+            first.texture,
+            first.parting,
+            first.angle,
+        )
         assert np.array_equal(thing.colours, first.colours)
         assert WHOLE[0] <= thing.radius <= WHOLE[1]
         assert thing.radius**2 == pytest.approx(sum(other.radius**2 for other in many.things))
@@ -314,8 +384,12 @@ def test_the_one_is_the_first_of_the_many_and_as_large_as_all(pairs):
 
 def test_objects_take_about_as_much_of_either_picture_as_of_an_ordinary_one(pairs):
     shares = [np.mean([(pair[k][1].objects > 0).mean() for pair in pairs]) for k in (0, 1)]
-    ordinary = np.mean([(scenes._draw_still(FEW, ("voc", "unlabelled"), index)[1].objects > 0).mean() for index in range(40)])
-    assert shares[0] == pytest.approx(shares[1], rel=0.2) and np.mean(shares) == pytest.approx(ordinary, rel=0.35)
+    ordinary = np.mean(
+        [(scenes._draw_still(FEW, ("voc", "unlabelled"), index)[1].objects > 0).mean() for index in range(40)]
+    )
+    assert shares[0] == pytest.approx(shares[1], rel=0.2) and np.mean(shares) == pytest.approx(
+        ordinary, rel=0.35
+    )
 
 
 @settings(max_examples=60, deadline=None)

@@ -9,12 +9,17 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
-from hgrl.methods import build_method
-from hgrl.methods.segsort import numbered, segment_loss, segment_means, spherical_kmeans
+from hgrl.pretraining.methods import build_method
+from hgrl.pretraining.methods.segsort import numbered, segment_loss, segment_means, spherical_kmeans
 
 
 def maps(batch=2, dim=4, height=6, width=8, seed=0):
-    return normalize(torch.randn(batch, dim, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64), dim=1)
+    return normalize(
+        torch.randn(
+            batch, dim, height, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+        ),
+        dim=1,
+    )
 
 
 def slow_kmeans(embedding, clusters, iterations):
@@ -32,7 +37,7 @@ def slow_kmeans(embedding, clusters, iterations):
         for k in sorted(set(assigned)):
             total = cells[assigned == k].sum(0)
             centres[k] = total / np.linalg.norm(total)
-        assigned = np.array([max(centres, key=lambda k: cell @ centres[k]) for cell in cells])  # noqa: B023
+        assigned = np.array([max(centres, key=lambda k: cell @ centres[k]) for cell in cells])
     return assigned
 
 
@@ -80,11 +85,16 @@ def test_the_loss_equals_the_slow_loop(concentration):
 
 def test_one_segment_alone_costs_nothing():
     cells = maps().flatten(2).mT
-    assert segment_loss(cells, torch.zeros(2, 48, dtype=torch.long), 3, 10.0)[0].item() == pytest.approx(0, abs=1e-12)
+    assert segment_loss(cells, torch.zeros(2, 48, dtype=torch.long), 3, 10.0)[0].item() == pytest.approx(
+        0, abs=1e-12
+    )
 
 
 def test_images_do_not_contrast_with_each_other():
-    cells, segments = maps().flatten(2).mT, torch.randint(0, 4, (2, 48), generator=torch.Generator().manual_seed(1))
+    cells, segments = (
+        maps().flatten(2).mT,
+        torch.randint(0, 4, (2, 48), generator=torch.Generator().manual_seed(1)),
+    )
     alone = sum(segment_loss(cells[i : i + 1], segments[i : i + 1], 4, 10.0)[0] for i in range(2)) / 2
     torch.testing.assert_close(segment_loss(cells, segments, 4, 10.0)[0], alone)
 
@@ -104,7 +114,7 @@ def test_segments_never_cross_a_region(tiny, monkeypatch):
         seen.update(s=segments, n=count)
         return cells.sum(), cells.sum()
 
-    monkeypatch.setattr("hgrl.methods.segsort.segment_loss", remembering)
+    monkeypatch.setattr("hgrl.pretraining.methods.segsort.segment_loss", remembering)
     batch = batch_of([three_regions()] * 2)
     method.loss(batch)
     regions = batch.labels.flatten(0, 1).flatten(1)

@@ -1,4 +1,6 @@
-"""Sharpening: one patch after the other against plain loops, and boundaries that are put where the colours change."""
+"""Sharpening: one patch after the other against plain loops, and boundaries that are put where the colours
+change.
+"""
 
 import numpy as np
 import pytest
@@ -8,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hgrl.grouping.edges import shipped_forest
-from hgrl.grouping.forest import mask_edges
-from hgrl.grouping.forest_detect import edge_strength
-from hgrl.grouping.forest_samples import pad_image
-from hgrl.grouping.forest_sharpen import add_sharpened_edges, colours
+from hgrl.grouping.forest.detect import edge_strength
+from hgrl.grouping.forest.model import mask_edges
+from hgrl.grouping.forest.samples import pad_image
+from hgrl.grouping.forest.sharpen import add_sharpened_edges, colours
 
 CROP = np.ascontiguousarray(skimage.data.astronaut()[100:196, 150:262])
 
@@ -33,13 +35,19 @@ def neighbours(y, x):
 
 
 def slow_order(edges, amount):
-    """Boundary pixels column after column, then ring after ring what adjoins the ring before, corners included."""
+    """Boundary pixels column after column, then ring after ring what adjoins the ring before, corners
+    included.
+    """
     rings = [[(y, x) for x in range(16) for y in range(16) if edges[y, x]]]
     for _ in range(amount):
         ring = []
         for y, x in rings[-1]:
             for place in [(y + dy, x + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]:
-                if 0 <= min(place) and max(place) < 16 and not any(place in known for known in (*rings, ring)):
+                if (
+                    min(place) >= 0
+                    and max(place) < 16
+                    and not any(place in known for known in (*rings, ring))
+                ):
                     ring.append(place)
         rings.append(ring)
     return rings
@@ -67,7 +75,9 @@ def test_a_patch_is_sharpened_as_the_plain_loops_do_it(seed, segments, amount):
     generator = np.random.default_rng(seed)
     centres, (y, x) = generator.uniform(0, 16, (segments, 2)), np.mgrid[:16, :16]
     mask = ((y - centres[:, :1, None]) ** 2 + (x - centres[:, 1:, None]) ** 2).argmin(axis=0).astype(np.uint8)
-    colour = generator.uniform(0, 100, (segments + 1, 3))[generator.integers(0, segments + 1, (16, 16))].astype(np.float32)
+    colour = generator.uniform(0, 100, (segments + 1, 3))[
+        generator.integers(0, segments + 1, (16, 16))
+    ].astype(np.float32)
     np.testing.assert_array_equal(votes_of(mask, colour, amount), slow_votes(mask, colour, amount))
 
 
@@ -92,7 +102,9 @@ def test_a_boundary_moves_to_where_the_colours_change(amount, vertical):
     for start in range(8 - amount, 9 + amount):
         mask = np.zeros((16, 16), np.uint8)
         mask[:, start:] = 1
-        votes = votes_of(mask if vertical else mask.T.copy(), colour if vertical else colour.transpose(1, 0, 2), amount)
+        votes = votes_of(
+            mask if vertical else mask.T.copy(), colour if vertical else colour.transpose(1, 0, 2), amount
+        )
         np.testing.assert_array_equal(votes if vertical else votes.T, expected)
 
 
@@ -107,7 +119,9 @@ def test_a_boundary_moves_no_farther_than_it_may():
 
 def test_no_boundary_no_vote():
     generator = np.random.default_rng(0)
-    assert votes_of(np.zeros((16, 16), np.uint8), generator.random((16, 16, 3)).astype(np.float32), 2).sum() == 0
+    assert (
+        votes_of(np.zeros((16, 16), np.uint8), generator.random((16, 16, 3)).astype(np.float32), 2).sum() == 0
+    )
 
 
 def test_sharpened_edges_lie_nearer_to_the_outline():
@@ -116,7 +130,10 @@ def test_sharpened_edges_lie_nearer_to_the_outline():
     image = np.where(disk[..., None], [200, 150, 60], [60, 110, 150]).astype(np.uint8)
     outline = mask_edges(disk[None])[0]
     near = scipy.ndimage.distance_transform_edt(~outline) <= 1
-    plain, sharp = (edge_strength(*shipped_forest(), pad_image(pad_image(image), 8), amount)[24:120, 24:136] for amount in (0, 2))
+    plain, sharp = (
+        edge_strength(*shipped_forest(), pad_image(pad_image(image), 8), amount)[24:120, 24:136]
+        for amount in (0, 2)
+    )
     assert sharp[near].sum() / sharp.sum() > plain[near].sum() / plain.sum() + 0.1
 
 

@@ -1,13 +1,22 @@
-"""The spectral signal: ties against a slow loop, eigenvectors against dense algebra, decimation against the exact solver."""
+"""The spectral signal: ties against a slow loop, eigenvectors against dense algebra, decimation against the
+exact solver.
+"""
 
 import numpy as np
 import pytest
 
-from hgrl.config import GroupingSettings
+from hgrl.core.settings import GroupingSettings
 from hgrl.grouping.hierarchy import collect_arcs, lattice_weights, watershed
-from hgrl.grouping.spectral import SHARPNESS, affinity, gaussian_derivatives, lattice_signal, oriented_signal, solve
-from hgrl.grouping.spectral_mix import add_spectral, arc_map, spectral_signal
-from hgrl.grouping.spectral_solver import decimated_eigenvectors, eigenvectors
+from hgrl.grouping.spectral.mix import add_spectral, arc_map, spectral_signal
+from hgrl.grouping.spectral.signal import (
+    SHARPNESS,
+    affinity,
+    gaussian_derivatives,
+    lattice_signal,
+    oriented_signal,
+    solve,
+)
+from hgrl.grouping.spectral.solver import decimated_eigenvectors, eigenvectors
 
 
 def two_halves(height=24, width=32):
@@ -27,7 +36,9 @@ def slow_affinity(edge_map):
                     if 0 < (y - v) ** 2 + (x - u) ** 2 <= 4:
                         half_way = [((y + v) // 2, (x + u) // 2)] if 2 in (abs(y - v), abs(x - u)) else []
                         way = [(y, x), (v, u), *half_way]
-                        out[y * width + x, v * width + u] = np.exp(-max(edge_map[place] for place in way) / SHARPNESS)
+                        out[y * width + x, v * width + u] = np.exp(
+                            -max(edge_map[place] for place in way) / SHARPNESS
+                        )
     return out
 
 
@@ -72,7 +83,9 @@ def correlation(first, second):
     return np.corrcoef(flat(first), flat(second))[0, 1]
 
 
-@pytest.mark.parametrize("signal", [lattice_signal, lambda *solved: [oriented_signal(*solved)]], ids=["lattice", "oriented"])
+@pytest.mark.parametrize(
+    "signal", [lattice_signal, lambda *solved: [oriented_signal(*solved)]], ids=["lattice", "oriented"]
+)
 def test_the_decimated_signal_is_nearly_the_exact_one(signal):
     edge_map = blocks()
     exact, quick = (signal(*solve(edge_map, exact), edge_map.shape) for exact in (True, False))
@@ -83,7 +96,11 @@ def test_the_decimated_signal_is_nearly_the_exact_one(signal):
 
 def test_refined_eigenvalues_are_the_exact_ones():
     edge_map = blocks()
-    exact, quick, plain = solve(edge_map, exact=True)[0], solve(edge_map)[0], solve(edge_map, refinements=0)[0]
+    exact, quick, plain = (
+        solve(edge_map, exact=True)[0],
+        solve(edge_map)[0],
+        solve(edge_map, refinements=0)[0],
+    )
     assert (quick >= exact * (1 - 1e-9)).all()  # the best within a subspace is never better than the best
     np.testing.assert_allclose(quick, exact, rtol=0.05)
     np.testing.assert_allclose(plain, exact, rtol=0.8)  # comparable, no more
@@ -92,7 +109,9 @@ def test_refined_eigenvalues_are_the_exact_ones():
 def test_more_refinement_comes_closer():
     ties = affinity(blocks())
     exact = eigenvectors(ties, 6)[0]
-    far = [np.abs(decimated_eigenvectors(ties, (66, 82), 6, steps)[0] / exact - 1).max() for steps in (1, 3, 8)]
+    far = [
+        np.abs(decimated_eigenvectors(ties, (66, 82), 6, steps)[0] / exact - 1).max() for steps in (1, 3, 8)
+    ]
     assert far[0] > far[1] > far[2] and far[2] < 1e-2
 
 
@@ -117,18 +136,27 @@ def test_twice_gives_the_same():
 
 
 def slow_derivative(image, angle, sigma=1.0):
-    """The directional derivative of a Gaussian at an angle, as one 7x7 filter whose absolute values sum to 1 along x."""
+    """The directional derivative of a Gaussian at an angle, as one 7x7 filter whose absolute values sum to 1
+    along x.
+    """
     y, x = np.mgrid[-3:4, -3:4]
     gaussian = np.exp(-(x**2 + y**2) / (2 * sigma**2))
     kernel = (np.cos(angle) * x + np.sin(angle) * y) * gaussian / np.abs(x * gaussian).sum()
     padded = np.pad(image, 3, mode="symmetric")
-    return np.array([[(padded[v : v + 7, u : u + 7] * kernel).sum() for u in range(image.shape[1])] for v in range(image.shape[0])])
+    return np.array(
+        [
+            [(padded[v : v + 7, u : u + 7] * kernel).sum() for u in range(image.shape[1])]
+            for v in range(image.shape[0])
+        ]
+    )
 
 
 def test_oriented_signal_is_that_of_the_slow_filters():
     generator = np.random.default_rng(5)
     vectors, values = generator.standard_normal((9 * 11, 2)), np.array([0.2, 0.5])
-    images = [v.reshape(9, 11) / np.ptp(v) / np.sqrt(value) for v, value in zip(vectors.T, values, strict=True)]
+    images = [
+        v.reshape(9, 11) / np.ptp(v) / np.sqrt(value) for v, value in zip(vectors.T, values, strict=True)
+    ]
     planes = oriented_signal(values, vectors, (9, 11))
     for number, plane in enumerate(planes):
         slow = sum(np.abs(slow_derivative(image, number * np.pi / 8)) for image in images) ** (1 / np.sqrt(2))
@@ -161,16 +189,24 @@ def some_arcs():
 @pytest.mark.parametrize("mix", ["arcs", "mcg", "minmax"])
 def test_each_mix_keeps_the_arcs_and_changes_only_their_strength(mix, derivative, arc_strength):
     arcs = some_arcs()
-    mixed = add_spectral(arcs, GroupingSettings(spectral_mix=mix, spectral_derivative=derivative, arc_strength=arc_strength))
+    mixed = add_spectral(
+        arcs, GroupingSettings(spectral_mix=mix, spectral_derivative=derivative, arc_strength=arc_strength)
+    )
     np.testing.assert_array_equal(mixed.ends, arcs.ends)
-    assert np.isfinite(mixed.strength).all() and (mixed.strength >= 0).all() and not np.array_equal(mixed.strength, arcs.strength)
+    assert (
+        np.isfinite(mixed.strength).all()
+        and (mixed.strength >= 0).all()
+        and not np.array_equal(mixed.strength, arcs.strength)
+    )
     if mix == "minmax":
         assert mixed.strength.max() <= 1
 
 
 def test_no_weight_no_change():
     arcs = some_arcs()
-    np.testing.assert_array_equal(add_spectral(arcs, GroupingSettings(spectral_weight=0)).strength, arcs.strength)
+    np.testing.assert_array_equal(
+        add_spectral(arcs, GroupingSettings(spectral_weight=0)).strength, arcs.strength
+    )
 
 
 def test_arc_map_paints_each_arc_beside_itself():

@@ -1,4 +1,6 @@
-"""Data, trees and checkpoints of a profile: made once, kept, continued, and made anew when what made them has changed."""
+"""Data, trees and checkpoints of a profile: made once, kept, continued, and made anew when what made them has
+changed.
+"""
 
 import json
 import shutil
@@ -8,18 +10,19 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from conftest import write_profile
 from PIL import Image
 
-from conftest import write_profile
-from hgrl import paths, stages
-from hgrl import pretrain as training
-from hgrl.checkpoint import best_file, load_checkpoint, snapshot_file
-from hgrl.config import NOT_IN_PROFILE, left_out, load_settings
-from hgrl.errors import InputError
-from hgrl.evaluate import unavailable
+from hgrl.core import paths
+from hgrl.core.checkpoint import best_file, load_checkpoint, snapshot_file
+from hgrl.core.errors import InputError
+from hgrl.core.settings import NOT_IN_PROFILE, left_out, load_settings
+from hgrl.evaluation.stage import unavailable
 from hgrl.grouping import group as grouping
-from hgrl.pretrain import Training
-from hgrl.pretrain import pretrain as pretrain_one
+from hgrl.pretraining import loop as training
+from hgrl.pretraining import stage as stages
+from hgrl.pretraining.loop import Training
+from hgrl.pretraining.loop import pretrain as pretrain_one
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 STEPS = 6  # of each of the two seeds: 6 images, batches of 3, 3 epochs
@@ -45,7 +48,9 @@ def line(call, *args):
 def steps(monkeypatch):
     """The steps trained from here on, one entry each."""
     done, real = [], Training._train_step
-    monkeypatch.setattr(Training, "_train_step", lambda self, batch: (done.append(self.seed), real(self, batch))[1])
+    monkeypatch.setattr(
+        Training, "_train_step", lambda self, batch: (done.append(self.seed), real(self, batch))[1]
+    )
     return done
 
 
@@ -53,12 +58,17 @@ def steps(monkeypatch):
 def grouped(monkeypatch):
     """The images grouped from here on, one entry each."""
     done, real = [], grouping.region_tree
-    monkeypatch.setattr(grouping, "region_tree", lambda image, *rest: (done.append(image.shape), real(image, *rest))[1])
+    monkeypatch.setattr(
+        grouping, "region_tree", lambda image, *rest: (done.append(image.shape), real(image, *rest))[1]
+    )
     return done
 
 
 def test_data_made_again_is_not_drawn_again_and_its_manifest_is_equal(pipeline):
-    before, manifest = ages(pipeline / "artifacts/small/data/VOC2012"), stages.manifest_path("small").read_bytes()
+    before, manifest = (
+        ages(pipeline / "artifacts/small/data/VOC2012"),
+        stages.manifest_path("small").read_bytes(),
+    )
     answer = stages.prepare_data("small")
     assert ages(pipeline / "artifacts/small/data/VOC2012") == before
     assert stages.manifest_path("small").read_bytes() == manifest
@@ -75,7 +85,11 @@ def test_trees_are_made_once_and_their_summary_is_equal_when_made_again(pipeline
     assert grouped == []
     assert ages(paths.trees("small") / "VOC2012") == trees
     assert summary.read_bytes() == before
-    assert answer["images"] == 6 and answer["failures"] == {} and answer["height_scale"] == stages.auto_height_scale("small")
+    assert (
+        answer["images"] == 6
+        and answer["failures"] == {}
+        and answer["height_scale"] == stages.auto_height_scale("small")
+    )
     origin = json.loads(summary.with_suffix(".origin.json").read_text())
     assert origin["settings"]["image_scale"] == 2.0 and "versions" in origin and "seconds" in origin
 
@@ -103,9 +117,12 @@ def test_an_unreadable_image_is_listed_and_the_rest_is_grouped_and_trained(pipel
     shutil.rmtree(paths.checkpoints("small", "ours"))
     summary = stages.group("small")
     assert summary["images"] == 5
-    (name, message), = summary["failures"].items()
+    ((name, message),) = summary["failures"].items()
     assert name == f"VOC2012/{image.stem}" and str(image) in message and "\n" not in message
-    assert json.loads((paths.results("small") / "grouping/trees.json").read_text())["failures"] == summary["failures"]
+    assert (
+        json.loads((paths.results("small") / "grouping/trees.json").read_text())["failures"]
+        == summary["failures"]
+    )
     assert name not in stages.training_samples("small", load_settings("small")).names
     first, _ = stages.pretrain("small", "ours")
     assert first.identity["images"] == 5
@@ -116,13 +133,19 @@ def test_a_set_without_one_readable_image_is_one_line(pipeline):
     for image in (pipeline / "artifacts/small/data/VOC2012/JPEGImages").glob("unlabelled_*.jpg"):
         image.write_bytes(b"no image")
     shutil.rmtree(paths.trees("small"))
-    assert f"none of the 6 pretraining images could be grouped; the first: {first_image(pipeline)}" in line(stages.group, "small")
+    assert f"none of the 6 pretraining images could be grouped; the first: {first_image(pipeline)}" in line(
+        stages.group, "small"
+    )
 
 
 def test_a_trained_run_stays_and_its_results_are_equal_when_made_again(pipeline, steps):
     checkpoints, results = ages(paths.checkpoints("small", "ours")), paths.results("small") / "pretraining"
     before = {name: (results / name).read_bytes() for name in ("ours.json", "ours.csv")}
-    assert {"seed0.pt", "seed1.pt"} <= {path.name for path in checkpoints} <= {"seed0.pt", "seed1.pt", "seed0.best.pt", "seed1.best.pt"}
+    assert (
+        {"seed0.pt", "seed1.pt"}
+        <= {path.name for path in checkpoints}
+        <= {"seed0.pt", "seed1.pt", "seed0.best.pt", "seed1.best.pt"}
+    )
     stages.pretrain("small", "ours")
     assert steps == []
     assert ages(paths.checkpoints("small", "ours")) == checkpoints
@@ -135,12 +158,18 @@ def test_a_trained_run_stays_and_its_results_are_equal_when_made_again(pipeline,
 def test_the_loss_curve_has_a_row_for_each_seed_and_step(pipeline):
     header, *rows = (paths.results("small") / "pretraining/ours.csv").read_text().splitlines()
     assert header == "seed,step,loss"
-    assert [row.rsplit(",", 1)[0] for row in rows] == [f"{seed},{step}" for seed in (0, 1) for step in range(1, STEPS + 1)]
+    assert [row.rsplit(",", 1)[0] for row in rows] == [
+        f"{seed},{step}" for seed in (0, 1) for step in range(1, STEPS + 1)
+    ]
     losses = [float(row.rsplit(",", 1)[1]) for row in rows[:STEPS]]
-    np.testing.assert_allclose(losses, load_checkpoint(paths.checkpoints("small", "ours") / "seed0.pt").losses, atol=1e-6)
+    np.testing.assert_allclose(
+        losses, load_checkpoint(paths.checkpoints("small", "ours") / "seed0.pt").losses, atol=1e-6
+    )
 
 
-def test_an_interrupted_training_goes_on_where_it_stopped_and_ends_alike(pipeline, finished_home, monkeypatch, steps):
+def test_an_interrupted_training_goes_on_where_it_stopped_and_ends_alike(
+    pipeline, finished_home, monkeypatch, steps
+):
     shutil.rmtree(paths.checkpoints("small", "ours"))
     write_profile(pipeline, {"pretrain.checkpoint_minutes": 0.0})
     monkeypatch.setattr(training, "LOG_EVERY", 1)
@@ -183,17 +212,24 @@ def test_a_stale_checkpoint_is_trained_anew_and_the_reader_is_told_why(pipeline,
     assert steps.count(0) == (0 if what == "cut off" else STEPS)
 
 
-def test_a_damaged_checkpoint_of_a_run_in_progress_goes_on_from_the_one_before_it(pipeline, finished_home, steps, capsys, monkeypatch):
+def test_a_damaged_checkpoint_of_a_run_in_progress_goes_on_from_the_one_before_it(
+    pipeline, finished_home, steps, capsys, monkeypatch
+):
     monkeypatch.setattr(training, "LOG_EVERY", 1)
     write_profile(pipeline, {"pretrain.checkpoint_minutes": 0.0, "pretrain.keep_best": False})
     shutil.rmtree(paths.checkpoints("small", "ours"))
-    task, *_ = stages.training_tasks("small", "hierarchical", load_settings("small", "ours"), paths.checkpoints("small", "ours"))
+    task, *_ = stages.training_tasks(
+        "small", "hierarchical", load_settings("small", "ours"), paths.checkpoints("small", "ours")
+    )
     pretrain_one(*task[:7], stop_after=4, origin=task[7])
     steps.clear()
     path = paths.checkpoints("small", "ours") / "seed0.pt"
     path.write_bytes(path.read_bytes()[:1000])
     stages.pretrain("small", "ours", 0)
-    assert "seed0.pt: cut off" in (told := capsys.readouterr().out) and "training goes on from seed0.step000003.pt, step 3 of 6" in told
+    assert (
+        "seed0.pt: cut off" in (told := capsys.readouterr().out)
+        and "training goes on from seed0.step000003.pt, step 3 of 6" in told
+    )
     assert steps == [0] * 3
     whole = load_checkpoint(finished_home / "artifacts/small/checkpoints/ours/seed0.pt")
     assert torch.equal(load_checkpoint(path).losses, whole.losses)
@@ -203,7 +239,10 @@ def test_a_complete_run_without_its_snapshots_is_trained_anew_and_the_reader_is_
     folder = paths.checkpoints("small", "ours")
     write_profile(pipeline, {"pretrain.snapshots": [0.5]})
     stages.pretrain("small", "ours")
-    assert "seed0.pt: training anew, because its snapshots at 0.5 of the run are missing" in capsys.readouterr().out
+    assert (
+        "seed0.pt: training anew, because its snapshots at 0.5 of the run are missing"
+        in capsys.readouterr().out
+    )
     assert steps == [0] * STEPS + [1] * STEPS
     steps.clear()
     stages.pretrain("small", "ours")
@@ -214,7 +253,9 @@ def test_a_complete_run_without_its_snapshots_is_trained_anew_and_the_reader_is_
     steps.clear()
     write_profile(pipeline)
     stages.pretrain("small", "ours")
-    assert steps == [] and not snapshot_file(folder / "seed0.pt", 0.5).exists(), "a folder holds what the settings ask for"
+    assert steps == [] and not snapshot_file(folder / "seed0.pt", 0.5).exists(), (
+        "a folder holds what the settings ask for"
+    )
 
 
 def test_a_seed_that_is_none_of_the_profiles_is_one_line(pipeline):
@@ -279,7 +320,11 @@ def with_hed(pipeline):
     """The pipeline with a tiny edge network and a run that learns from its trees."""
     scenes = stages.load_settings("small").data.scenes.model_copy(update={"contours": 2})
     hed = {"width": 2, "shrink": [1], "crop_size": 48, "iterations": 3, "batch": 2, "lr": 1e-3}
-    changes = {"data.scenes": scenes.model_dump(), "groupings": {"hed": {"edges": "hed", "image_scale": 1.0}}, "hed": hed}
+    changes = {
+        "data.scenes": scenes.model_dump(),
+        "groupings": {"hed": {"edges": "hed", "image_scale": 1.0}},
+        "hed": hed,
+    }
     write_profile(pipeline, changes)
     params = yaml.safe_load(paths.PARAMS.read_text())
     params["runs"]["ours-hed"] = {"method": "hierarchical", "grouping": "hed"}
@@ -297,9 +342,18 @@ def test_a_run_learns_from_the_trees_of_its_grouping_and_the_plain_ones_stay(wit
     assert steps == [0] * STEPS + [1] * STEPS
     assert stages.auto_height_scale("small") != stages.auto_height_scale("small", "hed")
     (method, _, samples, trees, scale, *_), *_ = stages.training_tasks(
-        "small", "hierarchical", load_settings("small", "ours-hed"), paths.checkpoints("small", "ours-hed"), "hed"
+        "small",
+        "hierarchical",
+        load_settings("small", "ours-hed"),
+        paths.checkpoints("small", "ours-hed"),
+        "hed",
     )
-    assert (method, len(samples), trees, scale) == ("hierarchical", 6, paths.trees("small", "hed"), stages.auto_height_scale("small", "hed"))
+    assert (method, len(samples), trees, scale) == (
+        "hierarchical",
+        6,
+        paths.trees("small", "hed"),
+        stages.auto_height_scale("small", "hed"),
+    )
     summary = json.loads(paths.hed_summary("small").read_text())
     assert summary["trunk"] == "from scratch" and summary["images"] == 4 and summary["iterations"] == 3
     assert json.loads((paths.results("small") / "grouping/trees-hed.json").read_text())["images"] == 6
@@ -307,13 +361,17 @@ def test_a_run_learns_from_the_trees_of_its_grouping_and_the_plain_ones_stay(wit
     assert origin["settings"]["edges"] == "hed" and origin["settings"]["image_scale"] == 1.0
 
 
-def test_trees_of_another_edge_network_are_made_anew_and_so_is_the_network_of_other_settings(with_hed, grouped, capsys):
+def test_trees_of_another_edge_network_are_made_anew_and_so_is_the_network_of_other_settings(
+    with_hed, grouped, capsys
+):
     stages.train_edge_network("small")
     stages.group("small", "hed")
     weights, origin = paths.hed_weights("small"), paths.results("small") / "hed/hed.origin.json"
     before = weights.read_bytes(), origin.read_bytes()
     stages.train_edge_network("small")
-    assert (weights.read_bytes(), origin.read_bytes()) == before, "a trained network stays, and so does the time it took"
+    assert (weights.read_bytes(), origin.read_bytes()) == before, (
+        "a trained network stays, and so does the time it took"
+    )
     profile = yaml.safe_load(paths.profile_file("small").read_text())
     profile["hed"]["seed"] = 1
     paths.profile_file("small").write_text(yaml.safe_dump(profile))
@@ -325,12 +383,18 @@ def test_trees_of_another_edge_network_are_made_anew_and_so_is_the_network_of_ot
 
 
 def test_missing_trees_and_a_missing_edge_network_say_what_to_run(with_hed):
-    assert "trees-hed: no region trees; run `dvc repro grouping-hed@small` first" in line(stages.pretrain, "small", "ours-hed")
-    assert "hed.pt: no trained edge network; run `dvc repro hed@small` first" in line(stages.group, "small", "hed")
+    assert "trees-hed: no region trees; run `dvc repro grouping-hed@small` first" in line(
+        stages.pretrain, "small", "ours-hed"
+    )
+    assert "hed.pt: no trained edge network; run `dvc repro hed@small` first" in line(
+        stages.group, "small", "hed"
+    )
 
 
 def test_an_unknown_grouping_is_one_line_that_names_the_known_ones(with_hed):
-    assert "no grouping named 'head'; add it to 'groupings', or choose one of: hed" in line(stages.group, "small", "head")
+    assert "no grouping named 'head'; add it to 'groupings', or choose one of: hed" in line(
+        stages.group, "small", "head"
+    )
 
 
 def test_a_mistyped_setting_of_a_grouping_is_one_line(with_hed):
@@ -349,7 +413,9 @@ def test_methods_without_trees_see_the_same_images_as_those_with_and_others_thei
         assert len(names) == 5 and missing not in names
     labelled = stages.training_samples("small", settings, "supervised")
     assert len(labelled) == 4 and labelled.mask(0).shape == (48, 48)
-    other = load_settings("small", **{"data.pretrain": [{"kind": "voc", "folder": "VOC2012", "split": "tune"}]})
+    other = load_settings(
+        "small", **{"data.pretrain": [{"kind": "voc", "folder": "VOC2012", "split": "tune"}]}
+    )
     assert len(stages.training_samples("small", other, "moco")) == 3
     assert len(stages.training_samples("small", other)) == 0  # no trees were grown for them
 
@@ -365,7 +431,9 @@ def test_rivals_are_trained_by_the_same_stage(pipeline, run):
 
 
 def test_a_run_on_anothers_checkpoints_trains_none_and_is_prepared_by_it(pipeline):
-    assert line(stages.pretrain, "small", "moco-e2e").endswith("run 'moco-e2e' has the checkpoints of 'moco'; list that under 'trained', not this")
+    assert line(stages.pretrain, "small", "moco-e2e").endswith(
+        "run 'moco-e2e' has the checkpoints of 'moco'; list that under 'trained', not this"
+    )
     stages.prepare("small", "moco-e2e")
     assert paths.checkpoints("small", "moco").exists() and not paths.checkpoints("small", "moco-e2e").exists()
 
@@ -374,7 +442,9 @@ def test_checkpoints_follow_their_own_methods_code_alone(pipeline, steps, monkey
     stages.pretrain("small", "moco")
     steps.clear()
     real = stages.method_files
-    monkeypatch.setattr(stages, "method_files", lambda name: [*real(name), *([paths.PARAMS] if name == "moco" else [])])
+    monkeypatch.setattr(
+        stages, "method_files", lambda name: [*real(name), *([paths.PARAMS] if name == "moco" else [])]
+    )
     stages.pretrain("small", "ours")
     assert steps == []
     stages.pretrain("small", "moco")
@@ -391,8 +461,12 @@ def with_counted_runs(home, changes):
     """The profile with scenes of one and of many objects, and the repository's own runs on them."""
     scenes = stages.load_settings("small").data.scenes.model_copy(update={"objects": 3})
     write_profile(home, {"data.scenes": scenes.model_dump(), "data.extra": EXTRA, **changes})
-    params, repository = (yaml.safe_load(path.read_text()) for path in (paths.PARAMS, REPOSITORY / "params.yaml"))
-    runs = {name: run for name, run in repository["runs"].items() if name.endswith(("-single", "-many", "-small"))}
+    params, repository = (
+        yaml.safe_load(path.read_text()) for path in (paths.PARAMS, REPOSITORY / "params.yaml")
+    )
+    runs = {
+        name: run for name, run in repository["runs"].items() if name.endswith(("-single", "-many", "-small"))
+    }
     params["runs"] |= {name: {**run, "profiles": ["small"]} for name, run in runs.items()}
     paths.PARAMS.write_text(yaml.safe_dump(params))
     return home
@@ -404,7 +478,10 @@ def counted(pipeline):
 
 
 def test_trees_of_extra_images_are_grown_beside_the_own_and_do_not_move_the_scale(counted, grouped):
-    scale, own = stages.auto_height_scale("small"), {path.name: path.read_bytes() for path in (paths.trees("small") / "VOC2012").glob("*.npz")}
+    scale, own = (
+        stages.auto_height_scale("small"),
+        {path.name: path.read_bytes() for path in (paths.trees("small") / "VOC2012").glob("*.npz")},
+    )
     manifest = stages.prepare_data("small")
     assert {name: manifest["sets"][name]["files"] for name in ("pretrain", "VOC2012/single", "VOC2012/many")} == {
         "pretrain": 6, "VOC2012/single": 3, "VOC2012/many": 3,
@@ -427,8 +504,12 @@ def test_runs_learn_from_their_own_split_and_no_other_run_does(counted):
         for split in ("single", "many"):
             names = stages.training_samples("small", load_settings("small", f"moco-{split}"), method).names
             assert names == tuple(f"VOC2012/{split}_{index:05d}" for index in range(3))
-        assert all(name.startswith("VOC2012/unlabelled_") for name in stages.training_samples("small", load_settings("small"), method).names)
-    stages.tree_path("small", "VOC2012/many_00002").unlink()  # could not be read: methods without trees leave it out too
+        assert all(
+            name.startswith("VOC2012/unlabelled_")
+            for name in stages.training_samples("small", load_settings("small"), method).names
+        )
+    # could not be read: methods without trees leave it out too
+    stages.tree_path("small", "VOC2012/many_00002").unlink()
     assert len(stages.training_samples("small", load_settings("small", "moco-many"), "moco")) == 2
 
 
@@ -437,7 +518,12 @@ def test_runs_on_counted_scenes_are_trained_by_the_same_stage(counted, run, step
     stages.prepare("small", run)
     assert steps == [0] * STEPS + [1] * STEPS  # 3 images in batches of 3, twice the 3 epochs
     first, second = (load_checkpoint(paths.checkpoints("small", run) / f"seed{seed}.pt") for seed in (0, 1))
-    assert first.complete and first.identity["images"] == 3 and first.losses.isfinite().all() and not torch.equal(first.losses, second.losses)
+    assert (
+        first.complete
+        and first.identity["images"] == 3
+        and first.losses.isfinite().all()
+        and not torch.equal(first.losses, second.losses)
+    )
 
 
 def test_a_named_grouping_leaves_extra_images_out(with_hed, grouped):
@@ -452,7 +538,9 @@ def test_runs_of_other_profiles_are_left_out_in_one_line(counted):
     params = yaml.safe_load(paths.PARAMS.read_text())
     params["runs"]["ours-many"]["profiles"] = ["mini"]
     paths.PARAMS.write_text(yaml.safe_dump(params))
-    assert "run 'ours-many' is left out of profile 'small': not in this profile" in line(stages.pretrain, "small", "ours-many")
+    assert "run 'ours-many' is left out of profile 'small': not in this profile" in line(
+        stages.pretrain, "small", "ours-many"
+    )
     assert unavailable(load_settings("small", "ours-many"), "ours-many") == NOT_IN_PROFILE
     assert unavailable(load_settings("small", "moco-many"), "moco-many") is None
 
@@ -472,7 +560,10 @@ def test_images_that_no_trees_were_grown_for_are_one_line(counted):
     with_counted_runs(counted, {"data.extra": []})
     stages.prepare("small")
     told = line(stages.pretrain, "small", "ours-many")
-    assert "no region trees; list the run's own `data.pretrain` under 'data.extra'" in told and "dvc repro grouping@small" in told
+    assert (
+        "no region trees; list the run's own `data.pretrain` under 'data.extra'" in told
+        and "dvc repro grouping@small" in told
+    )
 
 
 def test_a_run_on_a_real_data_set_that_is_missing_is_left_out_and_says_which(monkeypatch, tmp_path):
@@ -485,4 +576,5 @@ def test_a_run_on_a_real_data_set_that_is_missing_is_left_out_and_says_which(mon
 
 def test_stand_ins_learn_from_a_share_of_the_images(counted):
     stages.prepare("small")
-    assert len(stages.training_samples("small", load_settings("small", "ours-cns5-small"))) == 1  # an eighth of 6
+    # an eighth of 6
+    assert len(stages.training_samples("small", load_settings("small", "ours-cns5-small"))) == 1

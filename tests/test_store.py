@@ -8,8 +8,8 @@ import sys
 import pytest
 from matplotlib.figure import Figure
 
-from hgrl import store
-from hgrl.errors import InputError
+from hgrl.core import files as store
+from hgrl.core.errors import InputError
 
 
 def parts(folder):
@@ -44,7 +44,9 @@ def test_a_full_disk_is_one_line_that_names_the_file(tmp_path, monkeypatch, call
     path = tmp_path / "file.json"
     path.write_bytes(b"old")
     monkeypatch.setattr(os, call, full)
-    with pytest.raises(InputError, match=r"file\.json: cannot be written \(No space left on device\); free some disk space") as caught:
+    with pytest.raises(
+        InputError, match=r"file\.json: cannot be written \(No space left on device\); free some disk space"
+    ) as caught:
         store.write_json(path, {"a": 1})
     assert "\n" not in str(caught.value)
     assert path.read_bytes() == b"old"
@@ -61,7 +63,7 @@ def test_a_kill_in_the_middle_of_a_write_leaves_the_old_file_whole(tmp_path):
     path = tmp_path / "file.bin"
     path.write_bytes(b"old")
     script = (
-        "import os, sys; from pathlib import Path; from hgrl.store import replacing\n"
+        "import os, sys; from pathlib import Path; from hgrl.core.files import replacing\n"
         "with replacing(Path(sys.argv[1])) as file:\n"
         "    file.write(b'half'); file.flush(); os._exit(9)\n"
     )

@@ -6,11 +6,13 @@ import subprocess
 
 import pytest
 
-from hgrl import paths, readme, tables
-from hgrl.config import NOT_IN_PROFILE, load_run, load_yaml
-from hgrl.evaluate import NO_WEIGHTS, OTHER_NETWORK, summarise
-from hgrl.store import read_json, write_json
-from hgrl.tables import INAPPLICABLE, MISSING, NOT_RUN
+from hgrl.core import paths
+from hgrl.core.files import read_json, write_json
+from hgrl.core.settings import NOT_IN_PROFILE, load_run, load_yaml
+from hgrl.evaluation.stage import NO_WEIGHTS, OTHER_NETWORK, summarise
+from hgrl.reporting import pages as readme
+from hgrl.reporting import tables
+from hgrl.reporting.tables import INAPPLICABLE, MISSING, NOT_RUN
 
 
 @pytest.fixture
@@ -18,11 +20,37 @@ def scores(tmp_path, monkeypatch):
     """Scores of two runs of table 1 and one of table 2 and 3, in another folder than the repository's."""
     monkeypatch.setattr(paths, "results", lambda profile: tmp_path / "results" / profile)
     monkeypatch.setattr(paths, "artifacts", lambda profile: tmp_path / "artifacts" / profile)
-    probe = {"aspp-backbone": {"miou_mean": 0.25, "miou_std": 0.01, "pixel_accuracy_mean": 0.8, "pixel_accuracy_std": 0.0, "seeds": 3, "iou": {"disc_mean": 0.5, "disc_std": 0.1, "seeds": 3}}}
+    probe = {
+        "aspp-backbone": {
+            "miou_mean": 0.25,
+            "miou_std": 0.01,
+            "pixel_accuracy_mean": 0.8,
+            "pixel_accuracy_std": 0.0,
+            "seeds": 3,
+            "iou": {"disc_mean": 0.5, "disc_std": 0.1, "seeds": 3},
+        }
+    }
     write_json(paths.metrics("smoke", "probe"), {"random": probe, "ours-cns5": probe})
-    write_json(paths.metrics("smoke", "retrieval"), {"ours-cns5-20": {"embedding": {"miou_mean": 0.125, "miou_std": 0.0, "seeds": 3}}})
-    write_json(paths.metrics("smoke", "tracking"), {"identity": {"j_mean_mean": 0.22, "j_mean_std": 0.0, "f_mean_mean": 0.3, "f_mean_std": 0.0, "seeds": 1}})
-    write_json(paths.scenes("smoke") / "manifest.json", {"sets": {"pretrain": {"files": 48}}, "class_frequency": {"disc": 0.1}})
+    write_json(
+        paths.metrics("smoke", "retrieval"),
+        {"ours-cns5-20": {"embedding": {"miou_mean": 0.125, "miou_std": 0.0, "seeds": 3}}},
+    )
+    write_json(
+        paths.metrics("smoke", "tracking"),
+        {
+            "identity": {
+                "j_mean_mean": 0.22,
+                "j_mean_std": 0.0,
+                "f_mean_mean": 0.3,
+                "f_mean_std": 0.0,
+                "seeds": 1,
+            }
+        },
+    )
+    write_json(
+        paths.scenes("smoke") / "manifest.json",
+        {"sets": {"pretrain": {"files": 48}}, "class_frequency": {"disc": 0.1}},
+    )
 
 
 def by_run(rows, run):
@@ -40,7 +68,12 @@ def test_one_row_for_each_of_the_papers_in_its_order(scores):
 def test_scores_are_percent_with_deviation_and_seeds_beside_the_papers(scores):
     row = by_run(tables.table("smoke", "table1"), "ours-cns5")
     assert (row["miou_mean"], row["miou_std"], row["seeds"], row["iou_disc"]) == ("25.00", "1.00", 3, "50.00")
-    assert (row["paper_miou"], row["paper_epochs"], row["epochs"], row["cns"]) == (45.57, 80, 2, "Pixel (cns=5)")
+    assert (row["paper_miou"], row["paper_epochs"], row["epochs"], row["cns"]) == (
+        45.57,
+        80,
+        2,
+        "Pixel (cns=5)",
+    )
     assert row["pretraining_data"] == "scenes (48 images)"
     assert row["linear_miou_mean"] == INAPPLICABLE  # this head was not read
 
@@ -52,7 +85,13 @@ def test_the_row_over_hed_edges_says_where_the_trunk_began(scores, trunk):
     write_json(paths.metrics("smoke", "probe"), {**kept, "ours-hed": kept["ours-cns5"]})
     row = by_run(tables.table("smoke", "table1"), "ours-hed")
     assert row["pretraining_data"] == f"scenes (48 images; HED edges, trunk {trunk})"
-    assert (row["method"], row["cns"], row["paper_miou"], row["paper_epochs"], row["miou_mean"]) == ("Ours (HED)", "Pixel (cns=5,20)", 48.82, 80, "25.00")
+    assert (row["method"], row["cns"], row["paper_miou"], row["paper_epochs"], row["miou_mean"]) == (
+        "Ours (HED)",
+        "Pixel (cns=5,20)",
+        48.82,
+        80,
+        "25.00",
+    )
 
 
 def test_only_tables_by_class_have_class_columns(scores):
@@ -64,14 +103,20 @@ def test_what_has_no_run_says_so_in_every_score(scores):
     rows = tables.table("smoke", "table3")
     flow = next(row for row in rows if row["method"] == "FlowNet2")
     assert flow["paper_j_mean"] == 26.7
-    assert {flow[key] for key in ("pretraining_data", "epochs", "j_mean_mean", "j_mean_std", "seeds")} == {MISSING}
+    assert {flow[key] for key in ("pretraining_data", "epochs", "j_mean_mean", "j_mean_std", "seeds")} == {
+        MISSING
+    }
     assert by_run(rows, "ours-cns0")["j_mean_mean"] == NOT_RUN
 
 
 def test_rivals_that_were_not_run_say_so(scores):
     rows = tables.table("smoke", "table1")
     assert next(row for row in rows if row["method"] == "MoCo")["paper_miou"] == 65.53
-    rivals = [row for row in rows if row["method"].startswith(("MoCo", "InstFeat", "SegSort", "DenseCL", "Image labels"))]
+    rivals = [
+        row
+        for row in rows
+        if row["method"].startswith(("MoCo", "InstFeat", "SegSort", "DenseCL", "Image labels"))
+    ]
     assert len(rivals) == 15 and {row["miou_mean"] for row in rivals} == {NOT_RUN, NOT_IN_PROFILE}
     assert by_run(tables.table("smoke", "table2"), "segsort")["miou_mean"] == NOT_RUN
 
@@ -109,8 +154,14 @@ def test_what_supervision_and_other_data_read_is_said(scores):
     write_json(paths.scenes("paper") / "manifest.json", {"sets": sets, "class_frequency": {"disc": 0.1}})
     write_json(paths.metrics("paper", "probe"), dict.fromkeys(("moco", "moco-pascal"), backbone))
     rows = tables.table("paper", "table1")
-    assert (by_run(rows, "moco")["pretraining_data"], by_run(rows, "moco")["epochs"]) == ("VOC2012 + coco (48 images)", 80)
-    assert (by_run(rows, "moco-pascal")["pretraining_data"], by_run(rows, "moco-pascal")["epochs"]) == ("VOC2012", 400)
+    assert (by_run(rows, "moco")["pretraining_data"], by_run(rows, "moco")["epochs"]) == (
+        "VOC2012 + coco (48 images)",
+        80,
+    )
+    assert (by_run(rows, "moco-pascal")["pretraining_data"], by_run(rows, "moco-pascal")["epochs"]) == (
+        "VOC2012",
+        400,
+    )
 
 
 def test_a_stand_in_shows_where_the_papers_run_was_not_scored_and_says_so(scores):
@@ -118,8 +169,14 @@ def test_a_stand_in_shows_where_the_papers_run_was_not_scored_and_says_so(scores
     write_json(paths.metrics("smoke", "probe"), {"moco-small": probe})
     rows = tables.table("smoke", "table1")
     row = by_run(rows, "moco-small")
-    assert (row["method"], row["miou_mean"], row["paper_miou"], row["paper_epochs"]) == ("MoCo (stand-in: moco-small)", "25.00", 32.04, 400)
-    assert (row["pretraining_data"], row["epochs"]) == ("scenes (6 images)", 10)  # an eighth of 48; 5 times smoke's 2
+    assert (row["method"], row["miou_mean"], row["paper_miou"], row["paper_epochs"]) == (
+        "MoCo (stand-in: moco-small)",
+        "25.00",
+        32.04,
+        400,
+    )
+    # an eighth of 48; 5 times smoke's 2
+    assert (row["pretraining_data"], row["epochs"]) == ("scenes (6 images)", 10)
     other = by_run(rows, "ours-cns5-pascal")
     assert (other["method"], other["miou_mean"]) == ("Ours", NOT_IN_PROFILE)
     write_json(paths.metrics("smoke", "probe"), {"moco-small": probe, "moco-pascal": probe})
@@ -155,7 +212,10 @@ def test_files_hold_the_rows(scores):
 
 
 def test_summary_is_mean_and_sample_deviation_over_seeds():
-    seeds = [{"miou": 0.2, "iou": {"a": 0.1, "b": None}, "names": ["x"]}, {"miou": 0.4, "iou": {"a": 0.3, "b": 0.5}, "names": ["y"]}]
+    seeds = [
+        {"miou": 0.2, "iou": {"a": 0.1, "b": None}, "names": ["x"]},
+        {"miou": 0.4, "iou": {"a": 0.3, "b": 0.5}, "names": ["y"]},
+    ]
     summary = summarise(seeds)
     assert summary["miou_mean"] == pytest.approx(0.3)
     assert summary["miou_std"] == pytest.approx(2**0.5 / 10)
@@ -165,9 +225,13 @@ def test_summary_is_mean_and_sample_deviation_over_seeds():
 
 
 def test_the_readme_shows_the_committed_results():
-    changed = subprocess.run(["git", "status", "--porcelain", "results"], cwd=paths.HOME, capture_output=True, text=True)
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "results"], cwd=paths.HOME, capture_output=True, text=True
+    )
     if changed.returncode != 0 or changed.stdout.strip():
-        pytest.skip("results were made anew here and are not committed: `python -m hgrl readme` writes them into the README")
+        pytest.skip(
+            "results were made anew here and are not committed: `python -m hgrl readme` writes them into the README"
+        )
     text = (paths.HOME / "README.md").read_text()
     for name in ("table1", "table2", "table3"):
         assert readme.side_by_side(name) in text, "run `python -m hgrl readme` and commit the README"

@@ -6,12 +6,14 @@ import scipy.ndimage
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hgrl.grouping import edge_thinning
-from hgrl.grouping.edge_thinning import normal_angle, suppress, thin_edges
+from hgrl.grouping import thinning as edge_thinning
+from hgrl.grouping.thinning import normal_angle, suppress, thin_edges
 
 
 def ridge(degrees, width=2.0):
-    """A ridge through the middle of a 61x71 map, its normal `degrees` from the x axis; and the distance to its crest."""
+    """A ridge through the middle of a 61x71 map, its normal `degrees` from the x axis; and the distance to
+    its crest.
+    """
     y, x = np.mgrid[-30.0:31, -35:36]
     distance = x * np.cos(np.deg2rad(degrees)) + y * np.sin(np.deg2rad(degrees))
     return np.exp(-((distance / width) ** 2)).astype(np.float32), np.abs(distance)
@@ -21,12 +23,17 @@ def ridge(degrees, width=2.0):
 @given(seed=st.integers(0, 1000))
 def test_suppression_is_that_of_plain_loops(seed):
     generator = np.random.default_rng(seed)
-    values, angle = generator.random((9, 12)).astype(np.float32), generator.uniform(-2, 2, (9, 12)).astype(np.float32)
+    values, angle = (
+        generator.random((9, 12)).astype(np.float32),
+        generator.uniform(-2, 2, (9, 12)).astype(np.float32),
+    )
     out = np.empty_like(values)
     suppress(values, angle, 1.01, out)
     for y, x in np.ndindex(values.shape):
         step = np.array([np.sin(angle[y, x]), np.cos(angle[y, x])])
-        beside = scipy.ndimage.map_coordinates(values, np.stack([[y, x] + step, [y, x] - step], axis=1), order=1, mode="nearest")
+        beside = scipy.ndimage.map_coordinates(
+            values, np.stack([[y, x] + step, [y, x] - step], axis=1), order=1, mode="nearest"
+        )
         if abs(1.01 * values[y, x] - beside.max()) > 1e-5:
             assert out[y, x] == (values[y, x] if 1.01 * values[y, x] > beside.max() else 0)
 

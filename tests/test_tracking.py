@@ -1,4 +1,6 @@
-"""Tracking: the propagation against a dense loop, its invariances, and the trackers on videos whose motion is known."""
+"""Tracking: the propagation against a dense loop, its invariances, and the trackers on videos whose motion is
+known.
+"""
 
 import os
 from dataclasses import dataclass
@@ -9,16 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from hgrl import tracking
-from hgrl.config import Source, TrackingSettings
-from hgrl.errors import InputError
-from hgrl.feature_baselines import lab_angles
+from hgrl.core.errors import InputError
+from hgrl.core.settings import Source, TrackingSettings
+from hgrl.evaluation import tracking
+from hgrl.evaluation.colour import lab_angles
 
 PAPER = TrackingSettings(neighbours=5, coordinate_weight=0.7)
 FIELD = TrackingSettings(variant="field", neighbours=5, radius=2, context_frames=2)
 FIRST = PAPER.model_copy(update={"first_frame": True})
 PLACED = FIELD.model_copy(update={"field_coordinates": True, "coordinate_weight": 0.7})
-EVERYONE = PAPER.model_copy(update={"previous_frames": 1, "neighbours": 500})  # more neighbours than there are cells
+# more neighbours than there are cells
+EVERYONE = PAPER.model_copy(update={"previous_frames": 1, "neighbours": 500})
 
 
 @dataclass
@@ -48,7 +51,8 @@ def blocks_mask(h, w, cell, objects=2, seed=0):
     return ids.repeat(cell, 0).repeat(cell, 1)
 
 
-# --- the equation ---------------------------------------------------------------------------------------------------------
+# --- the equation
+# ---------------------------------------------------------------------------------------------------------
 
 
 def slow_similarity(query, key, i, j, weight, longer):
@@ -58,12 +62,16 @@ def slow_similarity(query, key, i, j, weight, longer):
 
 
 def slow_propagate(features, shares, settings):
-    """The paper's formula (or the field's) by loops over every pair of cells. features: list of (C, h, w); shares: (h, w, n)."""
+    """The paper's formula (or the field's) by loops over every pair of cells. features: list of (C, h, w);
+    shares: (h, w, n).
+    """
     _, h, w = features[0].shape
     all_shares = [shares]
     for t in range(1, len(features)):
         if settings.variant == "paper":
-            earlier = sorted({*range(max(0, t - settings.previous_frames), t), *([0] if settings.first_frame else [])})
+            earlier = sorted(
+                {*range(max(0, t - settings.previous_frames), t), *([0] if settings.first_frame else [])}
+            )
         else:
             earlier = sorted({0, *range(max(0, t - settings.context_frames), t)})
         new = np.zeros_like(shares)
@@ -73,14 +81,28 @@ def slow_propagate(features, shares, settings):
                 for s in earlier:
                     for v in range(h):
                         for u in range(w):
-                            if settings.variant == "field" and s > 0 and (y - v) ** 2 + (x - u) ** 2 > settings.radius**2:
+                            if (
+                                settings.variant == "field"
+                                and s > 0
+                                and (y - v) ** 2 + (x - u) ** 2 > settings.radius**2
+                            ):
                                 continue
-                            weight = settings.coordinate_weight if settings.variant == "paper" or settings.field_coordinates else 0
-                            sim = slow_similarity(features[t][:, y, x], features[s][:, v, u], (y, x), (v, u), weight, max(h, w))
+                            weight = (
+                                settings.coordinate_weight
+                                if settings.variant == "paper" or settings.field_coordinates
+                                else 0
+                            )
+                            sim = slow_similarity(
+                                features[t][:, y, x], features[s][:, v, u], (y, x), (v, u), weight, max(h, w)
+                            )
                             pairs.append((sim, all_shares[s][v, u]))
                 pairs = sorted(pairs, key=lambda pair: -pair[0])[: settings.neighbours]
                 sims = np.array([sim for sim, _ in pairs])
-                weights = np.maximum(sims, 1e-6) if settings.variant == "paper" else np.exp(sims / settings.temperature)
+                weights = (
+                    np.maximum(sims, 1e-6)
+                    if settings.variant == "paper"
+                    else np.exp(sims / settings.temperature)
+                )
                 new[y, x] = sum(wt * label for wt, (_, label) in zip(weights / weights.sum(), pairs))
         all_shares.append(new)
     return all_shares
@@ -89,13 +111,19 @@ def slow_propagate(features, shares, settings):
 def fast_propagate(features, shares, settings, monkeypatch):
     """The package's label shares of every frame, caught on their way to being enlarged."""
     caught = []
-    monkeypatch.setattr(tracking, "_enlarge", lambda labels, size: caught.append(labels.numpy()) or np.zeros(size, np.uint8))
+    monkeypatch.setattr(
+        tracking, "_enlarge", lambda labels, size: caught.append(labels.numpy()) or np.zeros(size, np.uint8)
+    )
     mask = torch.from_numpy(shares).permute(2, 0, 1).numpy()
     tracking.propagate(features, mask, settings)
     return [shares, *caught]
 
 
-@pytest.mark.parametrize("settings", [PAPER, FIRST, FIELD, PLACED, EVERYONE], ids=["paper", "first", "field", "field-placed", "all"])
+@pytest.mark.parametrize(
+    "settings",
+    [PAPER, FIRST, FIELD, PLACED, EVERYONE],
+    ids=["paper", "first", "field", "field-placed", "all"],
+)
 @pytest.mark.parametrize("chunk", [1, 10**9])
 def test_propagation_equals_the_dense_loop(settings, chunk, monkeypatch):
     monkeypatch.setattr(tracking, "CHUNK", chunk)
@@ -134,7 +162,8 @@ def test_weights_sum_to_one_even_when_nothing_is_similar():
     assert weights[1].tolist() == pytest.approx([1 / 3] * 3)
 
 
-# --- what propagation must do ---------------------------------------------------------------------------------------------
+# --- what propagation must do
+# ---------------------------------------------------------------------------------------------
 
 
 def test_first_mask_is_returned_unchanged():
@@ -151,18 +180,25 @@ def test_unique_features_carry_the_mask_along():
     settings = TrackingSettings(neighbours=1, coordinate_weight=0.1)
     masks = tracking.propagate([torch.roll(grid, t, 2) for t in range(4)], tracking.one_hot(mask), settings)
     for t, found in enumerate(masks):
-        cells = found[cell // 2 :: cell, cell // 2 :: cell]  # at the cells' centres: between them the enlargement is smooth
+        # at the cells' centres: between them the enlargement is smooth
+        cells = found[cell // 2 :: cell, cell // 2 :: cell]
         assert np.array_equal(cells, np.roll(mask, t * cell, 1)[cell // 2 :: cell, cell // 2 :: cell])
 
 
 def test_position_decides_between_equal_features():
-    """Constant features tell nothing apart: with coordinates the mask stays where it is, without them it is lost."""
+    """Constant features tell nothing apart: with coordinates the mask stays where it is, without them it is
+    lost.
+    """
     mask = np.zeros((16, 16), np.uint8)
     mask[:, 8:] = 1
     flat = [torch.ones(3, 8, 8)] * 3
-    near = tracking.propagate(flat, tracking.one_hot(mask), TrackingSettings(coordinate_weight=1.0, neighbours=4))
+    near = tracking.propagate(
+        flat, tracking.one_hot(mask), TrackingSettings(coordinate_weight=1.0, neighbours=4)
+    )
     assert np.array_equal(near[-1], mask)
-    nowhere = tracking.propagate(flat, tracking.one_hot(mask), TrackingSettings(coordinate_weight=0.0, neighbours=64))
+    nowhere = tracking.propagate(
+        flat, tracking.one_hot(mask), TrackingSettings(coordinate_weight=0.0, neighbours=64)
+    )
     assert len(np.unique(nowhere[-1])) == 1
 
 
@@ -177,7 +213,9 @@ def test_the_first_frame_brings_back_what_was_hidden():
     settings = TrackingSettings(neighbours=2, coordinate_weight=0.1)
     video = [shown, hidden, hidden, hidden, shown]
     forgotten = tracking.propagate(video, tracking.one_hot(mask), settings)
-    kept = tracking.propagate(video, tracking.one_hot(mask), settings.model_copy(update={"first_frame": True}))
+    kept = tracking.propagate(
+        video, tracking.one_hot(mask), settings.model_copy(update={"first_frame": True})
+    )
     assert not forgotten[-1].any() and np.array_equal(kept[-1], mask)
 
 
@@ -194,8 +232,12 @@ def test_scale_of_features_and_order_of_channels_do_not_matter():
 def test_only_the_frames_that_vote_are_kept(settings, most, monkeypatch):
     seen = []
     vote = tracking.vote
-    monkeypatch.setattr(tracking, "vote", lambda queries, context, s: seen.append(len(context)) or vote(queries, context, s))
-    tracking.propagate((torch.randn(4, 4, 4) for _ in range(8)), tracking.one_hot(blocks_mask(4, 4, 2)), settings)
+    monkeypatch.setattr(
+        tracking, "vote", lambda queries, context, s: seen.append(len(context)) or vote(queries, context, s)
+    )
+    tracking.propagate(
+        (torch.randn(4, 4, 4) for _ in range(8)), tracking.one_hot(blocks_mask(4, 4, 2)), settings
+    )
     assert len(seen) == 7 and max(seen) == most
 
 
@@ -204,7 +246,8 @@ def test_one_hot_counts_void_as_background():
     assert layers.astype(int).tolist() == [[[1, 0], [1, 0]], [[0, 0], [0, 0]], [[0, 1], [0, 1]]]
 
 
-# --- trackers -------------------------------------------------------------------------------------------------------------
+# --- trackers
+# -------------------------------------------------------------------------------------------------------------
 
 
 def moving_square(frames=6, step=3):
@@ -251,14 +294,20 @@ def test_a_video_that_cannot_be_scored_is_named():
         tracking.evaluate_tracking([moving_square(frames=2)], tracking.identity, TrackingSettings())
 
 
-# --- pictures -------------------------------------------------------------------------------------------------------------
+# --- pictures
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_neighbours_of_a_cell_are_those_that_vote():
     h, w = 4, 6
     grid = torch.eye(h * w).view(h * w, h, w)
     shifted = torch.roll(grid, 1, 2)  # the cell (1, 2) was at (1, 1)
-    found = tracking.neighbours_of(shifted, [torch.rand(h * w, h, w), grid], (1, 2), TrackingSettings(neighbours=3, coordinate_weight=0.1))
+    found = tracking.neighbours_of(
+        shifted,
+        [torch.rand(h * w, h, w), grid],
+        (1, 2),
+        TrackingSettings(neighbours=3, coordinate_weight=0.1),
+    )
     assert found[0] == (1, 1, 1) and len(found) == 3
 
 
@@ -272,18 +321,25 @@ def test_middle_of_the_largest_object():
 
 
 def test_figures_show_every_tracker_and_frame():
-    from hgrl import figures_tracking as figures
+    from hgrl.reporting.figures import tracking as figures
 
     video = moving_square()
-    assert len(figures.tracking_overlay(video, {"truth": video.masks, "copied": video.masks}, [0, 2, 5]).axes) == 6
+    assert (
+        len(figures.tracking_overlay(video, {"truth": video.masks, "copied": video.masks}, [0, 2, 5]).axes)
+        == 6
+    )
     tinted = figures.overlay(video.images[0], video.masks[0])
     assert np.array_equal(tinted[video.masks[0] == 0][0], video.images[0][video.masks[0] == 0][0])
     assert (tinted[45, 40] != video.images[0][45, 40]).any()
     assert len(figures.neighbour_picture(video.images[:3], (1, 2), [(0, 1, 1), (1, 1, 2)], (4, 6)).axes) == 3
-    assert figures.scores_over_time({"a": [1.0, 0.5]}).axes and figures.match_picture(video.masks[0] > 0, video.masks[1] > 0).axes
+    assert (
+        figures.scores_over_time({"a": [1.0, 0.5]}).axes
+        and figures.match_picture(video.masks[0] > 0, video.masks[1] > 0).axes
+    )
 
 
-# --- real video -----------------------------------------------------------------------------------------------------------
+# --- real video
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_colour_on_real_davis():
@@ -293,7 +349,7 @@ def test_colour_on_real_davis():
     root = Path(os.environ["HGRL_DATA"])
     if not (root / "DAVIS").is_dir():
         pytest.skip(f"{root} holds no DAVIS")
-    from hgrl.data.catalogue import open_videos
+    from hgrl.data.sources import open_videos
 
     video = open_videos(Source(kind="davis", folder="DAVIS", split="val"), root)[:1]
     settings = TrackingSettings(short_side=120)
@@ -303,7 +359,11 @@ def test_colour_on_real_davis():
 
 def test_a_finer_grid_enlarges_the_frames_and_the_radius_with_them(monkeypatch):
     video, seen = moving_square(), []
-    monkeypatch.setattr(tracking, "propagate", lambda features, mask, settings: seen.append((len(list(features)), settings.radius)) or [])
+    monkeypatch.setattr(
+        tracking,
+        "propagate",
+        lambda features, mask, settings: seen.append((len(list(features)), settings.radius)) or [],
+    )
     sides = []
 
     def features(images):

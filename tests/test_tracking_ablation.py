@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from test_tracking import moving_square
 
-from hgrl import tracking
-from hgrl.config import TrackingSettings
-from hgrl.errors import InputError
-from hgrl.feature_baselines import lab_angles
+from hgrl.core.errors import InputError
+from hgrl.core.settings import TrackingSettings
+from hgrl.evaluation import tracking
+from hgrl.evaluation.colour import lab_angles
 
 FILE = Path(__file__).resolve().parents[1] / "benchmarks/tracking_ablation.py"
 
@@ -37,7 +37,10 @@ def test_the_bound_is_exact_where_a_cell_is_a_pixel(ablation):
     assert len(video) == 3
     fine = ablation.through_cells(video, TrackingSettings(short_side=4 * 96))
     assert all(np.array_equal(found, video.mask(t)) for t, found in enumerate(fine))
-    coarse = [ablation.score([video], ablation.through_cells, TrackingSettings(short_side=side)) for side in (24, 48, 96)]
+    coarse = [
+        ablation.score([video], ablation.through_cells, TrackingSettings(short_side=side))
+        for side in (24, 48, 96)
+    ]
     assert coarse == sorted(coarse) and coarse[0] < 100
 
 

@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hgrl.errors import InputError
+from hgrl.core.errors import InputError
 from hgrl.metrics import video as video_metrics
-
 
 
 def test_region_similarity_by_hand():
@@ -62,7 +61,9 @@ def slow_boundary_f(truth, predicted, void, tolerance=0.008):
         return points
 
     def matched(points, others):
-        return sum(any((y - v) ** 2 + (x - u) ** 2 <= radius**2 for v, u in others) for y, x in points) / len(points)
+        return sum(any((y - v) ** 2 + (x - u) ** 2 <= radius**2 for v, u in others) for y, x in points) / len(
+            points
+        )
 
     radius = int(np.ceil(tolerance * (truth.shape[0] ** 2 + truth.shape[1] ** 2) ** 0.5))
     real, found = boundary(truth & ~void), boundary(predicted & ~void)
@@ -96,7 +97,8 @@ def test_boundary_tolerance_is_a_share_of_the_diagonal():
     assert video_metrics.boundary_f(truth, np.roll(truth, 9, 1)) < 1
 
 
-# --- statistics over frames -----------------------------------------------------------------------------------------------
+# --- statistics over frames
+# -----------------------------------------------------------------------------------------------
 
 
 def test_statistics_by_hand():
@@ -104,13 +106,16 @@ def test_statistics_by_hand():
     stats = video_metrics.davis_statistics(values)
     assert stats["mean"] == pytest.approx(0.65)
     assert stats["recall"] == pytest.approx(5 / 8)  # 0.5 itself does not count
-    # bins over frames 1..8 end at 1, 2.75, 4.5, 6.25, 8 -> 1, 3, 5, 6, 8: first bin frames 1-3, last bin frames 6-8
+    # bins over frames 1..8 end at 1, 2.75, 4.5, 6.25, 8 -> 1, 3, 5, 6, 8: first bin frames 1-3, last bin
+    # frames 6-8
     assert stats["decay"] == pytest.approx(np.mean([1.0, 0.9, 0.8]) - np.mean([0.5, 0.4, 0.3]))
 
 
 def test_constant_scores_do_not_decay_and_one_frame_is_enough():
     for length in (1, 2, 5, 700):  # 700: the official code's uint8 bins would wrap
-        assert video_metrics.davis_statistics([0.7] * length) == pytest.approx({"mean": 0.7, "recall": 1.0, "decay": 0.0})
+        assert video_metrics.davis_statistics([0.7] * length) == pytest.approx(
+            {"mean": 0.7, "recall": 1.0, "decay": 0.0}
+        )
     assert video_metrics.davis_statistics(np.linspace(1, 0, 700))["decay"] == pytest.approx(0.75, abs=0.01)
 
 
@@ -167,12 +172,23 @@ def test_identity_on_real_davis():
     root = Path(os.environ["HGRL_DATA"])
     if not (root / "DAVIS").is_dir():
         pytest.skip(f"{root} holds no DAVIS")
-    from hgrl.config import Source, TrackingSettings
-    from hgrl.data.catalogue import open_videos
-    from hgrl.tracking import evaluate_tracking, identity
+    from hgrl.core.settings import Source, TrackingSettings
+    from hgrl.data.sources import open_videos
+    from hgrl.evaluation.tracking import evaluate_tracking, identity
 
     videos = open_videos(Source(kind="davis", folder="DAVIS", split="val"), root)
-    eight = {"blackswan", "breakdance", "camel", "car-shadow", "dog", "drift-straight", "horsejump-high", "libby"}
+    eight = {
+        "blackswan",
+        "breakdance",
+        "camel",
+        "car-shadow",
+        "dog",
+        "drift-straight",
+        "horsejump-high",
+        "libby",
+    }
     if {video.name for video in videos} != eight:
         pytest.skip("the number is of eight sequences; another selection is at hand")
-    assert evaluate_tracking(videos, identity, TrackingSettings())["j_mean"] == pytest.approx(0.307, abs=0.001)
+    assert evaluate_tracking(videos, identity, TrackingSettings())["j_mean"] == pytest.approx(
+        0.307, abs=0.001
+    )

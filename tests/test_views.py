@@ -9,15 +9,21 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from hgrl.core.errors import InputError
 from hgrl.data.samples import Samples
-from hgrl.errors import InputError
-from hgrl.views import EpochOrder, TrainingViews, batches, mixed_seed
+from hgrl.sampling.views import EpochOrder, TrainingViews, batches, mixed_seed
 
 CPU = torch.device("cpu")
 
 
 @hypothesis_settings(max_examples=60, deadline=None)
-@given(data=st.data(), images=st.integers(1, 23), batch=st.integers(1, 9), epochs=st.integers(1, 4), seed=st.integers(0, 99))
+@given(
+    data=st.data(),
+    images=st.integers(1, 23),
+    batch=st.integers(1, 9),
+    epochs=st.integers(1, 4),
+    seed=st.integers(0, 99),
+)
 def test_an_order_resumed_at_any_step_is_the_tail_of_the_whole(data, images, batch, epochs, seed):
     whole = EpochOrder(images, batch, epochs, seed)
     start = data.draw(st.integers(0, whole.total))
@@ -53,7 +59,9 @@ def test_an_empty_split_is_one_line():
 
 def test_mixed_seeds_do_not_collide_where_sums_would():
     digits = range(10)
-    seeds = {mixed_seed(a, b, c) for a in digits for b in digits for c in digits} | {mixed_seed(a, b) for a in digits for b in digits}
+    seeds = {mixed_seed(a, b, c) for a in digits for b in digits for c in digits} | {
+        mixed_seed(a, b) for a in digits for b in digits
+    }
     assert len(seeds) == 1100
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert mixed_seed(1, 2) == mixed_seed(1, 2) != mixed_seed(2, 1)
@@ -105,7 +113,9 @@ def test_an_image_has_new_views_in_every_epoch(dataset, settings):
     views = TrainingViews(*dataset, settings, seed=0, height_scale=1.0)
     assert torch.equal(views[0, 0][0], views[0, 0][0])
     assert not torch.equal(views[0, 0][0], views[1, 0][0])
-    assert not torch.equal(views[0, 0][0], TrainingViews(*dataset, settings, seed=1, height_scale=1.0)[0, 0][0])
+    assert not torch.equal(
+        views[0, 0][0], TrainingViews(*dataset, settings, seed=1, height_scale=1.0)[0, 0][0]
+    )
 
 
 def test_labels_belong_to_their_image(dataset, tiny):

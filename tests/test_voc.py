@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from miniature import SBD, VOC, gt_cls, write_sbd, write_voc
 from PIL import Image
 from scipy.io import savemat
 
-from hgrl.data.sbd import read_mat_mask
-from hgrl.data.voc import CLASSES, open_voc
-from hgrl.errors import InputError
-from miniature import SBD, VOC, gt_cls, write_sbd, write_voc
+from hgrl.core.errors import InputError
+from hgrl.data.sets.sbd import read_mat_mask
+from hgrl.data.sets.voc import CLASSES, open_voc
 
 
 def voc(home, names=("2007_000032", "2007_000039"), split="train", masks="SegmentationClass", lines=None):
@@ -29,7 +29,11 @@ def put(path, array):
 
 
 def test_official_layouts(tmp_path):
-    for folder, home in (("VOC2012", "VOC2012"), ("data", "data/VOCdevkit/VOC2012"), ("VOCdevkit", "VOCdevkit/VOC2012")):
+    for folder, home in (
+        ("VOC2012", "VOC2012"),
+        ("data", "data/VOCdevkit/VOC2012"),
+        ("VOCdevkit", "VOCdevkit/VOC2012"),
+    ):
         voc(tmp_path / home)
         samples = open_voc(tmp_path, folder, "train")
         assert samples.names == (f"{folder}/2007_000032", f"{folder}/2007_000039")
@@ -44,14 +48,26 @@ def test_unlabelled_split_has_no_masks(tmp_path):
 
 def test_augmented_list_prefers_its_own_masks(tmp_path):
     voc(tmp_path / "VOC2012")
-    voc(tmp_path / "VOC2012", names=("2008_000002",), split="trainaug", masks="SegmentationClassAug", lines=("2007_000032", "2008_000002"))
+    voc(
+        tmp_path / "VOC2012",
+        names=("2008_000002",),
+        split="trainaug",
+        masks="SegmentationClassAug",
+        lines=("2007_000032", "2008_000002"),
+    )
     samples = open_voc(tmp_path, "VOC2012", "train_aug")
     assert [mask.parent.name for mask in samples.masks] == ["SegmentationClass", "SegmentationClassAug"]
 
 
 def test_augmented_list_of_pairs(tmp_path):
     lines = ["/JPEGImages/2008_000002.jpg /SegmentationClassAug/2008_000002.png"] * 2
-    voc(tmp_path / "VOC2012", names=("2008_000002",), split="train_aug", masks="SegmentationClassAug", lines=lines)
+    voc(
+        tmp_path / "VOC2012",
+        names=("2008_000002",),
+        split="train_aug",
+        masks="SegmentationClassAug",
+        lines=lines,
+    )
     assert open_voc(tmp_path, "VOC2012", "train_aug").names == ("VOC2012/2008_000002",)
 
 
@@ -63,7 +79,9 @@ def test_augmented_list_that_is_missing(tmp_path):
 
 @pytest.fixture
 def augmented(tmp_path):
-    """VOC with 2 + 2 labelled images and SBD: its train holds one of VOC's val, its val one of VOC's train. Returns the true masks."""
+    """VOC with 2 + 2 labelled images and SBD: its train holds one of VOC's val, its val one of VOC's train.
+    Returns the true masks.
+    """
     masks = write_voc(tmp_path, ["2007_a", "2009_b"], ["2007_c", "2010_d"], ["2008_e", "2011_f", "2011_g"])
     write_sbd(tmp_path, masks, ["2008_e", "2007_c", "2011_f"], ["2009_b", "2010_d"])
     return masks
@@ -73,7 +91,8 @@ def test_train_aug_is_voc_train_and_sbd_without_voc_val(tmp_path, augmented):
     samples = open_voc(tmp_path, "VOC2012", "train_aug")
     assert samples.names == ("VOC2012/2007_a", "VOC2012/2008_e", "VOC2012/2009_b", "VOC2012/2011_f")
     assert {image.parent for image in samples.images} == {tmp_path / VOC / "JPEGImages"}
-    assert [mask.suffix for mask in samples.masks] == [".png", ".mat", ".png", ".mat"]  # VOC's own mask where it has one
+    # VOC's own mask where it has one
+    assert [mask.suffix for mask in samples.masks] == [".png", ".mat", ".png", ".mat"]
     assert not {"2007_c", "2010_d"} & {mask.stem for mask in samples.masks}
     assert samples.classes == CLASSES
 
@@ -151,4 +170,6 @@ def test_missing_folder_and_split(tmp_path):
 def test_real_voc(real_data):
     samples = open_voc(real_data, "VOC2012", "train")
     assert len(samples) == 3
-    assert np.unique(samples.mask(0)).tolist() == [0, 5, 15, 255], "bottle and person, as on PASCAL's own page"
+    assert np.unique(samples.mask(0)).tolist() == [0, 5, 15, 255], (
+        "bottle and person, as on PASCAL's own page"
+    )

@@ -5,7 +5,7 @@ import torch
 from conftest import batch_of, three_regions
 from waits import NeverWaits
 
-from hgrl.methods import REGISTRY, build_method
+from hgrl.pretraining.methods import REGISTRY, build_method
 
 
 @pytest.mark.parametrize("name", list(REGISTRY))

@@ -14,11 +14,11 @@ from PIL import Image
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from hgrl import __main__ as cli
-from hgrl.config import GroupingSettings
-from hgrl.data.folder import open_folder
-from hgrl.errors import InputError
+from hgrl.core.errors import InputError
+from hgrl.core.settings import GroupingSettings
+from hgrl.data.sets.folder import open_folder
 from hgrl.grouping import edges
-from hgrl.grouping.forest import Forest
+from hgrl.grouping.forest.model import Forest
 from hgrl.grouping.group import group_images
 from hgrl.grouping.region_tree import RegionTree
 from hgrl.grouping.workers import IN_FLIGHT, one_thread, run_here, run_in_processes
@@ -66,7 +66,8 @@ def test_tasks_that_run_here_have_one_thread():
 def test_processes_have_one_thread_and_never_started_more():
     for opencv, blas, alive in run_in_processes(threads, range(4), 2):
         assert (opencv, blas) == (1, 1)
-        assert alive is None or alive <= 2  # the one that works, and the one that waits for the end of the parent
+        # the one that works, and the one that waits for the end of the parent
+        assert alive is None or alive <= 2
 
 
 def test_results_of_all_tasks_come_and_few_tasks_wait():
@@ -93,7 +94,9 @@ def test_a_killed_process_is_one_line_that_says_what_to_do():
 def test_each_image_and_the_forest_are_read_once(photos, tmp_path, monkeypatch):
     opened, forests = [], []
     real_open, real_load = Image.open, Forest.load
-    monkeypatch.setattr(Image, "open", lambda path, *rest: opened.append(Path(path).name) or real_open(path, *rest))
+    monkeypatch.setattr(
+        Image, "open", lambda path, *rest: opened.append(Path(path).name) or real_open(path, *rest)
+    )
     monkeypatch.setattr(Forest, "load", lambda path: forests.append(path) or real_load(path))
     edges.shipped_forest.cache_clear()
     samples, settings = open_folder([photos]), GroupingSettings(detector="numba")
@@ -104,9 +107,13 @@ def test_each_image_and_the_forest_are_read_once(photos, tmp_path, monkeypatch):
 
 
 def start_and_kill(photos, out):
-    """Run the command in two processes and kill it alone (SIGKILL) as soon as there are two trees; the group its processes are in."""
+    """Run the command in two processes and kill it alone (SIGKILL) as soon as there are two trees; the group
+    its processes are in.
+    """
     command = [sys.executable, "-m", "hgrl", "group", str(photos), "--out", str(out), "--workers", "2"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True) as run:
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as run:
         while len(list(out.rglob("*.npz"))) < 2:
             assert run.poll() is None, "it ended before it could be killed"
             time.sleep(0.002)
@@ -135,4 +142,3 @@ def test_a_killed_run_leaves_no_process_and_goes_on_where_it_stopped(photos, tmp
     assert "12 of 12 images" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in done} == done
     assert len([RegionTree.load(path) for path in out.rglob("*.npz")]) == 12
-

@@ -1,10 +1,21 @@
-"""A mode that fails where a step would wait: on a card the host would stand still until the device has caught up."""
+"""A mode that fails where a step would wait: on a card the host would stand still until the device has caught
+up.
+"""
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 # The value of a tensor, a shape that values decide, a copy from the host's memory (torch.tensor)
-WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "lift_fresh", "aten::equal", "unique", "repeat_interleave.Tensor", "bincount")
+WAITING = (
+    "_local_scalar_dense",
+    "nonzero",
+    "masked_select",
+    "lift_fresh",
+    "aten::equal",
+    "unique",
+    "repeat_interleave.Tensor",
+    "bincount",
+)
 
 
 class NeverWaits(TorchDispatchMode):

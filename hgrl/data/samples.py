@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from hgrl.core.errors import InputError
 from hgrl.data.images import image_size, read_image, read_mask
-from hgrl.data.sbd import read_mat_mask
-from hgrl.errors import InputError
+from hgrl.data.sets.sbd import read_mat_mask
 
 VOID = 255  # the id of pixels that are not scored, in every mask that leaves this package
 
@@ -29,7 +29,9 @@ class Samples:
     void: int = VOID  # the id in the mask FILES that is not scored
 
     def __post_init__(self) -> None:
-        if len(self.names) != len(self.images) or (self.masks is not None and len(self.masks) != len(self.images)):
+        if len(self.names) != len(self.images) or (
+            self.masks is not None and len(self.masks) != len(self.images)
+        ):
             raise ValueError("names, images and masks differ in length")
         check_unique(self.names, self.images)
 
@@ -43,7 +45,8 @@ class Samples:
     def mask(self, index: int) -> np.ndarray:
         """(H, W) uint8 class ids at the image's own size, 255 where nothing is scored.
 
-        Raises InputError when there are no masks, when mask and image differ in size, or when an id is not a class.
+        Raises InputError when there are no masks, when mask and image differ in size, or when an id is not a
+        class.
         """
         if self.masks is None:
             raise InputError(f"{self.images[index]}: this split has no masks; choose a labelled split")
@@ -55,8 +58,14 @@ class Samples:
     def subset(self, indices: Iterable[int]) -> Samples:
         """The samples at `indices`, in that order."""
         picked = [int(index) for index in indices]
-        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name in self._per_image}
-        return dataclasses.replace(self, **{name: values and tuple(values[i] for i in picked) for name, values in fields.items()})
+        fields = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name in self._per_image
+        }
+        return dataclasses.replace(
+            self, **{name: values and tuple(values[i] for i in picked) for name, values in fields.items()}
+        )
 
     @property
     def _per_image(self) -> tuple[str, ...]:
@@ -65,7 +74,9 @@ class Samples:
     def _check_ids(self, mask: np.ndarray, path: Path) -> None:
         ids = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[:VOID])
         if self.classes and ids.size and ids[-1] >= len(self.classes):
-            raise InputError(f"{path}: id {ids[-1]} in a mask of {len(self.classes)} classes; use this data set's own masks")
+            raise InputError(
+                f"{path}: id {ids[-1]} in a mask of {len(self.classes)} classes; use this data set's own masks"
+            )
 
 
 @dataclass(frozen=True)
@@ -93,9 +104,11 @@ class Video:
 
     @cached_property
     def is_binary(self) -> bool:
-        """Whether the masks are DAVIS-2016's (one object, drawn as 255) rather than DAVIS-2017's (ids; 255 is void).
+        """Whether the masks are DAVIS-2016's (one object, drawn as 255) rather than DAVIS-2017's (ids; 255 is
+        void).
 
-        The first mask that is not empty decides: DAVIS-2017 shows its objects in the first frame, so 255 is never alone there.
+        The first mask that is not empty decides: DAVIS-2017 shows its objects in the first frame, so 255 is
+        never alone there.
         """
         for path in self.masks:
             ids = np.unique(read_mask(path))

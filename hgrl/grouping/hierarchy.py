@@ -1,7 +1,8 @@
 """From an edge map to a region tree: oriented-watershed-style arcs, average linkage, a cut to few leaves.
 
-Arbelaez, Maire, Fowlkes, Malik, "Contour detection and hierarchical image segmentation" (TPAMI 2011), section 4, as the paper's section 4.1
-uses it. Not done: flooding on their double-sized grid; watershed arcs here run between pixels.
+Arbelaez, Maire, Fowlkes, Malik, "Contour detection and hierarchical image segmentation" (TPAMI 2011), section
+4, as the paper's section 4.1 uses it. Not done: flooding on their double-sized grid; watershed arcs here run
+between pixels.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import scipy.ndimage
 import scipy.sparse
 
-from hgrl.config import GroupingSettings
+from hgrl.core.settings import GroupingSettings
 from hgrl.grouping.arc_segments import arc_normals
 from hgrl.grouping.merge_tree import MergeTree, children_of, raise_to_children
 from hgrl.grouping.orientation import oriented_weights
@@ -43,7 +44,9 @@ class Arcs:
 
 
 def lattice_weights(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of the two pixels of each lattice edge of (H, W): horizontal edges (H, W-1), vertical edges (H-1, W)."""
+    """Mean of the two pixels of each lattice edge of (H, W): horizontal edges (H, W-1), vertical edges (H-1,
+    W).
+    """
     return (values[:, :-1] + values[:, 1:]) / 2, (values[:-1] + values[1:]) / 2
 
 
@@ -65,7 +68,8 @@ def watershed(edge_map: np.ndarray) -> np.ndarray:
 def watershed_arcs(edge_map: np.ndarray, arc_strength: str) -> Arcs:
     """Watershed regions of an edge map (H, W) in [0, 1] and the strength of their arcs.
 
-    arc_strength: `mean`, of the map along the arc; or `oriented` (section 4.2): of the map's response at the arc's own direction.
+    arc_strength: `mean`, of the map along the arc; or `oriented` (section 4.2): of the map's response at the
+    arc's own direction.
     """
     labels = watershed(edge_map)
     if arc_strength == "mean":
@@ -82,7 +86,9 @@ def collect_arcs(labels: np.ndarray, horizontal: np.ndarray, vertical: np.ndarra
     return Arcs(labels, *_combine(first, second, np.ones(len(weight)), weight))
 
 
-def _combine(first: np.ndarray, second: np.ndarray, length: np.ndarray, strength: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _combine(
+    first: np.ndarray, second: np.ndarray, length: np.ndarray, strength: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """One arc for each pair of regions: its ends, its length, its mean strength weighted by length."""
     low, high = np.minimum(first, second), np.maximum(first, second)
     keys, number = np.unique(low * (high.max(initial=0) + 1) + high, return_inverse=True)
@@ -93,9 +99,11 @@ def _combine(first: np.ndarray, second: np.ndarray, length: np.ndarray, strength
 
 
 def merge_small(arcs: Arcs, least: float) -> Arcs:
-    """Merge each region of fewer than `least` pixels into the neighbour behind its weakest arc, until none is left.
+    """Merge each region of fewer than `least` pixels into the neighbour behind its weakest arc, until none is
+    left.
 
-    In rounds: all small regions at once, then arcs are averaged again. Two regions that are large enough are never merged.
+    In rounds: all small regions at once, then arcs are averaged again. Two regions that are large enough are
+    never merged.
     """
     while True:
         areas = np.bincount(arcs.labels.ravel())
@@ -103,8 +111,12 @@ def merge_small(arcs: Arcs, least: float) -> Arcs:
         if arcs.regions == 1 or not small.any():
             return arcs
         target = _weakest_neighbours(arcs, small)
-        graph = scipy.sparse.coo_array((np.ones(len(target), bool), (np.arange(len(target)), target)), shape=(len(target),) * 2)
-        arcs = _relabel(arcs, scipy.sparse.csgraph.connected_components(graph, directed=False)[1].astype(np.int64))
+        graph = scipy.sparse.coo_array(
+            (np.ones(len(target), bool), (np.arange(len(target)), target)), shape=(len(target),) * 2
+        )
+        arcs = _relabel(
+            arcs, scipy.sparse.csgraph.connected_components(graph, directed=False)[1].astype(np.int64)
+        )
 
 
 def _weakest_neighbours(arcs: Arcs, small: np.ndarray) -> np.ndarray:
@@ -121,14 +133,17 @@ def _relabel(arcs: Arcs, number: np.ndarray) -> Arcs:
     """Regions joined as `number` (old region -> new region) says."""
     first, second = number[arcs.ends[:, 0]], number[arcs.ends[:, 1]]
     keep = first != second
-    return Arcs(number[arcs.labels], *_combine(first[keep], second[keep], arcs.length[keep], arcs.strength[keep]))
+    return Arcs(
+        number[arcs.labels], *_combine(first[keep], second[keep], arcs.length[keep], arcs.strength[keep])
+    )
 
 
 def average_linkage(arcs: Arcs, weight: str = "length") -> tuple[np.ndarray, np.ndarray]:
     """Merge the two regions parted by the weakest arc, average the arcs they share, repeat.
 
-    weight: an arc counts by its `length`, or by the `root` of it. Returns children (n-1, 2) int64 and heights (n-1,) float64 in merge order,
-    made non-decreasing toward the root: a merge is never lower than what it joins (averaging can bring an arc under the one just removed).
+    weight: an arc counts by its `length`, or by the `root` of it. Returns children (n-1, 2) int64 and heights
+    (n-1,) float64 in merge order, made non-decreasing toward the root: a merge is never lower than what it
+    joins (averaging can bring an arc under the one just removed).
     """
     graph = hg.UndirectedGraph(arcs.regions)
     graph.add_edges(arcs.ends[:, 0], arcs.ends[:, 1])
@@ -139,7 +154,9 @@ def average_linkage(arcs: Arcs, weight: str = "length") -> tuple[np.ndarray, np.
 
 
 def build_hierarchy(arcs: Arcs, min_area: float, weight: str = "length") -> MergeTree:
-    """The full hierarchy over arcs: regions under `min_area` px (at 481x321) merged first, then average linkage; heights are not clipped."""
+    """The full hierarchy over arcs: regions under `min_area` px (at 481x321) merged first, then average
+    linkage; heights are not clipped.
+    """
     arcs = merge_small(arcs, min_area * arcs.labels.size / REFERENCE)
     if arcs.regions == 1:
         return MergeTree(arcs.labels, np.zeros((0, 2), np.int64), np.zeros(0))
@@ -147,5 +164,7 @@ def build_hierarchy(arcs: Arcs, min_area: float, weight: str = "length") -> Merg
 
 
 def build_tree(arcs: Arcs, settings: GroupingSettings) -> RegionTree:
-    """The region tree over arcs: small regions merged first, average linkage, at most `max_regions` leaves (section 4.1)."""
+    """The region tree over arcs: small regions merged first, average linkage, at most `max_regions` leaves
+    (section 4.1).
+    """
     return build_hierarchy(arcs, settings.min_area, settings.arc_weight).cut(settings.max_regions)

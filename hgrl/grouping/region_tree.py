@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hgrl import store
-from hgrl.errors import InputError
+from hgrl.core import files as store
+from hgrl.core.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +39,8 @@ class RegionTree:
         return parents
 
     def distances(self) -> np.ndarray:
-        """d_T: the height at which two leaves first belong to one node: (n, n) float32, an ultrametric with a zero diagonal.
+        """d_T: the height at which two leaves first belong to one node: (n, n) float32, an ultrametric with a
+        zero diagonal.
 
         The distance that equations 2 and 3 rest on (section 3).
         """
@@ -52,11 +53,15 @@ class RegionTree:
         return distances
 
     def leaf_groups(self, level: float) -> np.ndarray:
-        """(n,) uint8: the group of each leaf when all merges of height <= level are made; groups numbered in order of appearance."""
+        """(n,) uint8: the group of each leaf when all merges of height <= level are made; groups numbered in
+        order of appearance.
+        """
         return self._groups(int(np.searchsorted(self.heights, np.float32(level), side="right")))
 
     def cut(self, level: float) -> np.ndarray:
-        """Labels (H, W) uint8 of the partition at a level: merges of height <= level are made. Higher cuts contain lower ones."""
+        """Labels (H, W) uint8 of the partition at a level: merges of height <= level are made. Higher cuts
+        contain lower ones.
+        """
         return self.leaf_groups(level)[self.labels]
 
     def cut_into(self, count: int) -> np.ndarray:
@@ -71,7 +76,9 @@ class RegionTree:
         return np.argsort(np.argsort(appears))[number].astype(np.uint8)
 
     def ucm(self) -> np.ndarray:
-        """Ultrametric contour map (H, W) float32: at each pixel, the largest distance to the leaf on its right or below it."""
+        """Ultrametric contour map (H, W) float32: at each pixel, the largest distance to the leaf on its
+        right or below it.
+        """
         distances, out = self.distances(), np.zeros(self.labels.shape, np.float32)
         np.maximum(out[:, :-1], distances[self.labels[:, :-1], self.labels[:, 1:]], out=out[:, :-1])
         np.maximum(out[:-1], distances[self.labels[:-1], self.labels[1:]], out=out[:-1])
@@ -87,7 +94,9 @@ class RegionTree:
     def save(self, path: Path) -> None:
         """Write an .npz file (atomically); the labels as differences, which compress to half the size."""
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, labels=_differences(self.labels), children=self.children, heights=self.heights)
+        np.savez_compressed(
+            buffer, labels=_differences(self.labels), children=self.children, heights=self.heights
+        )
         store.write_bytes(path, buffer.getvalue())
 
     @classmethod
@@ -97,12 +106,18 @@ class RegionTree:
             with np.load(path, allow_pickle=False) as file:
                 tree = cls(_sums(file["labels"]), file["children"], file["heights"])
         except FileNotFoundError:
-            raise InputError(f"{path}: no such region tree; run `python -m hgrl group` on its image") from None
+            raise InputError(
+                f"{path}: no such region tree; run `python -m hgrl group` on its image"
+            ) from None
         except Exception as error:  # numpy and zip raise a dozen different things on a broken file
-            raise InputError(f"{path}: not a region tree ({error}); delete it and run `python -m hgrl group` again") from None
+            raise InputError(
+                f"{path}: not a region tree ({error}); delete it and run `python -m hgrl group` again"
+            ) from None
         problem = tree.problem()
         if problem:
-            raise InputError(f"{path}: not a region tree ({problem}); delete it and run `python -m hgrl group` again")
+            raise InputError(
+                f"{path}: not a region tree ({problem}); delete it and run `python -m hgrl group` again"
+            )
         return tree
 
     def problem(self) -> str | None:
@@ -114,9 +129,15 @@ class RegionTree:
             return "children and heights do not fit together"
         if not (np.bincount(self.labels.ravel(), minlength=n) > 0).all() or self.labels.max() >= n:
             return f"labels are not 0 .. {n - 1}"
-        if (self.children >= n + np.arange(n - 1)[:, None]).any() or len(np.unique(self.children)) != 2 * (n - 1):
+        if (self.children >= n + np.arange(n - 1)[:, None]).any() or len(np.unique(self.children)) != 2 * (
+            n - 1
+        ):
             return "a node is merged twice, or before it is made"
-        if not np.isfinite(self.heights).all() or (np.diff(self.heights) < 0).any() or (self.heights < 0).any():
+        if (
+            not np.isfinite(self.heights).all()
+            or (np.diff(self.heights) < 0).any()
+            or (self.heights < 0).any()
+        ):
             return "heights are not finite, non-negative and non-decreasing"
         return None
 

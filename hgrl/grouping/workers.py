@@ -1,6 +1,7 @@
 """Many images on the cores of this machine: here, or in processes; one thread each.
 
-Nothing heavy is imported above: a process must be told to stay with one thread before NumPy and OpenCV are loaded in it.
+Nothing heavy is imported above: a process must be told to stay with one thread before NumPy and OpenCV are
+loaded in it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any
 
-from hgrl.errors import InputError
+from hgrl.core.errors import InputError
 
 IN_FLIGHT = 4  # tasks handed out for each process
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
@@ -34,11 +35,15 @@ def run_in_processes(function: Callable[[Any], Any], tasks: Iterable[Any], worke
     context = multiprocessing.get_context("forkserver")  # a fork of a process with threads may hang
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_process) as pool:
         try:
-            for _, future in as_they_come(pool, lambda task: (function, task), tasks, lambda: IN_FLIGHT * workers):
+            for _, future in as_they_come(
+                pool, lambda task: (function, task), tasks, lambda: IN_FLIGHT * workers
+            ):
                 yield future.result()
         except BrokenProcessPool:
             reason = "a worker process was killed, most likely for want of memory"
-            raise InputError(f"grouping: {reason}; use fewer workers and run again: it goes on where it stopped") from None
+            raise InputError(
+                f"grouping: {reason}; use fewer workers and run again: it goes on where it stopped"
+            ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -47,7 +52,9 @@ def run_in_processes(function: Callable[[Any], Any], tasks: Iterable[Any], worke
 def as_they_come(
     pool: Executor, call: Callable[[Any], tuple], tasks: Iterable[Any], most: Callable[[], int]
 ) -> Iterator[tuple[Any, Future]]:
-    """Submit `call(task)` (a function and its arguments) for each task, at most `most()` at a time; (task, done future) as they end."""
+    """Submit `call(task)` (a function and its arguments) for each task, at most `most()` at a time; (task,
+    done future) as they end.
+    """
     running: dict[Future, Any] = {}
     for task in tasks:
         running[pool.submit(*call(task))] = task

@@ -1,13 +1,15 @@
-"""Scores of segmentations, boundaries, hierarchies and videos. NumPy, SciPy and numba; no torch, and nothing else of hgrl but its errors.
+"""Scores of segmentations, boundaries, hierarchies and videos. NumPy, SciPy and numba; no torch, and nothing
+else of hgrl but its errors.
 
     segmentation   confusion matrix, mIoU
-    video          DAVIS's J and F (also needs OpenCV; import it by its name, `from hgrl.metrics import video`)
-    regions        covering, Rand index, variation of information, achievable accuracy
-    boundaries     thinning, one-to-one boundary matching, precision and recall counts
-    bsds           the BSDS500 benchmark: ODS, OIS, AP, covering, PRI, VI, as the authors' MATLAB code counts them
-    outlines       where the labels of a map change
+    video          DAVIS's J and F (also needs OpenCV; import it by its name, `from hgrl.metrics import
+    video`) regions        covering, Rand index, variation of information, achievable accuracy boundaries
+    thinning, one-to-one boundary matching, precision and recall counts bsds           the BSDS500 benchmark:
+    ODS, OIS, AP, covering, PRI, VI, as the authors' MATLAB code counts them outlines       where the labels
+    of a map change
 
-The BSDS500 benchmark on arrays of one's own, `boundaries` and `truths` being the annotators' maps of each image:
+The BSDS500 benchmark on arrays of one's own, `boundaries` and `truths` being the annotators' maps of each
+image:
 
     from hgrl import metrics
 
@@ -17,8 +19,9 @@ The BSDS500 benchmark on arrays of one's own, `boundaries` and `truths` being th
     print(metrics.figures_text(metrics.benchmark_figures(counts)))
     metrics.paired_bootstrap(counts, other_counts, "ods")            # (difference, low, high)
 
-`score_edges` takes edge maps, `score_segmentations` separate partitions, `score_hierarchy` any nested ones. On files and in several processes:
-`python -m hgrl bsds-bench` or `hgrl.bsds_bench.run_benchmark`.
+`score_edges` takes edge maps, `score_segmentations` separate partitions, `score_hierarchy` any nested ones.
+On files and in several processes: `python -m hgrl bsds-bench` or
+`hgrl.grouping.bsds_benchmark.run_benchmark`.
 """
 
 from hgrl.metrics.boundaries import (
@@ -67,7 +70,15 @@ from hgrl.metrics.regions import (
     ucm_hierarchy,
     variation_of_information,
 )
-from hgrl.metrics.segmentation import VOID, confusion_matrix, iou_per_class, mean_accuracy, miou, pixel_accuracy, segmentation_scores
+from hgrl.metrics.segmentation import (
+    VOID,
+    confusion_matrix,
+    iou_per_class,
+    mean_accuracy,
+    miou,
+    pixel_accuracy,
+    segmentation_scores,
+)
 
 __all__ = [
     "FIGURES",

@@ -1,6 +1,8 @@
-"""Boundaries against human boundaries: thinning, one-to-one matching, and the counts behind precision and recall.
+"""Boundaries against human boundaries: thinning, one-to-one matching, and the counts behind precision and
+recall.
 
-Martin, Fowlkes and Malik, TPAMI 2004, as the BSDS500 benchmark does it (Arbelaez et al., TPAMI 2011, section 2.2). NumPy and numba.
+Martin, Fowlkes and Malik, TPAMI 2004, as the BSDS500 benchmark does it (Arbelaez et al., TPAMI 2011, section
+2.2). NumPy and numba.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from hgrl.errors import InputError
+from hgrl.core.errors import InputError
 
 MATCH_TOLERANCE = 0.0075  # of the image's diagonal: the benchmark's maxDist
 THRESHOLDS = 99  # the benchmark's nthresh
@@ -27,7 +29,9 @@ class BoundaryCounts(NamedTuple):
 
 
 def benchmark_thresholds(count: int = THRESHOLDS) -> np.ndarray:
-    """(count,) float64, evenly spaced inside (0, 1): 1/(count+1) .. 1 - 1/(count+1), rounded as MATLAB's linspace rounds them."""
+    """(count,) float64, evenly spaced inside (0, 1): 1/(count+1) .. 1 - 1/(count+1), rounded as MATLAB's
+    linspace rounds them.
+    """
     low, high = 1 / (count + 1), 1 - 1 / (count + 1)
     if count < 2:
         return np.full(count, high)
@@ -37,10 +41,11 @@ def benchmark_thresholds(count: int = THRESHOLDS) -> np.ndarray:
 
 
 def contour_strength(labels: np.ndarray, distances: np.ndarray) -> np.ndarray:
-    """(H, W): the largest distance between regions that meet within a pixel, its right, its lower and its lower-right neighbour.
+    """(H, W): the largest distance between regions that meet within a pixel, its right, its lower and its
+    lower-right neighbour.
 
-    labels: (H, W) regions; distances: (regions, regions), an ultrametric. What a ucm2 of the same tree holds at [2::2, 2::2]: at any
-    threshold the contours are those of `boundary_map` of that cut.
+    labels: (H, W) regions; distances: (regions, regions), an ultrametric. What a ucm2 of the same tree holds
+    at [2::2, 2::2]: at any threshold the contours are those of `boundary_map` of that cut.
     """
     strength = np.zeros(labels.shape, distances.dtype)
     across, down = distances[labels[:, :-1], labels[:, 1:]], distances[labels[:-1], labels[1:]]
@@ -53,7 +58,8 @@ def contour_strength(labels: np.ndarray, distances: np.ndarray) -> np.ndarray:
 def thin(mask: np.ndarray) -> np.ndarray:
     """Boolean (H, W) thinned until nothing changes: MATLAB's bwmorph(mask, 'thin', inf).
 
-    Guo and Hall, CACM 1989, algorithm A1: two sub-iterations by turns, each deleting at once all the pixels that its conditions allow.
+    Guo and Hall, CACM 1989, algorithm A1: two sub-iterations by turns, each deleting at once all the pixels
+    that its conditions allow.
     """
     padded = np.zeros((mask.shape[0] + 2, mask.shape[1] + 2), np.uint8)
     padded[1:-1, 1:-1] = mask
@@ -61,14 +67,17 @@ def thin(mask: np.ndarray) -> np.ndarray:
     return padded[1:-1, 1:-1].astype(bool)
 
 
-def match_boundaries(found: np.ndarray, truth: np.ndarray, tolerance: float = MATCH_TOLERANCE) -> tuple[np.ndarray, np.ndarray]:
+def match_boundaries(
+    found: np.ndarray, truth: np.ndarray, tolerance: float = MATCH_TOLERANCE
+) -> tuple[np.ndarray, np.ndarray]:
     """Which boundary pixels a one-to-one matching pairs: (of found, of truth), each boolean (H, W).
 
-    found, truth: boolean (H, W). Pixels may be paired up to `tolerance` x the image's diagonal apart. As many pairs as can be,
-    which the authors' outlier cost of 100 x that distance asks for: the near ones are paired first, then the pairing is enlarged along
-    augmenting paths. Not done: the least total distance among the largest pairings. It decides which pixels are paired, not how many; on
-    the authors' fixture it changes F by .0001 at most. Their solver draws part of its graph at random and misses a few pairs, so
-    that F comes out .0001 to .0005 above theirs.
+    found, truth: boolean (H, W). Pixels may be paired up to `tolerance` x the image's diagonal apart. As many
+    pairs as can be, which the authors' outlier cost of 100 x that distance asks for: the near ones are paired
+    first, then the pairing is enlarged along augmenting paths. Not done: the least total distance among the
+    largest pairings. It decides which pixels are paired, not how many; on the authors' fixture it changes F
+    by .0001 at most. Their solver draws part of its graph at random and misses a few pairs, so that F comes
+    out .0001 to .0005 above theirs.
     Raises InputError for shapes that differ.
     """
     if found.shape != truth.shape:
@@ -82,16 +91,26 @@ def match_boundaries(found: np.ndarray, truth: np.ndarray, tolerance: float = MA
     return matched_found, matched_truth
 
 
-def boundary_counts(strength: np.ndarray, truths: Sequence[np.ndarray], thresholds: np.ndarray, tolerance: float = MATCH_TOLERANCE) -> BoundaryCounts:
+def boundary_counts(
+    strength: np.ndarray,
+    truths: Sequence[np.ndarray],
+    thresholds: np.ndarray,
+    tolerance: float = MATCH_TOLERANCE,
+) -> BoundaryCounts:
     """Counts of one image's boundary map at each threshold.
 
-    strength: (H, W) float, thresholded (>=) and thinned; truths: the annotators' boundary maps, boolean (H, W), at least one.
+    strength: (H, W) float, thresholded (>=) and thinned; truths: the annotators' boundary maps, boolean (H,
+    W), at least one.
     """
     return count_boundaries((strength >= threshold for threshold in thresholds), truths, tolerance)
 
 
-def count_boundaries(maps: Iterable[np.ndarray], truths: Sequence[np.ndarray], tolerance: float = MATCH_TOLERANCE) -> BoundaryCounts:
-    """The same of boolean maps (H, W), one a threshold; each is thinned first. Raises InputError for shapes that differ and for no annotator."""
+def count_boundaries(
+    maps: Iterable[np.ndarray], truths: Sequence[np.ndarray], tolerance: float = MATCH_TOLERANCE
+) -> BoundaryCounts:
+    """The same of boolean maps (H, W), one a threshold; each is thinned first. Raises InputError for shapes
+    that differ and for no annotator.
+    """
     if len(truths) == 0:
         raise InputError("no human boundary map: nothing to score against")
     rows, last, row = [], None, None
@@ -108,7 +127,12 @@ def _count(found: np.ndarray, truths: Sequence[np.ndarray], tolerance: float) ->
         of_found, of_truth = match_boundaries(found, truth, tolerance)
         matched_any |= of_found
         matched_truth += np.count_nonzero(of_truth)
-    return matched_truth, sum(np.count_nonzero(truth) for truth in truths), np.count_nonzero(matched_any), np.count_nonzero(found)
+    return (
+        matched_truth,
+        sum(np.count_nonzero(truth) for truth in truths),
+        np.count_nonzero(matched_any),
+        np.count_nonzero(found),
+    )
 
 
 def _disk(radius: float) -> np.ndarray:
@@ -122,10 +146,13 @@ def _disk(radius: float) -> np.ndarray:
 
 
 @numba.njit(nogil=True, cache=True)
-def _match(found_at: np.ndarray, truth_at: np.ndarray, offsets: np.ndarray, height: int, width: int) -> np.ndarray:
+def _match(
+    found_at: np.ndarray, truth_at: np.ndarray, offsets: np.ndarray, height: int, width: int
+) -> np.ndarray:
     """(truth pixels,) int64: the found pixel that each is paired with, or -1. A maximum matching."""
     reach = offsets.max()
-    node = np.full((height + 2 * reach, width + 2 * reach), -1, np.int64)  # found pixel at a place, with a margin that spares bounds checks
+    # found pixel at a place, with a margin that spares bounds checks
+    node = np.full((height + 2 * reach, width + 2 * reach), -1, np.int64)
     for f in range(len(found_at)):
         node[found_at[f, 0] + reach, found_at[f, 1] + reach] = f
     offsets = offsets + reach
@@ -135,12 +162,20 @@ def _match(found_at: np.ndarray, truth_at: np.ndarray, offsets: np.ndarray, heig
     queue, reached = np.empty(len(truth_at), np.int64), np.empty(len(found_at), np.int64)
     for start in range(len(truth_at)):
         if pair_of_truth[start] < 0:
-            _augment(start, node, truth_at, offsets, pair_of_truth, pair_of_found, reached_from, queue, reached)
+            _augment(
+                start, node, truth_at, offsets, pair_of_truth, pair_of_found, reached_from, queue, reached
+            )
     return pair_of_truth
 
 
 @numba.njit(nogil=True, cache=True)
-def _pair_nearest(node: np.ndarray, truth_at: np.ndarray, offsets: np.ndarray, pair_of_truth: np.ndarray, pair_of_found: np.ndarray) -> None:
+def _pair_nearest(
+    node: np.ndarray,
+    truth_at: np.ndarray,
+    offsets: np.ndarray,
+    pair_of_truth: np.ndarray,
+    pair_of_found: np.ndarray,
+) -> None:
     """Pair what is free on both sides, the nearest first."""
     for k in range(len(offsets)):
         for t in range(len(truth_at)):
@@ -164,8 +199,8 @@ def _augment(
 ) -> None:
     """Search breadth first from a free truth pixel for a free found pixel, and swap the pairs along the path.
 
-    What a failed search has reached lies on no augmenting path any more (a Hungarian tree): it stays marked in `reached_from`, so all
-    the failed searches together look at each pixel once.
+    What a failed search has reached lies on no augmenting path any more (a Hungarian tree): it stays marked
+    in `reached_from`, so all the failed searches together look at each pixel once.
     """
     queue[0], head, tail, count, end = start, 0, 1, 0, -1
     while head < tail and end < 0:
@@ -196,7 +231,8 @@ def _augment(
 
 def _deletable() -> np.ndarray:
     """(2, 256) bool: whether sub-iteration 0 or 1 deletes a pixel, by its neighbours' bits (see NEIGHBOURS)."""
-    bits = (np.arange(256)[:, None] >> np.arange(8)) & 1 == 1  # x1 .. x8 of the paper: from the east, counter-clockwise
+    # x1 .. x8 of the paper: from the east, counter-clockwise
+    bits = (np.arange(256)[:, None] >> np.arange(8)) & 1 == 1
     x = [bits[:, i % 8] for i in range(10)]
     crossings = sum((~x[2 * i] & (x[2 * i + 1] | x[2 * i + 2])).astype(int) for i in range(4))
     first = sum((x[2 * i] | x[2 * i + 1]).astype(int) for i in range(4))
@@ -208,13 +244,16 @@ def _deletable() -> np.ndarray:
     return np.stack([common & ~upper, common & ~lower])
 
 
-NEIGHBOURS = np.array([[0, 1], [-1, 1], [-1, 0], [-1, -1], [0, -1], [1, -1], [1, 0], [1, 1]])  # of bits 0 .. 7
+# of bits 0 .. 7
+NEIGHBOURS = np.array([[0, 1], [-1, 1], [-1, 0], [-1, -1], [0, -1], [1, -1], [1, 0], [1, 1]])
 DELETABLE = _deletable()
 
 
 @numba.njit(nogil=True, cache=True)
 def _thin(image: np.ndarray, deletable: np.ndarray) -> None:
-    """Thin a uint8 image with a margin of zeros, in place. A pixel is looked at again only after a deletion next to it."""
+    """Thin a uint8 image with a margin of zeros, in place. A pixel is looked at again only after a deletion
+    next to it.
+    """
     rows, columns = np.nonzero(image)
     waiting = 3 * image  # bit s: to be looked at by sub-iteration s
     deleted = np.empty(len(rows), np.int64)

@@ -1,4 +1,5 @@
-"""How well a partition of an image matches another: covering, Rand index, variation of information, achievable accuracy. NumPy, SciPy, numba.
+"""How well a partition of an image matches another: covering, Rand index, variation of information,
+achievable accuracy. NumPy, SciPy, numba.
 
 Arbelaez et al., TPAMI 2011, section 2.3, as the BSDS500 benchmark computes them.
 """
@@ -12,11 +13,13 @@ import numba
 import numpy as np
 from scipy.sparse import coo_array
 
-from hgrl.errors import InputError
+from hgrl.core.errors import InputError
 
 
 def overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Pixels that each pair of labels shares: (labels in first, labels in second) int64. Labels are non-negative integers."""
+    """Pixels that each pair of labels shares: (labels in first, labels in second) int64. Labels are
+    non-negative integers.
+    """
     first, second = first.ravel().astype(np.int64), second.ravel().astype(np.int64)
     shape = (int(first.max()) + 1, int(second.max()) + 1)
     return np.bincount(first * shape[1] + second, minlength=shape[0] * shape[1]).reshape(shape)
@@ -33,22 +36,28 @@ def covering(truth: np.ndarray, partition: np.ndarray) -> float:
 
 
 def achievable_accuracy(truth: np.ndarray, partition: np.ndarray) -> float:
-    """Share of pixels that are right when each region answers with its most frequent segment (ASA): in (0, 1]."""
+    """Share of pixels that are right when each region answers with its most frequent segment (ASA): in (0,
+    1].
+    """
     shared = overlaps(truth, partition)
     return float(shared.max(0).sum() / shared.sum())
 
 
 def best_union_covering(truth: np.ndarray, partition: np.ndarray) -> float:
-    """Covering of the truth by unions of regions, each region given to the segment it overlaps most: what a perfect merging reaches."""
+    """Covering of the truth by unions of regions, each region given to the segment it overlaps most: what a
+    perfect merging reaches.
+    """
     return covering(truth, overlaps(truth, partition).argmax(0)[partition])
 
 
 class RegionCounts(NamedTuple):
     """One image's region scores; arrays are (thresholds,) float64."""
 
-    covered: np.ndarray  # pixels of the human segments, each times the best IoU its segment reaches, over all annotators (cntR)
+    # pixels of the human segments, each times the best IoU its segment reaches, over all annotators (cntR)
+    covered: np.ndarray
     truth: np.ndarray  # pixels of the human segments, over all annotators (sumR)
-    covered_found: np.ndarray  # the other direction: pixels of the regions times their best IoU with any human segment (cntP)
+    # the other direction: pixels of the regions times their best IoU with any human segment (cntP)
+    covered_found: np.ndarray
     found: np.ndarray  # pixels of the regions (sumP)
     pri: np.ndarray  # probabilistic Rand index: mean over annotators, in [0, 1]
     vi: np.ndarray  # variation of information in bits: mean over annotators, at least 0
@@ -63,16 +72,20 @@ class Hierarchy(NamedTuple):
 
 
 def region_counts(partitions: Iterable[np.ndarray], truths: Sequence[np.ndarray]) -> RegionCounts:
-    """Scores of partitions (H, W), one a threshold, against the annotators' segmentations (H, W); all hold non-negative integers.
+    """Scores of partitions (H, W), one a threshold, against the annotators' segmentations (H, W); all hold
+    non-negative integers.
 
-    Label 0 of a partition is no region (MATLAB's bwlabel leaves contours at 0): its pixels count as found by nothing.
+    Label 0 of a partition is no region (MATLAB's bwlabel leaves contours at 0): its pixels count as found by
+    nothing.
     Raises InputError for shapes that differ and for no annotator.
     """
     return _score((_shared(partition, truths) for partition in partitions), truths)
 
 
 def hierarchy_counts(hierarchy: Hierarchy, truths: Sequence[np.ndarray]) -> RegionCounts:
-    """The same as `region_counts` of all the partitions of a hierarchy, each coarser one from the overlaps of the finest."""
+    """The same as `region_counts` of all the partitions of a hierarchy, each coarser one from the overlaps of
+    the finest.
+    """
     finest = _shared(hierarchy.labels, truths)
     return _score((_merge(finest, group) for group in hierarchy.groups), truths)
 
@@ -80,17 +93,23 @@ def hierarchy_counts(hierarchy: Hierarchy, truths: Sequence[np.ndarray]) -> Regi
 def ucm_hierarchy(ucm2: np.ndarray, thresholds: np.ndarray) -> Hierarchy:
     """The partitions of an ultrametric contour map of double size, at ascending thresholds.
 
-    ucm2: (2H+1, 2W+1) float; pixels lie at odd places. A region at threshold t is an 8-connected part of ucm2 <= t (MATLAB's bwlabel).
+    ucm2: (2H+1, 2W+1) float; pixels lie at odd places. A region at threshold t is an 8-connected part of ucm2
+    <= t (MATLAB's bwlabel).
     """
     if ucm2.ndim != 2 or min(ucm2.shape) < 3 or ucm2.shape[0] % 2 == 0 or ucm2.shape[1] % 2 == 0:
-        raise InputError(f"a contour map of shape {ucm2.shape}: a ucm2 has odd height and width, 2 x the image's + 1")
-    since = np.searchsorted(thresholds, ucm2.ravel(), side="left").reshape(ucm2.shape)  # the first threshold that takes a cell in
+        raise InputError(
+            f"a contour map of shape {ucm2.shape}: a ucm2 has odd height and width, 2 x the image's + 1"
+        )
+    # the first threshold that takes a cell in
+    since = np.searchsorted(thresholds, ucm2.ravel(), side="left").reshape(ucm2.shape)
     since[np.isnan(ucm2)] = len(thresholds)
     return Hierarchy(*_flood(since, len(thresholds)))
 
 
 def rand_index(first: np.ndarray, second: np.ndarray) -> float:
-    """Share of pixel pairs on which two partitions agree (together in both, or apart in both): in [0, 1]. Label 0 is as any other."""
+    """Share of pixel pairs on which two partitions agree (together in both, or apart in both): in [0, 1].
+    Label 0 is as any other.
+    """
     return _pairwise(_shared(first, [second]), np.zeros(int(second.max()) + 1, int))[0]
 
 
@@ -111,7 +130,9 @@ def _shared(partition: np.ndarray, truths: Sequence[np.ndarray]) -> _Shared:
     region, segment, start = [], [], 0
     for truth in truths:
         if truth.shape != partition.shape:
-            raise InputError(f"a partition of {partition.shape} and a human segmentation of {truth.shape}: they must be of the same image")
+            raise InputError(
+                f"a partition of {partition.shape} and a human segmentation of {truth.shape}: they must be of the same image"
+            )
         region.append(partition.ravel())
         segment.append(truth.ravel().astype(np.int64) + start)
         start += int(truth.max()) + 1
@@ -120,22 +141,30 @@ def _shared(partition: np.ndarray, truths: Sequence[np.ndarray]) -> _Shared:
 
 
 def _merge(shared: _Shared, group: np.ndarray) -> _Shared:
-    return _summed(group[shared.region].astype(np.int64), shared.segment, shared.pixels, int(shared.segment.max()) + 1)
+    return _summed(
+        group[shared.region].astype(np.int64), shared.segment, shared.pixels, int(shared.segment.max()) + 1
+    )
 
 
 def _summed(region: np.ndarray, segment: np.ndarray, pixels: np.ndarray, segments: int) -> _Shared:
-    table = coo_array((pixels, (region, segment)), shape=(int(region.max()) + 1, segments)).tocsr().tocoo()  # tocsr adds up equal places
+    # tocsr adds up equal places
+    table = coo_array((pixels, (region, segment)), shape=(int(region.max()) + 1, segments)).tocsr().tocoo()
     return _Shared(*table.coords, table.data)
 
 
 def _score(tables: Iterable[_Shared], truths: Sequence[np.ndarray]) -> RegionCounts:
     if not truths:
         raise InputError("no human segmentation: nothing to score against")
-    annotator = np.repeat(np.arange(len(truths)), [int(truth.max()) + 1 for truth in truths])  # of each segment
+    # of each segment
+    annotator = np.repeat(np.arange(len(truths)), [int(truth.max()) + 1 for truth in truths])
     areas = np.concatenate([np.bincount(truth.ravel(), minlength=int(truth.max()) + 1) for truth in truths])
     best, rows, last, row = np.zeros(len(annotator)), [], None, None
     for shared in tables:
-        if last is None or len(shared.pixels) != len(last.pixels) or any((a != b).any() for a, b in zip(shared, last)):
+        if (
+            last is None
+            or len(shared.pixels) != len(last.pixels)
+            or any((a != b).any() for a, b in zip(shared, last))
+        ):
             last, best_segment, of_found = shared, *_coverings(shared, areas, len(truths))
             row = (areas @ best_segment, areas.sum(), *of_found, *_pairwise(shared, annotator))
             best = np.maximum(best, best_segment)
@@ -145,7 +174,8 @@ def _score(tables: Iterable[_Shared], truths: Sequence[np.ndarray]) -> RegionCou
 
 def _coverings(shared: _Shared, areas: np.ndarray, annotators: int) -> tuple[np.ndarray, tuple[float, float]]:
     """The best IoU of each human segment; and (covered_found, found)."""
-    region_areas = np.bincount(shared.region, shared.pixels) / annotators  # every annotator sees all the pixels
+    # every annotator sees all the pixels
+    region_areas = np.bincount(shared.region, shared.pixels) / annotators
     iou = shared.pixels / (region_areas[shared.region] + areas[shared.segment] - shared.pixels)
     iou[shared.region == 0] = 0
     region_areas[0] = 0
@@ -156,16 +186,26 @@ def _coverings(shared: _Shared, areas: np.ndarray, annotators: int) -> tuple[np.
 
 
 def _pairwise(shared: _Shared, annotator: np.ndarray) -> tuple[float, float]:
-    """Rand index and variation of information, each the mean over annotators; `annotator` (segments,) says whose a segment is."""
+    """Rand index and variation of information, each the mean over annotators; `annotator` (segments,) says
+    whose a segment is.
+    """
     annotators = int(annotator.max()) + 1
     regions = np.bincount(shared.region, shared.pixels) / annotators
     segments = np.bincount(shared.segment, shared.pixels, minlength=len(annotator))
     total = regions.sum()
     joint_owner = annotator[shared.segment]
-    apart = np.bincount(annotator, segments**2) / 2 + (regions**2).sum() / 2 - np.bincount(joint_owner, shared.pixels.astype(float) ** 2)
+    apart = (
+        np.bincount(annotator, segments**2) / 2
+        + (regions**2).sum() / 2
+        - np.bincount(joint_owner, shared.pixels.astype(float) ** 2)
+    )
     rand = 1 - apart / (total * (total - 1) / 2) if total > 1 else np.ones(annotators)
     joint = np.bincount(joint_owner, _entropy_terms(shared.pixels / total))
-    information = 2 * joint - np.bincount(annotator, _entropy_terms(segments / total)) - _entropy_terms(regions / total).sum()
+    information = (
+        2 * joint
+        - np.bincount(annotator, _entropy_terms(segments / total))
+        - _entropy_terms(regions / total).sum()
+    )
     return float(np.mean(rand)), float(max(information.mean(), 0))
 
 

@@ -1,7 +1,7 @@
 """Scores of a video segmentation: J (regions) and F (boundaries) as DAVIS 2017 computes them.
 
-Perazzi et al., CVPR 2016, and Pont-Tuset et al., arXiv:1704.00675; the edge cases are those of the official evaluation
-(davis2017-evaluation), for the semi-supervised task. NumPy and OpenCV's dilation only.
+Perazzi et al., CVPR 2016, and Pont-Tuset et al., arXiv:1704.00675; the edge cases are those of the official
+evaluation (davis2017-evaluation), for the semi-supervised task. NumPy and OpenCV's dilation only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from hgrl.errors import InputError
+from hgrl.core.errors import InputError
 from hgrl.metrics.outlines import boundary_map
 from hgrl.metrics.segmentation import VOID
 
@@ -25,10 +25,16 @@ def region_similarity(truth: np.ndarray, predicted: np.ndarray, void: np.ndarray
     return np.count_nonzero(truth & predicted & scored) / union if union else 1.0
 
 
-def boundary_f(truth: np.ndarray, predicted: np.ndarray, void: np.ndarray | None = None, tolerance: float = BOUNDARY_TOLERANCE) -> float:
+def boundary_f(
+    truth: np.ndarray,
+    predicted: np.ndarray,
+    void: np.ndarray | None = None,
+    tolerance: float = BOUNDARY_TOLERANCE,
+) -> float:
     """F: harmonic mean of the boundary's precision and recall, for boolean masks (H, W).
 
-    A boundary pixel is matched when the other boundary passes within a disk of `tolerance` x diagonal pixels (rounded up).
+    A boundary pixel is matched when the other boundary passes within a disk of `tolerance` x diagonal pixels
+    (rounded up).
     Void pixels are cleared from both masks first. Two empty boundaries score 1, one empty boundary 0.
     Not done: the one-to-one assignment of BSDS's benchmark; DAVIS replaces it by this dilation.
     """
@@ -52,8 +58,9 @@ def _dilate(boundary: np.ndarray, radius: int) -> np.ndarray:
 def davis_statistics(values: Sequence[float]) -> dict[str, float]:
     """Mean, recall and decay of one object's scores over the scored frames (at least one).
 
-    mean: of all; recall: share above 0.5; decay: mean of the first quarter minus mean of the last, the quarters sharing
-    their end frames and rounded as in the official code. Written for any length (the official code's bin ends wrap after 256 frames).
+    mean: of all; recall: share above 0.5; decay: mean of the first quarter minus mean of the last, the
+    quarters sharing their end frames and rounded as in the official code. Written for any length (the
+    official code's bin ends wrap after 256 frames).
     """
     values = np.asarray(values, float)
     ends = np.round(np.linspace(1, len(values), 5) + 1e-10).astype(int) - 1
@@ -61,13 +68,17 @@ def davis_statistics(values: Sequence[float]) -> dict[str, float]:
     return {"mean": float(values.mean()), "recall": float((values > 0.5).mean()), "decay": float(decay)}
 
 
-def object_scores(truth: Sequence[np.ndarray], predicted: Sequence[np.ndarray]) -> dict[int, dict[str, list[float]]]:
+def object_scores(
+    truth: Sequence[np.ndarray], predicted: Sequence[np.ndarray]
+) -> dict[int, dict[str, list[float]]]:
     """J and F of every object on every scored frame of one video.
 
-    truth, predicted: one (H, W) uint8 id map a frame (0 background, 1..n objects, 255 void in the truth). The objects
-    are 1 .. the largest id of the FIRST true mask; the first frame (given to the tracker) and the last are not scored.
+    truth, predicted: one (H, W) uint8 id map a frame (0 background, 1..n objects, 255 void in the truth). The
+    objects are 1 .. the largest id of the FIRST true mask; the first frame (given to the tracker) and the
+    last are not scored.
     Returns {object id: {"j": [...], "f": [...]}}.
-    Raises InputError for a video under three frames, for lists or masks whose sizes differ, and for a first mask without an object.
+    Raises InputError for a video under three frames, for lists or masks whose sizes differ, and for a first
+    mask without an object.
     """
     _check_video(truth, predicted)
     first = truth[0]
@@ -86,7 +97,9 @@ def _check_video(truth: Sequence[np.ndarray], predicted: Sequence[np.ndarray]) -
     if len(truth) != len(predicted):
         raise InputError(f"{len(truth)} true masks but {len(predicted)} predicted ones")
     if len(truth) < 3:
-        raise InputError(f"a video of {len(truth)} frames cannot be scored: the first and the last frame are dropped")
+        raise InputError(
+            f"a video of {len(truth)} frames cannot be scored: the first and the last frame are dropped"
+        )
     for t, (true, found) in enumerate(zip(truth, predicted)):
         if true.shape != found.shape:
             raise InputError(f"frame {t}: true mask of {true.shape} but predicted mask of {found.shape}")
@@ -95,12 +108,18 @@ def _check_video(truth: Sequence[np.ndarray], predicted: Sequence[np.ndarray]) -
 def video_scores(objects: dict[int, dict[str, list[float]]]) -> dict[str, dict[str, float]]:
     """{object id: {"j_mean", "j_recall", "j_decay", "f_mean", "f_recall", "f_decay"}} from `object_scores`."""
     return {
-        k: {f"{metric}_{name}": value for metric in "jf" for name, value in davis_statistics(lists[metric]).items()}
+        k: {
+            f"{metric}_{name}": value
+            for metric in "jf"
+            for name, value in davis_statistics(lists[metric]).items()
+        }
         for k, lists in objects.items()
     }
 
 
 def mean_scores(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Each statistic's mean over objects (DAVIS 2017 averages over all objects of all sequences), and `jf_mean`, the mean of J and F."""
+    """Each statistic's mean over objects (DAVIS 2017 averages over all objects of all sequences), and
+    `jf_mean`, the mean of J and F.
+    """
     means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
     return {**means, "jf_mean": (means["j_mean"] + means["f_mean"]) / 2}

@@ -1,0 +1,63 @@
+"""A scheduler's SIGTERM: training ends after the step in progress, with a checkpoint."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from hgrl.core.errors import InputError
+
+
+class Stopped(InputError):
+    """Training was asked to stop and wrote a checkpoint first: not a fault, but not complete either."""
+
+
+class StopSignal:
+    """While the block lasts SIGTERM is noted in `asked` instead of ending the process. Of use in the main
+    thread only, where signals arrive.
+    """
+
+    def __init__(self) -> None:
+        self.asked = self.obeyed = False
+
+    def __enter__(self) -> StopSignal:
+        self.former: Any = None
+        if threading.current_thread() is threading.main_thread():
+            self.former = signal.signal(signal.SIGTERM, lambda *_: setattr(self, "asked", True))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.former is None:
+            return
+        signal.signal(signal.SIGTERM, self.former)
+        if self.asked and not self.obeyed:  # it came too late for the loop: whoever listened before is told
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@contextmanager
+def passing_on_sigterm() -> Iterator[None]:
+    """A process that waits for its worker processes hands a SIGTERM on to them, and waits on: they save, then
+    say that they stopped.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = signal.signal(
+        signal.SIGTERM, lambda *_: [child.terminate() for child in multiprocessing.active_children()]
+    )
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def ignore_sigterm(*_: object) -> None:
+    """For loader processes: a signal to the whole group leaves the step in progress its data; they end with
+    their parent.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,0 +1,123 @@
+"""Backgrounds of the embedded data set: crops of the photographs and textures that ship inside the
+scikit-image wheel.
+
+Every photograph is cut into three parts that do not touch; each split draws its crops from its own part, so
+that no background pixel is seen in two splits.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from hgrl.core.errors import InputError
+from hgrl.data.images import read_image
+
+PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "ihc.png", "rocket.jpg")
+GREY = ("brick.png", "camera.png", "grass.png", "gravel.png", "moon.png")  # tinted at random
+PARTS = ("train", "tune", "val")
+
+
+@cache
+def part_of(file: str, part: str) -> np.ndarray:
+    """(h, w, 3) float32 in [0, 1], RGB: the part of a photograph that one split may use.
+
+    `train` is the left 60 %; of the rest, `tune` is the upper half and `val` the lower one.
+    """
+    image = read_image(_folder() / file).astype(np.float32) / 255
+    height, width = image.shape[:2]
+    cut, middle = int(0.6 * width), height // 2
+    region = {"train": image[:, :cut], "tune": image[:middle, cut:], "val": image[middle:, cut:]}[part]
+    return np.ascontiguousarray(region)
+
+
+def _folder() -> Path:
+    package = importlib.util.find_spec("skimage")
+    if package is None or package.origin is None:
+        raise InputError(
+            "scikit-image: not installed; its photographs are the embedded data set's backgrounds: pip install scikit-image"
+        )
+    return Path(package.origin).parent / "data"
+
+
+def draw_backdrop(
+    rng: np.random.Generator, part: str, size: int, crop: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """A background (size, size, 3) float32 in [0, 1] and its areas (size, size) uint8, numbered from 0.
+
+    `crop` is the range of the crop's side in photograph pixels. Two in three have a second area: ground below
+    a wavy horizon, or a patch; it belongs to the background, so not every closed outline is an object.
+    """
+    image = _crop(rng, part, size, crop)
+    kind = rng.choice(["plain", "horizon", "patch"], p=[0.35, 0.35, 0.3])
+    if kind == "plain":
+        return image, np.zeros((size, size), dtype=np.uint8)
+    areas = _horizon(rng, size) if kind == "horizon" else _patch(rng, size)
+    other = _crop(rng, part, size, crop)
+    return np.where(areas[..., None] == 1, other, image), areas
+
+
+def _crop(rng: np.random.Generator, part: str, size: int, crop: tuple[float, float]) -> np.ndarray:
+    files = PHOTOGRAPHS + GREY
+    file = files[rng.integers(len(files))]
+    region = part_of(file, part)
+    height, width = region.shape[:2]
+    side = min(int(rng.uniform(*crop)), height, width)
+    y, x = rng.integers(height - side + 1), rng.integers(width - side + 1)
+    window = region[y : y + side, x : x + side]
+    if rng.random() < 0.5:
+        window = window[:, ::-1]
+    resized = cv2.resize(
+        np.ascontiguousarray(window),
+        (size, size),
+        interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR,
+    )
+    return _tint(rng, resized) if file in GREY else _jitter(rng, resized)
+
+
+def _tint(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    """A grey texture between a dark and a light colour of about one hue."""
+    hue = rng.random()
+    dark = hsv(hue + rng.normal(0, 0.05), rng.uniform(0, 0.6), rng.uniform(0.0, 0.3))
+    light = hsv(hue + rng.normal(0, 0.05), rng.uniform(0, 0.45), rng.uniform(0.6, 1.0))
+    grey = image[..., :1]
+    return dark + (light - dark) * grey
+
+
+def _jitter(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
+    grey = image.mean(axis=2, keepdims=True)
+    image = np.clip(grey + (image - grey) * np.float32(rng.uniform(0.3, 1.2)), 0, 1)
+    gains = np.exp(rng.normal(0, 0.15, size=3)).astype(np.float32)
+    return np.clip(image ** np.float32(np.exp(rng.normal(0, 0.2))) * gains, 0, 1)
+
+
+def _horizon(rng: np.random.Generator, size: int) -> np.ndarray:
+    x = np.linspace(0, 1, size)
+    height = rng.uniform(0.25, 0.75) + rng.normal(0, 0.15) * (x - 0.5)
+    for wave in (1, 2, 4):
+        height = height + rng.normal(0, 0.035 / np.sqrt(wave)) * np.sin(2 * np.pi * (wave * x + rng.random()))
+    return (np.arange(size)[:, None] > height * size).astype(np.uint8)
+
+
+def _patch(rng: np.random.Generator, size: int) -> np.ndarray:
+    """A smooth blob of a quarter to half the picture's side."""
+    turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    radius = rng.uniform(0.16, 0.34) * (
+        1 + sum(rng.normal(0, 0.12) * np.cos(k * turn + rng.uniform(0, 6.3)) for k in (1, 2, 3))
+    )
+    points = rng.uniform(0.15, 0.85, size=2) + radius[:, None] * np.stack(
+        [np.cos(turn), np.sin(turn)], axis=1
+    )
+    areas = np.zeros((size, size), dtype=np.uint8)
+    cv2.fillPoly(areas, [np.round(points * size).astype(np.int32)], 1)
+    return areas
+
+
+def hsv(hue: float, saturation: float, value: float) -> np.ndarray:
+    """(3,) float32 RGB in [0, 1] of a hue in turns."""
+    ramps = np.clip(np.abs((hue + np.array([0, 2 / 3, 1 / 3])) % 1 * 6 - 3) - 1, 0, 1)
+    return (value * (1 - saturation + saturation * ramps)).astype(np.float32)

@@ -1,0 +1,70 @@
+"""What the loaders share: finding a data set's folder, its split lists and its files, with one clear line
+when something is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from hgrl.core.errors import InputError
+from hgrl.data.images import SUFFIXES
+
+
+def find_folder(root: Path, *candidates: str, needs: str) -> Path:
+    """The first folder `root/candidate` that holds `needs`; InputError says what was looked for."""
+    if not root.is_dir():
+        raise InputError(f"{root}: no such folder; set HGRL_DATA to the folder that holds your data sets")
+    for candidate in candidates:
+        if (root / candidate / needs).exists():
+            return root / candidate
+    missing = f"no {needs} in it" if (root / candidates[0]).is_dir() else "no such folder"
+    remedy = f"set HGRL_DATA to the folder that holds {candidates[0]}, or correct the profile's `folder`"
+    raise InputError(f"{root / candidates[0]}: {missing}; {remedy}")
+
+
+def read_list(path: Path) -> list[list[str]]:
+    """The lines of a split file, each as its words; blank lines are skipped. InputError names the splits
+    there are.
+    """
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError:
+        known = ", ".join(sorted(other.stem for other in path.parent.glob("*.txt"))) or "none"
+        raise InputError(
+            f"{path}: no such split file; choose one of the splits that are there: {known}"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: cannot be read as a list of names ({' '.join(str(error).split())}); fetch it again"
+        ) from None
+    entries = [line.split() for line in lines if line.strip()]
+    if not entries:
+        raise InputError(f"{path}: an empty split; fetch the list again")
+    return entries
+
+
+def images_in(folder: Path) -> tuple[Path, ...]:
+    """The images that lie in a folder, by name; InputError when there are none."""
+    if not folder.is_dir():
+        known = ", ".join(sorted(other.name for other in folder.parent.glob("*") if other.is_dir())) or "none"
+        raise InputError(f"{folder}: no such folder; choose one of the splits that are there: {known}")
+    found = tuple(
+        sorted(
+            path
+            for path in folder.iterdir()
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        )
+    )
+    if not found:
+        raise InputError(f"{folder}: no images in it; fetch the data set again")
+    return found
+
+
+def require_files(paths: Iterable[Path], listed_in: Path) -> None:
+    """InputError naming the first file that a list promises and that is not there."""
+    for path in paths:
+        if not path.is_file():
+            raise InputError(
+                f"{path}: listed in {listed_in} but not there; fetch the data set again or take it off the list"
+            )

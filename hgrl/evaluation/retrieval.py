@@ -1,0 +1,218 @@
+"""Semantic segment retrieval (section 5.2): K-means segments, mean descriptors, nearest neighbours from
+another split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing import parent_process
+from typing import TYPE_CHECKING
+
+import cv2
+import faiss
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from hgrl.core import progress
+from hgrl.core.settings import RetrievalSettings
+from hgrl.evaluation.colour import FeatureFunction
+from hgrl.metrics.segmentation import VOID, confusion_matrix, segmentation_scores
+
+if TYPE_CHECKING:
+    from hgrl.data.samples import Samples
+
+BATCH = 32  # images of one size that are embedded together
+QUERIES, GALLERY = 256, 4096  # segments compared at once: 4 MB of similarities, which fit a cache
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The segments of a split: a map an image, and one row a segment, images in order."""
+
+    maps: tuple[np.ndarray, ...]  # (h, w) uint8 segment ids 0 .. n-1 on the feature grid
+    descriptors: np.ndarray  # (S, C) float32 of length 1
+    image: np.ndarray  # (S,) int64: the segment's image
+    segment: np.ndarray  # (S,) int64: its id in that image's map
+
+    def mask(self, row: int, shape: tuple[int, int]) -> np.ndarray:
+        """Boolean (H, W) mask of one segment at the size `shape`."""
+        return enlarge(self.maps[self.image[row]], shape) == self.segment[row]
+
+
+def segment_image(features: torch.Tensor, k: int, seed: int, iterations: int = 20) -> np.ndarray:
+    """K-means of one image's cells by faiss: (C, h, w) float -> (h, w) uint8 ids 0 .. n-1, n <= k <= 255.
+
+    Cells are normalised to length 1 first; the centres start by k-means++ and are means, not renormalised. An
+    image with fewer distinct features than k gets fewer segments. Equal seeds give equal segments.
+    Above 256 cells a cluster, faiss finds the centres on a sample that `seed` draws.
+    Not done: restarts; spatial coordinates (a segment need not be connected).
+    """
+    channels, h, w = features.shape
+    cells = np.ascontiguousarray(_unit_cells(features).T.cpu().numpy())
+    options = {
+        "niter": iterations,
+        "seed": seed,
+        "min_points_per_centroid": 1,
+        "init_method": faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
+    }
+    kmeans = faiss.Kmeans(channels, min(k, h * w), **options)
+    kmeans.train(cells)
+    _, labels = kmeans.assign(cells)
+    return np.unique(labels, return_inverse=True)[1].reshape(h, w).astype(np.uint8)
+
+
+def _unit_cells(features: torch.Tensor) -> torch.Tensor:
+    """(C, h, w) -> (C, N) float32 columns of length 1."""
+    return F.normalize(features.float(), dim=0).flatten(1)
+
+
+def describe(features: torch.Tensor, segments: np.ndarray) -> np.ndarray:
+    """A segment's descriptor: the mean of its cells' unit features, normalised. (C, h, w), (h, w) -> (n, C)
+    float32.
+    """
+    cells = _unit_cells(features)  # C, N
+    # N, n
+    one_hot = F.one_hot(torch.from_numpy(segments.reshape(-1).astype(np.int64)).to(cells.device)).to(
+        cells.dtype
+    )
+    means = (cells @ one_hot / one_hot.sum(0)).T
+    return F.normalize(means, dim=1).cpu().numpy()
+
+
+def find_segments(
+    samples: Samples, feature_fn: FeatureFunction, settings: RetrievalSettings, seed: int
+) -> Segments:
+    """Segments and descriptors of every image of a split. Features live only as long as their batch.
+
+    In a worker process the stage's own progress bar speaks, not this one's.
+    """
+    # faiss has threads of its own: several evaluations may run side by side
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    maps, descriptors = [], []
+    grids = (grid for images in _batches(samples, settings.short_side) for grid in feature_fn(images))
+    for grid in progress.bar(
+        grids, desc="segments", total=len(samples), leave=False, delay=5, disable=parent_process() is not None
+    ):
+        maps.append(segment_image(grid, settings.segments, seed, settings.kmeans_iterations))
+        descriptors.append(describe(grid, maps[-1]))
+    counts = [len(rows) for rows in descriptors]
+    image, segment = (
+        np.repeat(np.arange(len(maps)), counts),
+        np.concatenate([np.arange(count) for count in counts]),
+    )
+    return Segments(tuple(maps), np.concatenate(descriptors), image, segment)
+
+
+def _batches(samples: Samples, short_side: int | None) -> Iterator[np.ndarray]:
+    """Images in order, (B, H, W, 3), neighbours of one size together."""
+    batch: list[np.ndarray] = []
+    for i in range(len(samples)):
+        image = samples.image(i, short_side)
+        if batch and (len(batch) == BATCH or image.shape != batch[0].shape):
+            yield np.stack(batch)
+            batch = []
+        batch.append(image)
+    if batch:
+        yield np.stack(batch)
+
+
+def enlarge(grid: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """A label grid (h, w) at the size `shape` = (H, W), by nearest neighbour."""
+    return cv2.resize(grid, shape[::-1], interpolation=cv2.INTER_NEAREST)
+
+
+def majority_classes(segments: Segments, samples: Samples) -> np.ndarray:
+    """(S,) int64 commonest class under each segment at the mask's resolution; void pixels do not vote; 255:
+    nothing but void.
+
+    Ties go to the lower class id.
+    """
+    classes = len(samples.classes)
+    winners = []
+    for i, grid in enumerate(segments.maps):
+        mask = samples.mask(i)
+        count = int(grid.max()) + 1
+        scored = mask != VOID
+        pairs = enlarge(grid, mask.shape)[scored].astype(np.int64) * classes + mask[scored]
+        votes = np.bincount(pairs, minlength=count * classes).reshape(count, classes)
+        winners.append(np.where(votes.sum(1) > 0, votes.argmax(1), VOID))
+    return np.concatenate(winners)
+
+
+def nearest_segments(
+    queries: Segments, gallery: Segments, rows: np.ndarray, neighbours: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """The gallery's segments most similar to the queries' segments `rows`, by exact inner product.
+
+    Returns gallery rows (R, neighbours) int64 and their cosines (R, neighbours) float32, most similar first;
+    -1 and -inf where the gallery is smaller. `gallery.image[row]` and `gallery.mask(row, shape)` say where
+    each of them lies.
+    Matrix products in blocks that stay in the cache. faiss's flat index takes four times as long on a CPU:
+    not its products, but the search through each of them, by far the larger part. Not done: an approximate
+    index.
+    """
+    asked, offered = torch.from_numpy(queries.descriptors[rows]), torch.from_numpy(gallery.descriptors)
+    if not len(rows):
+        return np.empty((0, neighbours), np.int64), np.empty((0, neighbours), np.float32)
+    nearest = [_nearest(block, offered, neighbours) for block in asked.split(QUERIES)]
+    found, cosines = (torch.cat(parts).numpy() for parts in zip(*nearest, strict=True))
+    return found, cosines
+
+
+def _nearest(
+    queries: torch.Tensor, gallery: torch.Tensor, neighbours: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(Q, neighbours) rows and inner products: each block of the gallery is held against the best of the
+    blocks before it.
+    """
+    cosines = queries.new_full((len(queries), neighbours), -torch.inf)
+    found = torch.full(cosines.shape, -1)
+    for start, block in zip(range(0, len(gallery), GALLERY), gallery.split(GALLERY)):
+        similarity = queries @ block.T
+        # soon few queries: a ranking of all would cost far more
+        better = (similarity.amax(1) > cosines[:, -1]).nonzero().flatten()
+        values, index = similarity[better].topk(min(neighbours, len(block)))
+        candidates, ids = (
+            torch.cat([cosines[better], values], 1),
+            torch.cat([found[better], start + index], 1),
+        )
+        ranked, order = candidates.sort(dim=1, descending=True, stable=True)
+        cosines[better], found[better] = ranked[:, :neighbours], ids.gather(1, order[:, :neighbours])
+    return found, cosines
+
+
+def distinct_images(found: np.ndarray, gallery: Segments, count: int) -> list[int]:
+    """The first `count` rows of a ranking that lie in different images: what a picture shows, as one image
+    often fills the top ranks.
+    """
+    _, first = np.unique(gallery.image[found], return_index=True)
+    return [int(found[rank]) for rank in np.sort(first)[:count]]
+
+
+def retrieve(
+    train: Samples, val: Samples, feature_fn: FeatureFunction, settings: RetrievalSettings, seed: int
+) -> dict[str, object]:
+    """Table 2's score: every val segment takes the majority class of its nearest train segment.
+
+    Returns `segmentation_scores` (miou, pixel_accuracy, mean_accuracy, iou by class name) over all val pixels
+    at the masks' own resolution; void is left out, and train segments that are all void are not searched.
+    """
+    gallery, queries = (find_segments(samples, feature_fn, settings, seed) for samples in (train, val))
+    labels = majority_classes(gallery, train)
+    known = labels != VOID
+    gallery = Segments(gallery.maps, gallery.descriptors[known], gallery.image[known], gallery.segment[known])
+    nearest, _ = nearest_segments(queries, gallery, np.arange(len(queries.image)))
+    return score_labels(queries, labels[known][nearest[:, 0]], val)
+
+
+def score_labels(segments: Segments, labels: np.ndarray, samples: Samples) -> dict[str, object]:
+    """Scores of a split whose segments carry the classes `labels` (S,)."""
+    confusion = np.zeros((len(samples.classes),) * 2, np.int64)
+    starts = np.searchsorted(segments.image, np.arange(len(segments.maps)))
+    for i, grid in enumerate(segments.maps):
+        mask = samples.mask(i)
+        predicted = labels[starts[i] + enlarge(grid, mask.shape).astype(np.int64)]
+        confusion += confusion_matrix(mask, predicted, len(samples.classes))
+    return segmentation_scores(confusion, samples.classes)

@@ -1,0 +1,34 @@
+"""The paper's "Ours + Image" (table 1, the row with the dagger): the pixel objective on top of MoCo's."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from hgrl.core.settings import Settings
+from hgrl.pretraining.methods.hierarchical import pixel_loss
+from hgrl.pretraining.methods.moco import MoCo
+from hgrl.pretraining.network import LAYERS, normalise
+from hgrl.sampling.views import Batch
+
+
+class HierarchicalImage(MoCo):
+    """The two losses, added (section 5.1: "simply adding our pixel-wise contrastive target"; no weight is
+    given).
+
+    One forward pass of both views serves both: the pixel loss reads the embedding, MoCo's query the first
+    view's backbone.
+    """
+
+    needs_trees = True
+    sections = ("moco", "sampling", "objective")
+    layers = LAYERS
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.sampling, self.objective = settings.sampling, settings.objective
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        backbone, embedding = self.network.features(normalise(batch.flat_images), "backbone", "embedding")
+        pixel, diagnostics = pixel_loss(embedding, batch, self.sampling, self.objective)
+        image, _ = self.image_loss(backbone[: batch.images.shape[1]], batch)
+        return pixel + image, diagnostics | {"pixel_loss": pixel.detach(), "image_loss": image.detach()}

@@ -1,0 +1,44 @@
+"""The stand-in for ImageNet pre-training where there is no ImageNet: the same network, taught which classes
+an image shows.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hgrl.core.settings import Settings
+from hgrl.pretraining.methods.base import Method
+from hgrl.pretraining.network import normalise
+from hgrl.sampling.views import Batch
+
+MOST_CLASSES = 255  # the ids that a mask can hold; outputs behind the data set's own classes are never read
+
+
+class ImageLabels(Method):
+    """Multi-label classification of both views, a linear classifier on the pooled last stage.
+
+    Labels are of the whole image, whatever a crop still shows of it, as on ImageNet. Images are the probe's
+    training split: the same that the probe then learns segments from, unlike ImageNet's. The hypercolumn and
+    the embedding are not trained: read the backbone.
+    """
+
+    needs_trees = False
+    needs_classes = True
+    layers = ("backbone",)
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.classifier = nn.Linear(self.network.channels["backbone"], MOST_CLASSES)
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        features = self.network.backbone(normalise(batch.flat_images))[-1].mean((2, 3))
+        return label_loss(self.classifier(features).float(), batch.classes), {}
+
+
+def label_loss(logits: Tensor, classes: Tensor) -> Tensor:
+    """Binary cross entropy, mean over views, images and classes. logits: (V * B, at least C); classes: (B, C)
+    in {0, 1}.
+    """
+    views, count = len(logits) // len(classes), classes.shape[1]
+    return F.binary_cross_entropy_with_logits(logits[:, :count], classes.repeat(views, 1))

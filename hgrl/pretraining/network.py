@@ -1,0 +1,160 @@
+"""The network: a ResNet from scratch, a hypercolumn over two of its stages, and the embedding (section 4.2)."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+from hgrl.core.errors import InputError
+from hgrl.core.settings import NetworkSettings
+
+BLOCKS = {
+    "resnet18": (BasicBlock, [2, 2, 2, 2]),
+    "resnet34": (BasicBlock, [3, 4, 6, 3]),
+    "resnet50": (Bottleneck, [3, 4, 6, 3]),
+}
+LAYERS = ("backbone", "hypercolumn", "embedding")
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's, so that its weights fit
+
+
+def normalise(images: Tensor) -> Tensor:
+    """(B, 3, H, W) uint8 or float in [0, 255] -> float32, zero mean and unit deviation by ImageNet's
+    statistics.
+    """
+    mean, std = (_channels(values, images.device) for values in (MEAN, STD))
+    return (images.float() / 255 - mean) / std
+
+
+def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """(C, 1, 1), filled in on the device: torch.tensor would copy from the host, and wait for the device in
+    every step.
+    """
+    return torch.stack([torch.full((1, 1), value, device=device) for value in values])
+
+
+class Backbone(ResNet):
+    """torchvision's ResNet, of any width, that ends at the deepest stage the hypercolumn reads.
+
+    `width` is the stem's channels (64 in torchvision's own). Strides are unchanged: stage k (torchvision's
+    `layer{k}`, Res{k+1}) has stride 2 ** (k + 1). The classifier and the stages behind the last one read are
+    not built: they would have no gradient.
+    """
+
+    def __init__(self, name: str, width: int, stages: int) -> None:
+        block, depths = BLOCKS[name]
+        nn.Module.__init__(self)
+        self._norm_layer, self.inplanes, self.dilation, self.groups, self.base_width = (
+            nn.BatchNorm2d,
+            width,
+            1,
+            1,
+            64,
+        )
+        self.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
+        self.bn1, self.relu, self.maxpool = (
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, stride=2, padding=1),
+        )
+        self.stages = nn.ModuleList(
+            self._make_layer(block, width * 2**stage, depths[stage], stride=1 if stage == 0 else 2)
+            for stage in range(stages)
+        )
+        self.channels = [width * 2**stage * block.expansion for stage in range(stages)]
+        initialise(self)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) normalised images -> the output of every stage: (B, C_k, H / 2^(k+1), W / 2^(k+1))."""
+        features = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        outputs = []
+        for stage in self.stages:
+            features = stage(features)
+            outputs.append(features)
+        return outputs
+
+    def load_torchvision(self, weights: dict[str, Tensor]) -> None:
+        """Take over the weights of torchvision's own ResNet; stages behind the last one here, and its
+        classifier, are left out.
+
+        Raises RuntimeError, from torch, when they are of another network.
+        """
+        renamed = {
+            re.sub(r"^layer(\d)\.", lambda found: f"stages.{int(found[1]) - 1}.", name): value
+            for name, value in weights.items()
+        }
+        behind = tuple(f"stages.{stage}." for stage in range(len(self.stages), 4)) + ("fc.",)
+        self.load_state_dict({name: value for name, value in renamed.items() if not name.startswith(behind)})
+
+
+class Hypercolumn(nn.Module):
+    """Two stages, each through 3x3 conv-BN-ReLU, brought to a quarter of the input and concatenated (section
+    4.2).
+    """
+
+    def __init__(self, stages: tuple[int, ...], stage_channels: list[int], channels: int) -> None:
+        super().__init__()
+        self.indices = [stage - 1 for stage in stages]
+        self.projections = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(stage_channels[index], channels, 3, padding=1, bias=False),
+                nn.BatchNorm2d(channels),
+                nn.ReLU(inplace=True),
+            )
+            for index in self.indices
+        )
+        self.channels = channels * len(self.indices)
+
+    def forward(self, stages: list[Tensor]) -> Tensor:
+        size = stages[0].shape[-2:]  # the first stage has stride 4
+        projected = [
+            projection(stages[index])
+            for projection, index in zip(self.projections, self.indices, strict=True)
+        ]
+        return torch.cat(
+            [F.interpolate(p, size=size, mode="bilinear", align_corners=False) for p in projected], dim=1
+        )
+
+
+class Network(nn.Module):
+    """Backbone, hypercolumn and the final 3x3 convolution to the embedding F (32 channels in the paper)."""
+
+    def __init__(self, settings: NetworkSettings) -> None:
+        super().__init__()
+        self.backbone = Backbone(settings.backbone, settings.width, max(settings.hypercolumn_stages))
+        self.hypercolumn = Hypercolumn(
+            settings.hypercolumn_stages, self.backbone.channels, settings.hypercolumn_channels
+        )
+        self.embedding = nn.Conv2d(self.hypercolumn.channels, settings.embedding_dim, 3, padding=1)
+        initialise(self.hypercolumn)
+        widths = (self.backbone.channels[-1], self.hypercolumn.channels, settings.embedding_dim)
+        self.channels = dict(zip(LAYERS, widths, strict=True))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) normalised images -> (B, embedding_dim, H / 4, W / 4) embedding, not normalised."""
+        return self.embedding(self.hypercolumn(self.backbone(images)))
+
+    def features(self, images: Tensor, *layers: str) -> list[Tensor]:
+        """The named layers of one forward pass, each (B, C, h, w): backbone (its last stage), hypercolumn,
+        embedding.
+        """
+        for layer in layers:
+            if layer not in LAYERS:
+                raise InputError(f"setting 'layer': {layer!r} is not one of {', '.join(LAYERS)}")
+        stages = self.backbone(images)
+        found = {"backbone": stages[-1]}
+        if set(layers) - {"backbone"}:
+            found["hypercolumn"] = self.hypercolumn(stages)
+        if "embedding" in layers:
+            found["embedding"] = self.embedding(found["hypercolumn"])
+        return [found[layer] for layer in layers]
+
+
+def initialise(module: nn.Module) -> None:
+    """He initialisation of convolutions, as in torchvision's ResNet."""
+    for layer in module.modules():
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

@@ -1,0 +1,88 @@
+"""Batch normalisation over the images of all ranks, so that several processes normalise a batch as one would.
+
+torch's own SyncBatchNorm runs on cards alone and makes the host wait for the device in every layer (it drops
+empty batches by a boolean mask); ranks here have equal shares, which needs neither. Statistics travel in one
+collective a layer and direction.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hgrl.pretraining import ranks as distributed
+
+AXES = (0, 2, 3)
+
+
+class SyncedBatchNorm2d(nn.BatchNorm2d):
+    """nn.BatchNorm2d, same parameters and buffers, with the statistics of the global batch while it trains.
+    Ranks have equal shares.
+    """
+
+    @torch.compiler.disable
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) of this rank -> the same shape and dtype."""
+        if not self.training or distributed.world() == 1:
+            return super().forward(images)
+        mean, variance = _global_statistics(images)
+        with torch.no_grad():
+            count = images[:, 0].numel() * distributed.world()
+            self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+        return _Normalise.apply(images, self.weight, self.bias, mean, variance, self.eps)
+
+
+@torch.no_grad()
+def _global_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and (biased) variance of each channel over all ranks, float32."""
+    variance, mean = torch.var_mean(images.float(), AXES, correction=0)
+    gathered = distributed.gather(torch.stack([mean, variance])[None])  # world, 2, C
+    means, variances = gathered.unbind(1)
+    mean = means.mean(0)
+    return mean, (variances + (means - mean).square()).mean(0)
+
+
+class _Normalise(torch.autograd.Function):
+    """(x - mean) / sqrt(variance + eps) * weight + bias, where mean and variance are of x on all ranks."""
+
+    @staticmethod
+    def forward(
+        ctx, images: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float
+    ) -> Tensor:
+        ctx.save_for_backward(images, weight, mean, (variance + eps).rsqrt())
+        return F.batch_norm(images, mean, variance, weight, bias, training=False, eps=eps)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        images, weight, mean, scale = ctx.saved_tensors
+        gradient, mean, scale = gradient.float(), mean.view(-1, 1, 1), scale.view(-1, 1, 1)
+        normalised = (images.float() - mean) * scale
+        # of bias and weight: this rank's own
+        sums = torch.stack([gradient.sum(AXES), (gradient * normalised).sum(AXES)])
+        means = sums.clone()
+        dist.all_reduce(means)
+        means /= images[:, 0].numel() * distributed.world()
+        through_mean, through_variance = means.view(2, -1, 1, 1)
+        of_images = (gradient - through_mean - normalised * through_variance) * (
+            scale * weight.view(-1, 1, 1)
+        )
+        return of_images.to(images.dtype), sums[1], sums[0], None, None, None
+
+
+def sync_batch_norm(module: nn.Module) -> None:
+    """Replace, in place, every nn.BatchNorm2d that learns; copies without gradient (momentum encoders) keep
+    their own statistics.
+    """
+    for name, child in module.named_children():
+        if type(child) is nn.BatchNorm2d and child.weight.requires_grad:
+            synced = SyncedBatchNorm2d(child.num_features, child.eps, child.momentum)
+            synced.weight, synced.bias = child.weight, child.bias
+            for key, value in child.named_buffers():
+                setattr(synced, key, value)
+            setattr(module, name, synced.train(child.training))
+        else:
+            sync_batch_norm(child)

@@ -1,0 +1,48 @@
+"""The precision-recall curve of the BSDS500 benchmark, with the iso-F curves and the human point, as the
+field draws it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from hgrl.metrics.bsds import f_measure
+
+# recall and precision of a human against the others on BSDS500: the point of Dollar's edgesEvalPlot, F = .80
+HUMAN = (0.7235, 0.9014)
+GREEN = "#2ca02c"
+
+
+def precision_recall_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
+    """One curve a method: {name: (recall, precision)}, each (T,); the legend gives the best F along it, the
+    best method first.
+    """
+    figure = Figure(figsize=(6, 6), layout="constrained")
+    axes = figure.subplots()
+    for f in np.arange(0.1, 0.95, 0.1):
+        recall = np.geomspace(f / (2 - f), 1, 200)  # where the precision is 1, and where the recall is
+        axes.plot(recall, f * recall / (2 * recall - f), color=GREEN, lw=0.8, alpha=0.6)
+        axes.text(1.01, f / (2 - f), f"{f:.1f}", color=GREEN, fontsize=8, va="center")
+    axes.plot(*HUMAN, "o", color="darkgreen", ms=8, label=f"[F={f_measure(*map(np.array, HUMAN)):.2f}] human")
+    for name, (recall, precision) in sorted(curves.items(), key=lambda item: -f_measure(*item[1]).max()):
+        f, shown = f_measure(recall, precision), recall >= 0.01
+        # a reference, not a result of ours
+        dashed = {"ls": "--", "color": "black", "lw": 1.5} if "official" in name else {"lw": 2.5}
+        axes.plot(recall[shown], precision[shown], label=f"[F={f.max():.2f}] {name}", **dashed)
+        axes.plot(recall[f.argmax()], precision[f.argmax()], "k.", ms=6)
+    ticks = np.arange(0, 1.01, 0.1)
+    axes.set(
+        xlabel="recall",
+        ylabel="precision",
+        xlim=(0, 1),
+        ylim=(0, 1),
+        aspect="equal",
+        xticks=ticks,
+        yticks=ticks,
+    )
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower left")
+    return figure

@@ -1,0 +1,212 @@
+"""Which pixels are drawn for which anchor: equations 2 and 3, over a whole batch and both views, on the
+device.
+
+Symbols in shapes: B images, V = 2 views, N = h * w cells of the embedding's grid, R regions (the largest tree
+in the batch), A anchors an image. A cell of the grid is a "pixel" of the paper's equations: the embedding has
+one vector there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hgrl.core.settings import SamplingSettings
+from hgrl.grouping.region_tree import RegionTree
+from hgrl.pretraining.ranks import Share
+
+
+@dataclass(frozen=True)
+class PixelSample:
+    """Indices into the (V * B * N) cells of a batch, view-major, and which of them count.
+
+    Where the batch is one rank's share of a global one (W ranks), B is the share, and what other images give
+    may lie on other ranks: the last cns columns of `negatives` then mean nothing, and `owners` and
+    `elsewhere` say, for the anchors of all ranks, where to fetch them.
+    """
+
+    anchors: Tensor  # (B, A) int64
+    positives: Tensor  # (B, A, 2 * positives) int64: first view, then augmented view
+    negatives: Tensor  # (B, A, 2 * negatives + cns) int64: first view, augmented view, other images
+    anchors_valid: Tensor  # (B, A) bool
+    positives_valid: Tensor  # (B, A, 2 * positives) bool
+    negatives_valid: Tensor  # (B, A, 2 * negatives + cns) bool
+    # (W * B, A, cns) int64, the rank of each cell; None: one process has the whole batch
+    owners: Tensor | None = None
+    elsewhere: Tensor | None = None  # (W * B, A, cns) int64, its index among that rank's V * B * N cells
+
+
+def in_height_unit(tree: RegionTree, unit: str | float, auto_scale: float) -> RegionTree:
+    """The tree with its heights in the unit in which sigma_p is read; the paper leaves it open.
+
+    unit: `raw` (UCM heights in [0, 1]), a factor, `rank` (the merge's order, over the number of merges), or
+    `auto` (the factor `auto_scale`, measured once over the training trees). Returns float32 heights.
+    """
+    if unit == "rank":
+        merges = len(tree.heights)
+        return replace(tree, heights=np.arange(1, merges + 1, dtype=np.float32) / max(merges, 1))
+    factor = {"raw": 1.0, "auto": auto_scale}.get(unit, unit)
+    return replace(tree, heights=tree.heights * np.float32(factor))
+
+
+def positive_probability(distances: Tensor, sigma_p: float, present: Tensor) -> Tensor:
+    """Equation 2: P(a pixel of region b is a positive of a pixel of region a).
+
+    distances: (..., R, R) ultrametric d_T, in the height unit; present: (..., R) bool, the regions still
+    visible.
+    Returns (..., R, R): row a sums to 1 over the visible b. The similarity of a region with itself is 1.
+    """
+    similarity = torch.exp(-distances / sigma_p)
+    similarity = similarity.masked_fill(_diagonal(distances), 1.0).masked_fill(~present.unsqueeze(-2), 0.0)
+    return similarity / similarity.sum(-1, keepdim=True).clamp_min(torch.finfo(similarity.dtype).tiny)
+
+
+def negative_probability(distances: Tensor, sigma_p: float, present: Tensor) -> Tensor:
+    """Equation 3: P(a pixel of region b is a negative of a pixel of region a); zero for b = a.
+
+    Shapes as in `positive_probability`. A row without any other visible region is all zeros: there is no
+    negative to draw.
+    """
+    allowed = present.unsqueeze(-2) & ~_diagonal(distances)
+    scaled = (distances / sigma_p).masked_fill(~allowed, -torch.inf)
+    # the largest exponent taken out: no overflow
+    weight = torch.exp(scaled - scaled.amax(-1, keepdim=True).clamp_min(0.0))
+    return weight / weight.sum(-1, keepdim=True).clamp_min(torch.finfo(weight.dtype).tiny)
+
+
+def sample_pixels(
+    labels: Tensor,
+    distances: Tensor,
+    settings: SamplingSettings,
+    cns: int,
+    generator: torch.Generator | None = None,
+    share: Share = Share(),  # noqa: B008, frozen
+) -> PixelSample:
+    """Draw anchors, positives and negatives for every image of a batch (section 3, "Pixel Sampling",
+    "Augmented Reference Sampling").
+
+    labels: (V=2, B, h, w) integer region of each cell, after each view's own crop, flip and resize.
+    distances: (B, R, R) float, in the height unit, padded with anything where an image has fewer than R
+    regions.
+    cns: pixels of other images an anchor.
+
+    A region that a view's crop has lost is never drawn from that view. Anchors are pixels of different
+    regions, visible in the first view, those that the augmented view still shows first; an image with fewer
+    regions has fewer anchors. Where the augmented view has lost the anchor's region its positives do not
+    count: every other region would be a guess. An image of one region has no negatives of its own; a batch of
+    one image has none from others. Draws are with replacement.
+
+    share: which images of a global batch these are. Every rank makes the global batch's random draws and uses
+    its rows, so that ranks together draw what one process would, without sending labels or distances.
+    """
+    views, batch = labels.shape[:2]
+    table = _RegionTable(labels.flatten(2), distances.shape[-1], share)
+    # (B, A) each
+    regions, anchors_valid = _draw_anchor_regions(table.present, settings.anchors, generator, share)
+    anchors = table.pixel_in(0, regions.unsqueeze(-1), generator).squeeze(-1)
+
+    row = regions.unsqueeze(-1).expand(-1, -1, distances.shape[-1])
+    positives, positives_valid, negatives, negatives_valid = [], [], [], []
+    for view in range(views):
+        present = table.present[view]
+        p_positive = positive_probability(distances, settings.sigma_p, present).gather(1, row)  # (B, A, R)
+        p_negative = negative_probability(distances, settings.sigma_p, present).gather(1, row)
+        visible = present.gather(1, regions) & anchors_valid
+        for probability, count, pixels, valid in (
+            (p_positive, settings.positives, positives, positives_valid),
+            (p_negative, settings.negatives, negatives, negatives_valid),
+        ):
+            drawn, exists = _draw_regions(probability, count, generator, share)
+            pixels.append(table.pixel_in(view, drawn, generator))
+            counts = visible if pixels is positives else anchors_valid
+            valid.append((exists & counts).unsqueeze(-1).expand_as(drawn))
+    owners, others = _draw_from_other_images(anchors, views, batch, table.cells, cns, generator, share)
+    negatives.append(share.of(others))
+    negatives_valid.append(anchors_valid.unsqueeze(-1).expand_as(negatives[-1]) & (batch * share.world > 1))
+    pixels = (anchors, torch.cat(positives, -1), torch.cat(negatives, -1))
+    valid = (anchors_valid, torch.cat(positives_valid, -1), torch.cat(negatives_valid, -1))
+    return PixelSample(*pixels, *valid, *((owners, others) if share.world > 1 else ()))
+
+
+class _RegionTable:
+    """For each view and image: the cells sorted by region, so that a random cell of a region is one look-up."""
+
+    def __init__(self, labels: Tensor, regions: int, share: Share) -> None:
+        self.share = share
+        self.views, self.batch, self.cells = labels.shape
+        self.order = labels.argsort(dim=-1, stable=True)  # (V, B, N)
+        self.count = torch.zeros(*labels.shape[:2], regions, dtype=torch.int64, device=labels.device)
+        self.count.scatter_add_(-1, labels.long(), torch.ones_like(labels, dtype=torch.int64))
+        self.first = self.count.cumsum(-1) - self.count
+        self.present = self.count > 0  # (V, B, R)
+
+    def pixel_in(self, view: int, regions: Tensor, generator: torch.Generator | None) -> Tensor:
+        """A uniformly random cell of each of `regions` (B, A, K), as an index into all V * B * N cells.
+
+        Where the region is not there the index is within range and means nothing: the caller masks it.
+        """
+        flat = regions.flatten(1)
+        count, first = self.count[view].gather(1, flat), self.first[view].gather(1, flat)
+        uniform = self.share.uniform(flat.shape, generator, flat.device)
+        offset = torch.minimum((uniform * count).long(), (count - 1).clamp_min(0))
+        cell = self.order[view].gather(1, (first + offset).clamp_max(self.cells - 1))
+        image = torch.arange(self.batch, device=flat.device).unsqueeze(1)
+        return ((view * self.batch + image) * self.cells + cell).view(regions.shape)
+
+
+def _draw_anchor_regions(
+    present: Tensor, anchors: int, generator: torch.Generator | None, share: Share
+) -> tuple[Tensor, Tensor]:
+    """Regions (B, A) without replacement, and whether each is there: (V, B, R) presence -> first those seen
+    in both views.
+    """
+    first, augmented = present[0], present[1:].all(0)
+    key = share.uniform(first.shape, generator, first.device) + augmented.float()
+    key = key.masked_fill(~first, -1.0)
+    chosen = key.topk(min(anchors, key.shape[-1]), dim=-1)
+    return chosen.indices, chosen.values >= 0
+
+
+def _draw_regions(
+    probability: Tensor, count: int, generator: torch.Generator | None, share: Share
+) -> tuple[Tensor, Tensor]:
+    """`count` regions with replacement from each row of (B, A, R); and whether the row had any: (B, A,
+    count), (B, A).
+    """
+    exists = probability.sum(-1) > 0.5
+    cumulative = probability.cumsum(-1)
+    uniform = share.uniform((*probability.shape[:-1], count), generator, probability.device)
+    target = uniform * cumulative[..., -1:]
+    # right: an empty region has no width
+    drawn = torch.searchsorted(cumulative.contiguous(), target, right=True)
+    last = probability.shape[-1] - 1 - (probability.flip(-1) > 0).int().argmax(-1, keepdim=True)
+    return torch.minimum(drawn, last), exists
+
+
+def _draw_from_other_images(
+    anchors: Tensor,
+    views: int,
+    batch: int,
+    cells: int,
+    cns: int,
+    generator: torch.Generator | None,
+    share: Share,
+) -> tuple[Tensor, Tensor]:
+    """Neg(i)_cns: `cns` cells of other images, either view, for each anchor of the global batch. Ranks and
+    indices, (W * B, A, cns) each.
+    """
+    images = batch * share.world
+    shape, device = (images, anchors.shape[1], cns), anchors.device
+    image = torch.arange(images, device=device).view(-1, 1, 1)
+    step = torch.randint(1, max(images, 2), shape, generator=generator, device=device)
+    view = torch.randint(views, shape, generator=generator, device=device)
+    cell = torch.randint(cells, shape, generator=generator, device=device)
+    other = (image + step) % images
+    return other // batch, (view * batch + other % batch) * cells + cell
+
+
+def _diagonal(distances: Tensor) -> Tensor:
+    return torch.eye(distances.shape[-1], dtype=torch.bool, device=distances.device)
