@@ -31,7 +31,7 @@ from hgrl.data.scenes.draw import (
     make_scenes,
     split_counts,
 )
-from hgrl.data.scenes.draw import backdrops as scene_backdrops
+from hgrl.data.scenes import backdrops as scene_backdrops
 from hgrl.data.scenes.files import voc_palette
 from hgrl.data.scenes.objects import APART, MANY, SINGLE, WHOLE, _place
 from hgrl.data.scenes.render import draw_scene, render
