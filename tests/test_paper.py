@@ -23,7 +23,7 @@ from hgrl.grouping.region_tree import RegionTree
 from hgrl.pretraining import stage as stages
 from hgrl.reporting import tables
 
-REPOSITORY = Path(paths.__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[1]
 PROFILE = yaml.safe_load((REPOSITORY / "profiles/paper.yaml").read_text())
 VOC_TRAIN_AUG = {"kind": "voc", "folder": "VOC2012", "split": "train_aug"}
 
