@@ -322,20 +322,11 @@ def train(options: argparse.Namespace) -> None:
             print(f"hgrl: {stopped}", file=sys.stderr)
 
 
-def _start_workers(profile: str) -> None:
-    from hgrl.core.processes import start_ahead
-    from hgrl.core.settings import load_settings
-
-    if load_settings(profile).jobs > 1:
-        start_ahead()
-
-
 def sweep(options: argparse.Namespace) -> None:
     if (options.cns is None) != (options.sigma_p is None):
         raise InputError(
             "sweep: one cell takes both --cns and --sigma-p; with neither, all that params.yaml lists are made"
         )
-    _start_workers(options.profile)
     from hgrl.evaluation import trials as ablation
 
     if options.cns is None:
@@ -375,7 +366,6 @@ def tables(options: argparse.Namespace) -> None:
 
 
 def convergence(options: argparse.Namespace) -> None:
-    _start_workers(options.profile)
     from hgrl.evaluation.convergence import trace
 
     for run, curve in trace(options.profile).items():

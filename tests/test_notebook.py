@@ -1,6 +1,5 @@
 """Notebooks run headlessly: the executed copy, the failed copy, and one line for what goes wrong."""
 
-import os
 
 import nbformat
 import papermill
@@ -9,11 +8,9 @@ from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
 
 from hgrl import __main__ as cli
-from hgrl.core import notebook, paths, progress
-from hgrl.core import processes as parallel
+from hgrl.core import paths, progress
 from hgrl.core.errors import InputError
 from hgrl.core.notebook import run_notebook
-from hgrl.core.settings import load_settings
 
 
 @pytest.fixture
@@ -57,16 +54,6 @@ def test_an_executed_notebook_lies_among_the_artefacts_and_its_bars_reach_the_lo
     assert (small / "notebooks/00_small.ipynb").read_bytes() == before
     # no temporary file, no failed one
     assert [path.name for path in target.parent.iterdir()] == [target.name]
-
-
-@pytest.mark.parametrize(("jobs", "asked"), [(1, "None"), (2, "1")])
-def test_a_notebook_of_a_profile_with_several_jobs_starts_its_workers_ahead(small, monkeypatch, jobs, asked):
-    settings = load_settings("tiny").model_copy(update={"jobs": jobs})
-    monkeypatch.setattr(notebook, "load_settings", lambda *arguments: settings)
-    monkeypatch.setenv(progress.STREAM, str(small / "log"))
-    write_notebook(small, "import os\nprint(os.environ.get('HGRL_WORKERS_FIRST'))")
-    assert outputs(run_notebook("00_small", {"profile": "tiny"})).split()[-1] == asked
-    assert parallel.WORKERS_FIRST not in os.environ
 
 
 def test_a_failed_notebook_is_one_line_and_keeps_what_it_did_and_the_former_copy(small, monkeypatch, capsys):

@@ -9,7 +9,6 @@ from pathlib import Path
 import nbformat
 
 from hgrl.core import paths, progress
-from hgrl.core import processes as parallel
 from hgrl.core.errors import InputError
 from hgrl.core.files import write_text
 from hgrl.core.left_out import write_reason
@@ -28,7 +27,7 @@ def run_notebook(name: str, parameters: dict[str, str]) -> Path:
     if not source.exists():
         known = ", ".join(sorted(path.stem for path in source.parent.glob("*.ipynb")))
         raise InputError(f"{source}: no such notebook; choose one of: {known}")
-    settings = load_settings(parameters["profile"], parameters.get("run"))
+    load_settings(parameters["profile"], parameters.get("run"))  # a wrong one is refused at once
     target = paths.executed_notebook(
         parameters["profile"], "-".join([name, *filter(None, [parameters.get("run")])])
     )
@@ -47,12 +46,7 @@ def run_notebook(name: str, parameters: dict[str, str]) -> Path:
         os.environ.setdefault(progress.STREAM, terminal)
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         executed = Path(folder) / target.name
-        if settings.jobs > 1:
-            os.environ[parallel.WORKERS_FIRST] = "1"
-        try:
-            _execute(source, executed, parameters, target.with_suffix(".failed.ipynb"))
-        finally:
-            os.environ.pop(parallel.WORKERS_FIRST, None)
+        _execute(source, executed, parameters, target.with_suffix(".failed.ipynb"))
         executed.replace(target)
     target.with_suffix(".failed.ipynb").unlink(missing_ok=True)  # of an earlier attempt
     return target
