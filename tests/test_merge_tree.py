@@ -168,9 +168,9 @@ def test_every_node_is_one_piece(tree):
 def test_a_merge_is_raised_to_what_it_joins():
     """The mean of .05 over lengths 5 and 1 is one rounding below .05."""
     ends, length = np.array([[0, 1], [0, 2], [1, 2]]), np.array([1.0, 5.0, 1.0])
-    assert (0.05 * 5 + 0.05 * 1) / 6 < 0.05
+    assert (0.05 * 1 + 0.05 * 5) / 6 < 0.05
     children, heights = average_linkage(Arcs(np.arange(3)[None], ends, length, np.full(3, 0.05)))
-    np.testing.assert_array_equal(children, [[0, 1], [2, 3]])
+    np.testing.assert_array_equal(children, [[1, 2], [0, 3]])
     assert heights.tolist() == [0.05, 0.05]
 
 
