@@ -163,6 +163,9 @@ def _add_grouping(commands: argparse._SubParsersAction) -> None:
         help="a Dask scheduler, as tcp://host:8786, whose workers share this file system",
     )
     command.add_argument(
+        "--edges", action="store_true", help="write edge maps too, as NAME.edges.png (16-bit grey)"
+    )
+    command.add_argument(
         "--hed",
         type=Path,
         metavar="WEIGHTS",
@@ -417,16 +420,25 @@ def group(options: argparse.Namespace) -> int:
     from hgrl.data.sets.folder import open_folder
     from hgrl.grouping.edges import EdgeNetwork
     from hgrl.grouping.group import group_images
+    from hgrl.grouping.outputs import EDGES, is_edge_map
 
+    if options.workers < 1:
+        raise InputError(f"group: --workers must be at least 1 (got {options.workers})")
     settings, network = grouping_preset(options.preset), None
-    samples = open_folder(options.images, leave_out=options.out)
+    samples = open_folder(options.images)
+    photographs = [
+        k for k, path in enumerate(samples.images) if not path.name.endswith(EDGES) or not is_edge_map(path)
+    ]
+    if not photographs:
+        raise InputError("group: all these images are edge maps that `group` wrote; give photographs")
+    samples = samples.subset(photographs)
     if options.hed:
         from hgrl.grouping.hed.network import load_hed
 
         load_hed(options.hed)  # a missing or foreign file is told once, not for every image
         settings, network = grouping_preset(options.preset, edges="hed"), EdgeNetwork(options.hed.absolute())
-    places = {"scheduler": options.scheduler, "network": network}
-    failures = group_images(samples, options.out, options.out, settings, options.workers, **places)
+    places = {"scheduler": options.scheduler, "network": network, "edges": options.edges}
+    failures = group_images(samples, options.out, settings, options.workers, **places)
     print(f"{len(samples) - len(failures)} of {len(samples)} images have a region tree in {options.out}")
     for name, message in failures.items():
         print(f"hgrl: {name}: {message}", file=sys.stderr)

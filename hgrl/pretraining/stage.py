@@ -134,7 +134,7 @@ def _one_thread(device: torch.device) -> Iterator[None]:
 
 
 def group(profile: str, grouping: str | None = None) -> dict[str, Any]:
-    """Edge maps and region trees of all pretraining images, and the scale of `height_unit: auto`.
+    """Region trees of all pretraining images, and the scale of `height_unit: auto`.
 
     grouping: one of the profile's `groupings`, whose trees lie in a folder of their own; None: the profile's
     `grouping` itself, by which the images of `data.extra` are grouped too. They have no say in the scale,
@@ -147,9 +147,8 @@ def group(profile: str, grouping: str | None = None) -> dict[str, Any]:
     samples = own if grouping else grouped_samples(settings)
     network = _edge_network(profile, settings)
     _discard_stale_trees(profile, grouping, _grouping_mark(profile, settings))
-    edges = paths.edge_maps(profile, grouping) if settings.grouping.keep_edge_maps else None
     folder = paths.trees(profile, grouping)
-    failures = group_images(samples, folder, edges, settings.grouping, settings.jobs, network=network)
+    failures = group_images(samples, folder, settings.grouping, settings.jobs, network=network)
     trees = [
         RegionTree.load(tree_path(profile, name, grouping)) for name in own.names if name not in failures
     ]
@@ -216,7 +215,6 @@ def _discard_stale_trees(profile: str, grouping: str | None, mark: dict[str, str
         changed = ", ".join(name for name in mark if kept.get(name) != mark[name])
         print(f"{folder}: made anew, because these changed: {changed}")
         shutil.rmtree(folder)
-        shutil.rmtree(paths.edge_maps(profile, grouping), ignore_errors=True)
     write_json(path, mark)
 
 
