@@ -1,7 +1,6 @@
 """The one process pool: independent tasks in worker processes of one thread each.
 
-Nothing heavy is imported above: a worker limits its threads before NumPy and OpenCV are loaded in it.
-"""
+Nothing heavy is imported above: a worker limits its threads before NumPy and OpenCV are loaded in it."""
 
 from __future__ import annotations
 
@@ -38,8 +37,7 @@ def run_tasks(
     `function` calls `tick(n)` when n of the `total` units of work are done. With one job or one task it runs
     in this process, whose threads are left alone. After an exception no further task starts; running ones
     finish, so that their work is not lost, and the exception is raised here. InputError when a worker is
-    killed. shown: whether there is a progress bar.
-    """
+    killed. shown: whether there is a progress bar."""
     with bar(total=total, desc=desc, disable=not shown) as progress:
         if jobs <= 1 or len(tasks) <= 1:
             return [function(*task, progress.update) for task in tasks]
@@ -58,8 +56,7 @@ def as_completed(function: Callable, tasks: Iterable, jobs: int, desc: str = "wo
     """`function(task)` for every task, in at most `jobs` processes; results as they come.
 
     With one job it runs in this process, which is held to one thread until the last result. Tasks are taken
-    from the iterable a few at a time. InputError, which begins with `desc`, when a worker is killed.
-    """
+    from the iterable a few at a time. InputError, which begins with `desc`, when a worker is killed."""
     if jobs <= 1:
         with one_thread():
             yield from map(function, tasks)

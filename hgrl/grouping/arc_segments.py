@@ -2,8 +2,7 @@
 
 Arbelaez et al. (TPAMI 2011), section 4.2: an arc of the watershed is subdivided where it is farthest from the
 straight line between its ends, until every piece is nearly straight. Boundaries run along the cracks between
-pixels, from corner to corner.
-"""
+pixels, from corner to corner."""
 
 from __future__ import annotations
 
@@ -19,8 +18,7 @@ def arc_normals(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     edges.
 
     labels: (H, W) integers. float64 in [0, pi), 0 along x, pi / 2 along y (downward); NaN where both pixels
-    are of one region.
-    """
+    are of one region."""
     height, width = labels.shape
     across, down = labels[:, :-1] != labels[:, 1:], labels[:-1] != labels[1:]
     active = np.concatenate([across.ravel(), down.ravel()])
@@ -31,8 +29,7 @@ def arc_normals(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @numba.njit(nogil=True, cache=True)
 def _cracks_at(active, height, width, i, j, found):
     """Number of active cracks at corner (i, j), their numbers in `found`, in the order up, down, left, right
-    (-1: none).
-    """
+    (-1: none)."""
     first_down = height * (width - 1)
     found[:] = -1
     if 0 < j < width:
@@ -83,8 +80,7 @@ def _segment_angles(active, height, width):
 @numba.njit(nogil=True, cache=True)
 def _follow(active, height, width, i, j, side, seen, rows, columns, cracks, sides, onward):
     """Walk from corner (i, j) until a junction, the image's border or a crack already seen: corners and
-    cracks passed; cracks' number.
-    """
+    cracks passed; cracks' number."""
     rows[0], columns[0] = i, j
     crack, length = sides[side], 0
     while True:
@@ -107,8 +103,7 @@ def _follow(active, height, width, i, j, side, seen, rows, columns, cracks, side
 @numba.njit(nogil=True, cache=True)
 def _subdivide(rows, columns, cracks, length, angles):
     """Split the chain of corners where it is farthest from the line between its ends; write each straight
-    piece's normal.
-    """
+    piece's normal."""
     stack = [(0, length)]
     while len(stack) > 0:
         start, stop = stack.pop()

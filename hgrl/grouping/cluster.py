@@ -2,8 +2,7 @@
 
 `dask scheduler` on one machine and `dask worker ADDRESS --nworkers auto --nthreads 1` on each, in this
 environment; all see the images and the output folder under the same paths (a shared file system): only names
-travel. Not done: starting machines, copying files, splitting one list of images over several schedulers.
-"""
+travel. Not done: starting machines, copying files, splitting one list of images over several schedulers."""
 
 from __future__ import annotations
 
@@ -38,8 +37,7 @@ def run_on_cluster(
     default up to three times (`distributed.scheduler.allowed-failures` of the scheduler), then its problem is
     its result. When all workers are gone it waits for new ones. InputError for what is no address, when the
     scheduler or a first worker does not answer in 20 s, when a worker runs other code, has more than one
-    thread or does not see `folder`, and when the scheduler ends.
-    """
+    thread or does not see `folder`, and when the scheduler ends."""
     if not ADDRESS.fullmatch(scheduler):
         raise InputError(f"--scheduler: {scheduler!r} is no address; give it as tcp://host:8786")
     from distributed import KilledWorker

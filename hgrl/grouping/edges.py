@@ -23,8 +23,7 @@ MODEL = Path(__file__).parent / "models" / "bsds500.npz"
 
 class EdgeNetwork(NamedTuple):
     """Where the network of `edges: hed` lies, and the torch device it runs on: what a worker process can be
-    sent.
-    """
+    sent."""
 
     weights: Path
     device: str = "cpu"
@@ -38,8 +37,7 @@ def detect_edges(
     The mean of the detector's answers at `settings.scales` (times `settings.image_scale`), each sharpened by
     `settings.sharpen` px at its scale and brought back to the image's size. The detector fades at the border,
     so the image is reflected by 16 px first; any size works, down to one pixel. With `edges: hed`, `network`
-    detects instead, and nothing is sharpened; InputError when none is given.
-    """
+    detects instead, and nothing is sharpened; InputError when none is given."""
     image = np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
     maps = [_detect_at(image, scale * settings.image_scale, settings, network) for scale in settings.scales]
     return np.clip(np.mean(maps, axis=0), 0, 1).astype(np.float32)
@@ -100,8 +98,7 @@ def opencv_detector() -> Any:
 
 def opencv_model() -> Path:
     """The shipped forest in OpenCV's format: written at first use to the user's cache folder (`HGRL_CACHE`,
-    or ~/.cache/hgrl).
-    """
+    or ~/.cache/hgrl)."""
     folder = Path(os.environ.get("HGRL_CACHE") or Path.home() / ".cache" / "hgrl")
     path = folder / f"structured-forest-{export_key(MODEL.read_bytes())}.yml.gz"
     if not path.exists():

@@ -31,8 +31,7 @@ def region_tree(
     """Edge map (H, W) float32 in [0, 1] and region tree of an image (H, W, 3) uint8 RGB. Paper, section 4.1.
 
     Structured edges (with `edges: hed`, those of `network`), a watershed, the spectral signal added to its
-    arcs, average linkage, at most `max_regions` leaves.
-    """
+    arcs, average linkage, at most `max_regions` leaves."""
     edge_map = detect_edges(image, settings, network)
     return edge_map, build_tree(contour_arcs(edge_map, settings), settings)
 
@@ -44,8 +43,7 @@ def full_hierarchy(
     boundary benchmarks score.
 
     As `region_tree`, but regions under `ucm_min_area` are merged instead of `min_area`, and there is no cut
-    to `max_regions`.
-    """
+    to `max_regions`."""
     is_edge_map = image.ndim == 2 and np.issubdtype(image.dtype, np.floating)
     edge_map = image if is_edge_map else detect_edges(image, settings, network)
     return build_hierarchy(contour_arcs(edge_map, settings), settings.ucm_min_area, settings.arc_weight)
@@ -53,8 +51,7 @@ def full_hierarchy(
 
 def contour_arcs(edge_map: np.ndarray, settings: GroupingSettings) -> Arcs:
     """Watershed regions of an edge map (H, W) in [0, 1], and their arcs, with the spectral signal where
-    `spectral` says so.
-    """
+    `spectral` says so."""
     arcs = watershed_arcs(edge_map, settings.arc_strength)
     return add_spectral(arcs, settings) if settings.spectral and arcs.regions > 1 else arcs
 
@@ -92,8 +89,7 @@ def group_images(
     workers do it instead; see `hgrl.grouping.cluster`.
     An image that cannot be grouped does not stop the others: the answer maps its name to what is wrong.
     Writing is atomic, so an interrupted run goes on where it stopped. InputError, before any work, where a
-    result would lie on an input; later for a full disk and a killed process.
-    """
+    result would lie on an input; later for a full disk and a killed process."""
     if scheduler is not None:  # workers have other working directories
         samples = dataclasses.replace(samples, images=tuple(path.absolute() for path in samples.images))
         folder = folder.absolute()
@@ -167,8 +163,7 @@ def height_scale(trees: Iterable[RegionTree], sigma_p: float, target: float) -> 
     P(self) = 1 / (1 + the sum over the image's other regions m of exp(-s d_T(a, m) / sigma_p)): equation 2
     with d_T(a, a) = 0. The paper leaves the unit of d_T open; this is measured on the training trees, not
     tuned on scores. Trees of one region do not count. Where no factor reaches the target (regions at distance
-    0 of each other) the answer is the largest tried, 1e6.
-    """
+    0 of each other) the answer is the largest tried, 1e6."""
     distances = [tree.distances().astype(np.float64) for tree in trees if tree.regions > 1]
     if not distances:
         raise InputError(

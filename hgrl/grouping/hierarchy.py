@@ -29,8 +29,7 @@ class Arcs:
     """Regions of an image and the arcs between them.
 
     labels: (H, W) int64, 0 .. regions-1; ends: (m, 2) int64, the regions an arc parts (first < second);
-    length: (m,) float64, lattice edges along it; strength: (m,) float64, their mean weight.
-    """
+    length: (m,) float64, lattice edges along it; strength: (m,) float64, their mean weight."""
 
     labels: np.ndarray
     ends: np.ndarray
@@ -66,8 +65,7 @@ def watershed_arcs(edge_map: np.ndarray, arc_strength: str) -> Arcs:
     """Watershed regions of an edge map (H, W) in [0, 1] and the strength of their arcs.
 
     arc_strength: `mean`, of the map along the arc; or `oriented` (section 4.2): of the map's response at the
-    arc's own direction.
-    """
+    arc's own direction."""
     labels = watershed(edge_map)
     if arc_strength == "mean":
         return collect_arcs(labels, *lattice_weights(edge_map))
@@ -99,8 +97,7 @@ def merge_small(arcs: Arcs, least: float) -> Arcs:
     """Merge each region of fewer than `least` pixels into the neighbour behind its weakest arc.
 
     In rounds, until none is left: all small regions at once, then arcs are averaged again. Two regions that
-    are large enough are never merged.
-    """
+    are large enough are never merged."""
     while True:
         areas = np.bincount(arcs.labels.ravel())
         small = areas < least
@@ -131,8 +128,7 @@ def average_linkage(arcs: Arcs, weight: str = "length") -> tuple[np.ndarray, np.
 
     weight: an arc counts by its `length`, or by the `root` of it. Returns children (n-1, 2) int64 and heights
     (n-1,) float64 in merge order. A mean can be rounded to below the arc removed before it, so a merge is
-    raised to the highest of what it joins.
-    """
+    raised to the highest of what it joins."""
     graph = hg.UndirectedGraph(arcs.regions)
     graph.add_edges(arcs.ends[:, 0], arcs.ends[:, 1])
     weights = arcs.length if weight == "length" else np.sqrt(arcs.length)
@@ -145,8 +141,7 @@ def average_linkage(arcs: Arcs, weight: str = "length") -> tuple[np.ndarray, np.
 
 def build_hierarchy(arcs: Arcs, min_area: float, weight: str = "length") -> MergeTree:
     """The full hierarchy over arcs: regions below `min_area` px (at 481x321) are merged first, then average
-    linkage. Heights are not clipped.
-    """
+    linkage. Heights are not clipped."""
     arcs = merge_small(arcs, min_area * arcs.labels.size / REFERENCE)
     if arcs.regions == 1:
         return MergeTree(arcs.labels, np.zeros((0, 2), np.int64), np.zeros(0))

@@ -46,8 +46,7 @@ class MergeTree:
 
         Pixel (y, x) is at (2y+1, 2x+1) and 0; between two pixels stands the height at which their regions
         merge (clipped to 1), on a corner the largest of the four beside it; the border repeats what is next
-        to it. The components of `ucm2 <= level` are the partition at that level.
-        """
+        to it. The components of `ucm2 <= level` are the partition at that level."""
         graph, leaves = hg.get_4_adjacency_graph(self.labels.shape), self.labels.ravel()
         first, second = graph.edge_list()
         weights = np.clip(self.distances(leaves[first], leaves[second]), 0, 1)
@@ -55,8 +54,7 @@ class MergeTree:
 
     def cut(self, most: int) -> RegionTree:
         """The region tree of the highest merges, at most `most` leaves. Ties are broken parent first, or
-        whole subtrees would drop out.
-        """
+        whole subtrees would drop out."""
         regions, nodes = self.regions, 2 * self.regions - 1
         order = np.lexsort((np.arange(len(self.heights)), self.heights))  # a parent comes after its children
         highest = order[max(0, len(order) - (most - 1)) :]

@@ -48,8 +48,7 @@ def is_edge_map(path: Path) -> bool:
 def is_done(path: Path, origin: str) -> bool:
     """Whether a tree or an edge map is there, whole, and made from `origin`.
 
-    InputError for a readable file that grouping did not write. A damaged one is not done.
-    """
+    InputError for a readable file that grouping did not write. A damaged one is not done."""
     is_ours, found = _inspect(path)
     if is_ours is False:
         reason = "not written by `group`, which leaves it alone"

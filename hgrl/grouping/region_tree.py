@@ -19,8 +19,7 @@ class RegionTree:
 
     labels: (H, W) uint8, the leaf of each pixel, 0 .. n-1, each one connected;
     children: (n-1, 2) uint16, the two nodes that merge k joins;
-    heights: (n-1,) float32 in [0, 1], non-decreasing: the level at which they merge.
-    """
+    heights: (n-1,) float32 in [0, 1], non-decreasing: the level at which they merge."""
 
     labels: np.ndarray
     children: np.ndarray
@@ -34,8 +33,7 @@ class RegionTree:
     def distances(self) -> np.ndarray:
         """d_T, on which equations 2 and 3 rest (section 3): the height at which two leaves meet.
 
-        (n, n) float32, an ultrametric with a zero diagonal.
-        """
+        (n, n) float32, an ultrametric with a zero diagonal."""
         distances = np.zeros((self.regions, self.regions), np.float32)
         members = [[leaf] for leaf in range(self.regions)]
         for (first, second), height in zip(self.children, self.heights, strict=True):
@@ -46,8 +44,7 @@ class RegionTree:
 
     def leaf_groups(self, level: float) -> np.ndarray:
         """(n,) uint8: the group of each leaf once all merges of height <= level are made; groups are numbered
-        in order of appearance.
-        """
+        in order of appearance."""
         return self._groups(int(np.searchsorted(self.heights, np.float32(level), side="right")))
 
     def cut(self, level: float) -> np.ndarray:
@@ -67,8 +64,7 @@ class RegionTree:
 
     def ucm(self) -> np.ndarray:
         """Ultrametric contour map (H, W) float32: at each pixel the larger distance to the leaf on its right
-        or below it.
-        """
+        or below it."""
         distances, out = self.distances(), np.zeros(self.labels.shape, np.float32)
         np.maximum(out[:, :-1], distances[self.labels[:, :-1], self.labels[:, 1:]], out=out[:, :-1])
         np.maximum(out[:-1], distances[self.labels[:-1], self.labels[1:]], out=out[:-1])
@@ -88,8 +84,7 @@ class RegionTree:
     @classmethod
     def load(cls, path: Path) -> RegionTree:
         """Read what `save` wrote. InputError for a file that is missing, damaged, no region tree, or without
-        a checksum (as older versions wrote them).
-        """
+        a checksum (as older versions wrote them)."""
         return load_tree(path)[0]
 
     def problem(self) -> str | None:

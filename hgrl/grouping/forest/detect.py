@@ -6,8 +6,7 @@ the trees answer with a mask; its boundaries are added up. Where this and OpenCV
 rounded differently may fall on the other side of a threshold; the caller adds the margin that OpenCV adds
 itself; and OpenCV cannot sharpen, for its model file has the boundaries of the masks, not the masks. The
 paper's public code joins segments of at most 5 px to their neighbours; that changed nothing (20 val images)
-and is not done.
-"""
+and is not done."""
 
 from __future__ import annotations
 
@@ -28,8 +27,7 @@ GAIN = (2.0, 1.8, 1.66)
 def find_leaves(regular, similarity, table, first, child, feature, threshold, found):
     """found[i, j, k] = the node that the k-th tree asked at patch (i, j) ends in (OpenCV's choice of trees).
 
-    Tree after tree, or their nodes push one another out of the cache.
-    """
+    Tree after tree, or their nodes push one another out of the cache."""
     trees, evaluated = len(first) - 1, found.shape[2]
     for tree in range(trees):
         root = first[tree]
@@ -71,8 +69,7 @@ def patch_grid(height: int, width: int) -> tuple[int, int]:
 
 def leaves(forest: Forest, padded: np.ndarray) -> np.ndarray:
     """The leaves reached in a padded image (H, W, 3) uint8, sides multiples of 4: (rows, columns, 4) int32
-    node numbers.
-    """
+    node numbers."""
     found = np.empty((*patch_grid(*padded.shape[:2]), min(EVALUATED, forest.trees)), np.int32)
     find_leaves(
         *feature_maps(padded),
@@ -94,8 +91,7 @@ def edge_strength(
     boundaries: `forest_export.edge_bins(forest)`. padded: (H, W, 3) uint8, sides multiples of 4. sharpen: px
     from a boundary within which a mask is fitted to the image first (`forest_sharpen`); 0 gives what OpenCV's
     `detectEdges` gives. Returns (H, W) float32; within 16 px of the border fewer patches vote than inside, so
-    the caller pads. One scale.
-    """
+    the caller pads. One scale."""
     found = leaves(forest, padded)
     votes = np.zeros(padded.shape[:2], np.float32)
     if sharpen:

@@ -1,6 +1,5 @@
 """A forest as OpenCV's model file, so that `cv2.ximgproc.createStructuredEdgeDetection` runs it (without
-sharpening: it has no masks).
-"""
+sharpening: it has no masks)."""
 
 from __future__ import annotations
 
@@ -25,8 +24,7 @@ BLOCK = 16384  # leaves looked at together: of all at once, the places of the bo
 def export_opencv(forest: Forest, path: Path) -> None:
     """Write the forest to `path` (.yml.gz) in OpenCV's format, atomically.
 
-    8 trees of 1M patches: 5 s, 18 MB, read by OpenCV in 1 to 2 s.
-    """
+    8 trees of 1M patches: 5 s, 18 MB, read by OpenCV in 1 to 2 s."""
     nodes = int(np.diff(forest.first).max())
     starts, bins = edge_bins(forest)
     counts = np.where(forest.leaf >= 0, np.diff(starts)[forest.leaf], 0)
@@ -54,8 +52,7 @@ def export_key(model: bytes) -> str:
 
 def edge_bins(forest: Forest) -> tuple[np.ndarray, np.ndarray]:
     """The boundary pixels of each leaf's mask: starts (leaves + 1,) int64 into bins (.,) uint8, 16 column +
-    row.
-    """
+    row."""
     counts, bins = [], []
     for start in range(0, len(forest.masks), BLOCK):
         edges = (

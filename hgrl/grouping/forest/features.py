@@ -3,8 +3,7 @@ features.
 
 Channels come from OpenCV's own extractor, and a feature's number means what OpenCV's detector takes it to
 mean, so that a forest trained here can be run there. Dollar & Zitnick, "Fast edge detection using structured
-forests", section 4.1.
-"""
+forests", section 4.1."""
 
 from __future__ import annotations
 
@@ -66,8 +65,7 @@ def feature_table() -> np.ndarray:
     """Where each feature reads: (7228, 5) int32 of row, column, second row, second column, channel.
 
     The first 3,328 read the regular map once, column after column of a channel (second row -1); the rest are
-    the difference of two cells of the similarity map.
-    """
+    the difference of two cells of the similarity map."""
     table = np.full((FEATURES, 5), -1, np.int32)
     number = np.arange(REGULAR)
     table[:REGULAR, 0] = number % CELLS

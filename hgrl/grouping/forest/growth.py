@@ -4,10 +4,9 @@ Dollar & Zitnick, "Fast edge detection using structured forests", sections 3 and
 masks are mapped to two classes (the sign of the first principal component of "are these two pixels in one
 segment?" over 256 pixel pairs), and the best Gini split over a random set of features is taken; a leaf keeps
 the mask nearest to the mean of its masks.
-Features are read from the maps when needed, never tabulated: 1M patches would need 7 GB a tree.
-Not done: their choice of k classes (two are what they use), and their exhaustive threshold search at nodes of
-over 256 patches, where 255 evenly spaced thresholds on at most 20,000 patches decide.
-"""
+Features are read from the maps when needed, never tabulated: 1M patches would need 7 GB a tree. Not done:
+their choice of k classes (two are what they use), and their exhaustive threshold search at nodes of over 256
+patches, where 255 evenly spaced thresholds on at most 20,000 patches decide."""
 
 from __future__ import annotations
 
@@ -106,8 +105,7 @@ def column_means(bits):
 @numba.njit(nogil=True, cache=True, fastmath=True)
 def principal_component(bits, mean):
     """First principal component of the rows of bits, by power iteration from the row farthest from the mean;
-    zeros if all agree.
-    """
+    zeros if all agree."""
     direction = bits[farthest(bits, mean, 1.0)] - mean
     score = np.empty(bits.shape[0], np.float32)
     for _ in range(POWER_STEPS):
@@ -142,8 +140,7 @@ def farthest(bits, mean, sign):
 @numba.njit(nogil=True, cache=True)
 def purity(left, left_ones, count, ones):
     """Sum over both sides of (squared class counts / side's count): larger is purer; Gini impurity is count
-    minus this.
-    """
+    minus this."""
     right, right_ones = count - left, ones - left_ones
     first = (left_ones**2 + (left - left_ones) ** 2) / left
     return first + (right_ones**2 + (right - right_ones) ** 2) / right
@@ -152,8 +149,7 @@ def purity(left, left_ones, count, ones):
 @numba.njit(nogil=True, cache=True)
 def exact_split(values, classes, least):
     """(purity, threshold) of the best split of values into two sides of at least `least`; purity -1 when
-    there is none.
-    """
+    there is none."""
     order = np.argsort(values)
     count, ones = len(values), classes.sum()
     best, threshold, left_ones = -1.0, np.float32(0.0), 0
@@ -194,8 +190,7 @@ def binned_split(values, classes, least):
 @numba.njit(nogil=True, cache=True)
 def best_split(patches, rows, classes, table, candidates, least):
     """(feature, threshold, purity) of the best split over the candidate features; feature -1 when there is
-    none.
-    """
+    none."""
     values = np.empty((len(candidates), len(rows)), np.float32)
     feature_values(patches, rows, table[candidates], values)
     best, best_feature, best_threshold = -1.0, -1, np.float32(0.0)

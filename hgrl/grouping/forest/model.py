@@ -2,8 +2,7 @@
 
 Dollar & Zitnick, "Fast edge detection using structured forests". The compact file keeps what a node cannot
 derive: leaves come in breadth-first order, so children need no index; thresholds were float16 before the
-patches were split by them; masks are kept as connected segments.
-"""
+patches were split by them; masks are kept as connected segments."""
 
 from __future__ import annotations
 
@@ -129,8 +128,7 @@ def train_forest(
 
     `patches` a tree; 8 trees of 1M and 2 workers: 4 minutes, 5 GB. `workers` trees grow side by side
     (threads: the maps are shared); the result depends on the seed alone. Raises InputError when `bsds_root`
-    does not hold BSDS500, or for numbers below 1.
-    """
+    does not hold BSDS500, or for numbers below 1."""
     if min(trees, patches, workers) < 1:
         raise InputError(
             f"train-forest: trees, patches and workers must be at least 1 (got {trees}, {patches}, {workers})"

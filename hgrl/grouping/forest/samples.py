@@ -1,6 +1,5 @@
 """Training patches for structured forests: BSDS500's photographs and human segmentations as flat arrays and
-offsets into them.
-"""
+offsets into them."""
 
 from __future__ import annotations
 
@@ -34,8 +33,7 @@ class Annotation:
 @dataclass(frozen=True)
 class TrainingSet:
     """All images' maps (flat float32), all segmentations (flat uint16), and the annotations that point into
-    them.
-    """
+    them."""
 
     regular: np.ndarray
     similarity: np.ndarray
@@ -44,8 +42,7 @@ class TrainingSet:
 
     def draw(self, count: int, seed: tuple[int, ...]) -> Patches:
         """About `count` random patches, half of them positive, shared equally among the annotations, in image
-        order.
-        """
+        order."""
         generator = np.random.default_rng(seed)
         share = math.ceil(count / 2 / len(self.annotations))
         parts = [_draw_one(annotation, share, generator) for annotation in self.annotations]
@@ -67,8 +64,7 @@ def pad_image(image: np.ndarray, pad: int = PAD) -> np.ndarray:
     """Reflect by `pad` px on every side, then on the right and below to a multiple of 4 (channels are halved
     twice).
 
-    Works on images smaller than the padding: the reflection is reflected again.
-    """
+    Works on images smaller than the padding: the reflection is reflected again."""
     height, width = image.shape[:2]
     below, right = pad + (-(height + 2 * pad)) % 4, pad + (-(width + 2 * pad)) % 4
     return np.pad(image, ((pad, below), (pad, right), (0, 0)), mode="symmetric")
@@ -77,8 +73,7 @@ def pad_image(image: np.ndarray, pad: int = PAD) -> np.ndarray:
 def read_training_set(bsds_root: Path, splits: tuple[str, ...] = ("train", "val")) -> TrainingSet:
     """Maps and annotations of BSDS500's splits under `<bsds_root>/data/{images,groundTruth}`.
 
-    Raises InputError when the folders, or a ground truth, are missing.
-    """
+    Raises InputError when the folders, or a ground truth, are missing."""
     root = Path(bsds_root).resolve()
     readers = [
         (samples, i)

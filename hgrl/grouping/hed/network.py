@@ -5,8 +5,7 @@ Xie, Tu, "Holistically-nested edge detection" (ICCV 2015); the variant "HED" of 
 Deliberately not done: the 35 px of padding in the first convolution (images are reflected instead), and the
 mean of the side outputs (the fusion alone is the answer).
 The one module of `hgrl.grouping` that needs torch, with `hed_training`: imported only where the setting
-`edges: hed` asks for it.
-"""
+`edges: hed` asks for it."""
 
 from __future__ import annotations
 
@@ -67,8 +66,7 @@ class HED(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) normalised images, H and W at least 16 -> six (B, 1, H, W) logits: the five side
-        outputs, then the fusion.
-        """
+        outputs, then the fusion."""
         sides, features = [], images
         for index, layer in enumerate(self.features):
             features = layer(features)
@@ -87,8 +85,7 @@ def balanced_loss(logits: Tensor, target: Tensor) -> Tensor:
     Per image, with beta the share of counted pixels that are no edge: -beta log p on edges, -(1 - beta) log(1
     - p) elsewhere, summed.
     Here the sum is divided by the number of counted pixels, so that the rate does not depend on the image's
-    size. An image without an edge has beta = 1 and adds nothing.
-    """
+    size. An image without an edge has beta = 1 and adds nothing."""
     edge, none = target == 1, target == 0
     counted = (edge | none).sum(dim=(1, 2), keepdim=True).clamp(min=1)
     beta = none.sum(dim=(1, 2), keepdim=True) / counted  # (B, 1, 1)
@@ -106,8 +103,7 @@ def deep_loss(answers: list[Tensor], target: Tensor) -> Tensor:
 @torch.inference_mode()
 def detect(image: np.ndarray, model: HED) -> np.ndarray:
     """Edge strength of an image (H, W, 3) uint8 RGB, or (H, W) grey, by the fusion output: (H, W) float32 in
-    [0, 1]. Any size works.
-    """
+    [0, 1]. Any size works."""
     image = np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
     height, width = image.shape[:2]
     below, right = (PAD + -(side + 2 * PAD) % STRIDE for side in (height, width))
@@ -121,8 +117,7 @@ def load_hed(path: Path, device: str = "cpu") -> HED:
     """The trained network in a weights file, read once a process. InputError for a missing, foreign or
     half-trained file.
 
-    In a worker process torch is held to one thread: the processes already use every core.
-    """
+    In a worker process torch is held to one thread: the processes already use every core."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; train the edge network with `python -m hgrl train-hed`")

@@ -3,8 +3,7 @@ resumable loop.
 
 Deliberately not done: HED's SGD with a rate of its own for each layer (AdamW with one rate and a cosine
 serves both a trunk from ImageNet and one from scratch), its 16 rotation angles (the 8 symmetries of the
-square move no pixel between the grid's points).
-"""
+square move no pixel between the grid's points)."""
 
 from __future__ import annotations
 
@@ -39,8 +38,7 @@ def consensus(boundaries: Sequence[np.ndarray], least: float) -> np.ndarray:
     them drew, 0 where nobody did.
 
     255 between the two: such pixels are not scored, as HED's followers do (Liu et al., "Richer convolutional
-    features", CVPR 2017).
-    """
+    features", CVPR 2017)."""
     share = np.mean(boundaries, axis=0)
     return np.where(share >= least, EDGE, np.where(share > 0, IGNORED, NONE)).astype(np.uint8)
 
@@ -49,8 +47,7 @@ def shrunk(
     image: np.ndarray, boundaries: Sequence[np.ndarray], factor: int
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """Image and boundary maps at 1/factor of their size: means of blocks, and whether a block has any
-    boundary in it.
-    """
+    boundary in it."""
     if factor == 1:
         return image, list(boundaries)
     height, width = (max(1, side // factor) for side in image.shape[:2])
@@ -70,8 +67,7 @@ def shrunk(
 
 def read_pictures(samples: Sequence[ContourSamples], settings: HedSettings) -> list[Picture]:
     """Every image at every one of `settings.shrink`, with its target; all in memory (300 BSDS images: 0.2
-    GB).
-    """
+    GB)."""
     pictures = []
     for split in samples:
         for index in range(len(split)):
@@ -99,8 +95,7 @@ def random_crop(image: np.ndarray, target: np.ndarray, size: int, random: np.ran
     """A square of `size` at a random place, turned by a multiple of 90 degrees and flipped at random; the
     same for both.
 
-    A smaller image is reflected up to the size; what is reflected is not scored.
-    """
+    A smaller image is reflected up to the size; what is reflected is not scored."""
     top, left = (int(random.integers(max(side - size, 0) + 1)) for side in target.shape)
     image, target = (array[top : top + size, left : left + size] for array in (image, target))
     more = [(0, size - side) for side in target.shape]
@@ -115,8 +110,7 @@ def trunk_origin(settings: HedSettings) -> str:
     """Where the trunk's first weights come from, for the tables: "from scratch", or the file and the head of
     its sha256.
 
-    Raises InputError when the file is missing.
-    """
+    Raises InputError when the file is missing."""
     if settings.imagenet_weights is None:
         return "from scratch"
     path = Path(settings.imagenet_weights)
@@ -130,8 +124,7 @@ def trunk_origin(settings: HedSettings) -> str:
 
 def initial_network(settings: HedSettings) -> tuple[HED, bool]:
     """A network from ImageNet weights where the settings name them (batch normalisation as the file has it),
-    else from scratch with it.
-    """
+    else from scratch with it."""
     torch.manual_seed(settings.seed)
     if settings.imagenet_weights is None:
         return HED(settings.width, batch_norm=True), True
@@ -162,8 +155,7 @@ def hed_identity(
     samples: Sequence[ContourSamples], settings: HedSettings, batch_norm: bool, origin: str = ""
 ) -> dict[str, Any]:
     """What decides the weights: a half-trained file of another identity is not continued. `origin`: a
-    fingerprint of the code.
-    """
+    fingerprint of the code."""
     content = settings.model_dump(mode="json", exclude={"imagenet_weights", "sources", "checkpoint_minutes"})
     files = [
         (name, path.stat().st_size if path.exists() else None)
@@ -195,8 +187,7 @@ def train_hed(
 
     A half-trained `out` is continued (to the bit on a CPU), a complete one returned. Raises InputError for an
     `out` of other settings or data, for missing ImageNet weights or ground truth, and for a loss that is not
-    finite (the last good file stays).
-    """
+    finite (the last good file stays)."""
     trunk_origin(settings)  # a missing file is told before the images are read
     out, (model, batch_norm) = Path(out), initial_network(settings)
     identity, step, losses = hed_identity(samples, settings, batch_norm, origin), 0, []

@@ -5,8 +5,7 @@ with eigenvalues that are off by a factor, and with other vectors wherever two e
 signal correlates .82 with the exact one (mean of 10 photographs). So more vectors than wanted are carried
 back, and at each finer level a few steps of a preconditioned subspace iteration (Knyazev's LOBPCG, SIAM J.
 Sci. Comput. 2001; the preconditioner is the coarsest level's factorisation between smoothing steps) bring
-vectors and eigenvalues to the full image's own: .99.
-"""
+vectors and eigenvalues to the full image's own: .99."""
 
 from __future__ import annotations
 
@@ -48,8 +47,7 @@ class Pencil:
 
     def average(self, vectors: np.ndarray) -> np.ndarray:
         """Each pixel drawn to the mean of what it is tied to, a few times over: what is rough fades, what is
-        smooth stays.
-        """
+        smooth stays."""
         for _ in range(SMOOTHING):
             vectors = vectors - self.damping * (self.degree * vectors - self.ties @ vectors)
         return vectors
@@ -66,8 +64,7 @@ def eigenvectors(ties: scipy.sparse.csr_array, count: int) -> tuple[np.ndarray, 
     """The `count` smallest non-trivial solutions of (D - W) v = lambda D v: eigenvalues (k,), vectors (n, k).
 
     Exact (shift-invert) from a fixed start, so that every run gives the same. k is smaller for very few
-    pixels.
-    """
+    pixels."""
     values, vectors, _ = _solve(Pencil.of(ties), count)
     return np.maximum(values[1:], 1e-9), vectors[:, 1:]
 
@@ -79,8 +76,7 @@ def decimated_eigenvectors(
 
     Each pixel is tied to the kept ones by its row of ties, normalised; the eigenvectors found there are
     carried back the same way. steps: of refinement on the full image (see above); 0 is plain decimation,
-    whose eigenvalues are about doubled a round and divided by that.
-    """
+    whose eigenvalues are about doubled a round and divided by that."""
     pencils, spreads = _decimate(ties, shape, rounds)
     if not spreads:
         return eigenvectors(ties, count)
@@ -145,8 +141,7 @@ def _through(solver: Solver, spread: scipy.sparse.csr_array) -> Solver:
 
 def _refine(pencil: Pencil, vectors: np.ndarray, coarse: Solver, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """`steps` of LOBPCG from `vectors` (n, k), the constant one first: eigenvalues (k,) and vectors (n, k),
-    better ones.
-    """
+    better ones."""
     ties, degree, count = pencil.ties, pencil.degree, vectors.shape[1]
     basis, tied = vectors, ties @ vectors
     for step in range(steps):
@@ -166,8 +161,7 @@ def _rayleigh_ritz(
     basis: np.ndarray, tied: np.ndarray, degree: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The `count` best solutions within the span of `basis` (n, m): values ascending, and the columns' shares
-    (m, count).
-    """
+    (m, count)."""
     mass = basis.T @ (degree * basis)
     energy = mass - basis.T @ tied
     scale = 1 / np.sqrt(np.diag(mass))
