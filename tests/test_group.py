@@ -27,7 +27,7 @@ from hgrl.grouping.outputs import EDGE_LEVELS, edge_map_path, is_edge_map, save_
 from hgrl.grouping.region_tree import RegionTree, load_tree
 from tests.test_processes import wait_for_the_end
 
-FAST = GroupingSettings(detector="numba", spectral=False)
+FAST = GroupingSettings(spectral=False)
 CROP = np.ascontiguousarray(skimage.data.astronaut()[100:220, 150:270])
 
 
@@ -43,7 +43,7 @@ def write_images(folder, images):
 
 @pytest.mark.parametrize("spectral", [True, False])
 def test_a_photograph_gives_an_edge_map_and_a_tree(spectral):
-    edge_map, tree = region_tree(CROP, GroupingSettings(detector="numba", spectral=spectral))
+    edge_map, tree = region_tree(CROP, GroupingSettings(spectral=spectral))
     assert edge_map.shape == tree.labels.shape == CROP.shape[:2]
     assert tree.problem() is None and 2 <= tree.regions <= 40 and tree.heights.max() <= 1
 
@@ -61,7 +61,7 @@ def test_a_photograph_gives_an_edge_map_and_a_tree(spectral):
 )
 @pytest.mark.parametrize("spectral", [True, False])
 def test_odd_images_give_a_tree_too(image, spectral):
-    _, tree = region_tree(image, GroupingSettings(detector="numba", spectral=spectral, min_area=0))
+    _, tree = region_tree(image, GroupingSettings(spectral=spectral, min_area=0))
     assert tree.problem() is None and tree.labels.shape == image.shape[:2]
 
 
@@ -91,7 +91,7 @@ def test_presets_group_a_photograph_and_odd_images(preset, changes):
 
 
 def test_twice_gives_the_same_tree():
-    first, second = (region_tree(CROP, GroupingSettings(detector="numba"))[1] for _ in range(2))
+    first, second = (region_tree(CROP, GroupingSettings())[1] for _ in range(2))
     for name in ("labels", "children", "heights"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
 
@@ -363,7 +363,7 @@ def test_each_image_is_decoded_once_and_the_forest_is_read_once(photos, tmp_path
     edges.shipped_forest.cache_clear()
     samples = open_folder([photos])
     for _ in range(2):  # the second time there is nothing to do
-        assert group_images(samples, tmp_path / "trees", GroupingSettings(detector="numba")) == {}
+        assert group_images(samples, tmp_path / "trees", GroupingSettings()) == {}
     assert sorted(opened) == sorted(path.name for path in photos.iterdir())
     assert len(forests) == 1
 

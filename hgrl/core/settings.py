@@ -17,7 +17,6 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -98,9 +97,7 @@ class GroupingSettings(Section):
     # a name in GROUPING_PRESETS, whose values stand instead of the defaults; what is given beside it wins
     preset: str | None = None
     edges: Literal["forest", "hed"] = "forest"  # section 4.1: structured edges; table 1 has a row with HED's
-    detector: Literal["numba", "opencv"] = "numba"  # what runs the forest; without sharpening they agree
-    # px, as its paper; 0 is off, and all that opencv can do. +.008 ODS on 50 val images
-    sharpen: int = Field(2, ge=0, le=4, validate_default=True)
+    sharpen: int = Field(2, ge=0, le=4)  # px, as its paper; 0 is off. +.008 ODS on 50 val images
     # the detector is averaged over these; with 2.0, twice the time for +.003 ODS
     scales: tuple[Positive, ...] = Field((0.5, 1.0), min_length=1)
     spectral: bool = True  # section 4.1: structured edges and a spectral signal, combined
@@ -121,7 +118,6 @@ class GroupingSettings(Section):
     ucm_min_area: Count = 100  # px at 481x321; the same for the uncut hierarchy, which benchmarks score
     image_scale: Positive = 1.0  # images are enlarged by this before detection (patches are 16 px wide)
     self_target: float = Field(0.85, gt=0, lt=1)  # the median P(self) that `height_unit: auto` aims at
-    keep_edge_maps: bool = True
 
     @model_validator(mode="before")
     @classmethod
@@ -134,15 +130,6 @@ class GroupingSettings(Section):
                 f"no grouping preset named {name!r}; choose one of: {', '.join(GROUPING_PRESETS)}"
             )
         return {**GROUPING_PRESETS[name], **given}
-
-    @field_validator("sharpen")
-    @classmethod
-    def _opencv_cannot_sharpen(cls, value: int, info: ValidationInfo) -> int:
-        if value > 0 and info.data.get("detector") == "opencv":
-            raise ValueError(
-                "opencv's detector cannot sharpen; set grouping.sharpen to 0 or grouping.detector to numba"
-            )
-        return value
 
 
 class HedSettings(Section):

@@ -125,7 +125,7 @@ def _check_targets(samples: Samples, folder: Path, edges: bool) -> None:
 
 
 def _recipe(settings: GroupingSettings, network: EdgeNetwork | None) -> str:
-    decides = settings.model_dump(mode="json", exclude={"self_target", "keep_edge_maps"})
+    decides = settings.model_dump(mode="json", exclude={"self_target"})
     return fingerprint(decides, network and Path(network.weights), code_fingerprint("grouping"))
 
 

@@ -1,5 +1,4 @@
-"""Training patches for structured forests: BSDS500's photographs and human segmentations as flat arrays and
-offsets into them."""
+"""Training patches for structured forests: BSDS500 as flat arrays and offsets into them."""
 
 from __future__ import annotations
 
@@ -32,8 +31,7 @@ class Annotation:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """All images' maps (flat float32), all segmentations (flat uint16), and the annotations that point into
-    them."""
+    """All images' maps (flat float32) and segmentations (flat uint16), and annotations that point there."""
 
     regular: np.ndarray
     similarity: np.ndarray
@@ -46,18 +44,8 @@ class TrainingSet:
         generator = np.random.default_rng(seed)
         share = math.ceil(count / 2 / len(self.annotations))
         parts = [_draw_one(annotation, share, generator) for annotation in self.annotations]
-        at_map, map_width, at_mask, mask_width = (
-            np.concatenate(column) for column in zip(*parts, strict=True)
-        )
-        return Patches(
-            self.regular,
-            self.similarity,
-            self.segments,
-            at_map,
-            map_width.astype(np.int32),
-            at_mask,
-            mask_width.astype(np.int32),
-        )
+        places = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return Patches(self.regular, self.similarity, self.segments, *places)
 
 
 def pad_image(image: np.ndarray, pad: int = PAD) -> np.ndarray:
@@ -108,12 +96,8 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
 def _annotation(segmentation: np.ndarray, at_map: int, at_mask: int, map_width: int) -> Annotation:
     rows, columns = _positions(segmentation.shape)
     distance = _boundary_distance(segmentation)
-    near = (
-        distance[
-            np.ix_(rows * SHRINK + MARGIN + LABEL // 2 - PAD, columns * SHRINK + MARGIN + LABEL // 2 - PAD)
-        ]
-        < NEAR
-    )
+    centre = MARGIN + LABEL // 2 - PAD
+    near = distance[np.ix_(rows * SHRINK + centre, columns * SHRINK + centre)] < NEAR
     flat = (rows[:, None] * map_width + columns[None, :]).astype(np.int32)
     return Annotation(at_map, at_mask, segmentation.shape, map_width, flat[near], flat[~near])
 
@@ -142,5 +126,7 @@ def _draw_one(annotation: Annotation, share: int, generator: np.random.Generator
     flat = np.sort(np.concatenate(chosen)).astype(np.int64)
     row, column = np.divmod(flat, annotation.map_width)
     mask = (row * SHRINK + MARGIN - PAD) * annotation.shape[1] + column * SHRINK + MARGIN - PAD
-    width, mask_width = np.full(len(flat), annotation.map_width), np.full(len(flat), annotation.shape[1])
+    width, mask_width = (
+        np.full(len(flat), cells, np.int32) for cells in (annotation.map_width, annotation.shape[1])
+    )
     return annotation.at_map + flat * CHANNELS, width, annotation.at_mask + mask, mask_width

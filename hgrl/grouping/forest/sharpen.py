@@ -113,9 +113,8 @@ def sharpen_mask(mask, places, colour, top, left, means, counts):
     changed."""
     for pixel in places:
         if is_boundary(mask, pixel):  # elsewhere it and all its neighbours are of one segment
-            mask[pixel] = nearest_segment(
-                mask, pixel, colour[top + (pixel >> 4), left + (pixel & 15)], means, counts
-            )
+            value = colour[top + (pixel >> 4), left + (pixel & 15)]
+            mask[pixel] = nearest_segment(mask, pixel, value, means, counts)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -126,16 +125,9 @@ def add_sharpened_edges(found, leaf, masks, start, bins, colour, amount, out):
     found: (rows, columns, trees) node numbers. leaf: (nodes,) rows of masks (leaves, 256) uint8, whose
     boundary pixels are bins[start[row] : start[row + 1]]. colour: (H, W, 3) float32 of the padded image.
     amount: px from a boundary that may change segment, at least 1; out: (H, W) float32."""
-    mask, seen, places = (
-        np.empty(PIXELS, np.uint8),
-        np.empty(PIXELS, np.uint8),
-        np.empty(PIXELS + 1, np.int64),
-    )
-    ends, means, counts = (
-        np.empty(amount + 1, np.int64),
-        np.empty((PIXELS, 3), np.float32),
-        np.empty(PIXELS, np.int64),
-    )
+    mask, seen = np.empty(PIXELS, np.uint8), np.empty(PIXELS, np.uint8)
+    places, ends = np.empty(PIXELS + 1, np.int64), np.empty(amount + 1, np.int64)
+    means, counts = np.empty((PIXELS, 3), np.float32), np.empty(PIXELS, np.int64)
     for i in range(found.shape[0]):
         for j in range(found.shape[1]):
             top, left = 2 * i + MARGIN, 2 * j + MARGIN
