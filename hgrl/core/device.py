@@ -1,0 +1,29 @@
+"""Which device computes."""
+
+from __future__ import annotations
+
+import torch
+
+from hgrl.core.errors import InputError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a setting `device`: `auto` is the first of CUDA, Apple's MPS and the CPU that is there.
+
+    Raises InputError for a device that this machine does not have.
+    """
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(kind for kind, found in there.items() if found))
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(
+            f"setting 'device': {name!r} is no device; choose auto, cpu, cuda, cuda:N or mps"
+        ) from None
+    cards = torch.cuda.device_count()
+    if not there.get(device.type) or (device.type == "cuda" and (device.index or 0) >= cards):
+        raise InputError(
+            f"setting 'device': {name!r} is not on this machine ({cards} CUDA cards); choose auto or cpu"
+        )
+    return device
