@@ -14,7 +14,17 @@ from hgrl.core.files import read_json, write_json
 PACKAGE = Path(__file__).parents[1]
 # Modules that bring a result about and have no say in its numbers; settings count by their values.
 PLUMBING = {
-    *("cache", "checkpoint", "device", "errors", "experiment", "files", "interruption", "left_out", "loading"),
+    *(
+        "cache",
+        "checkpoint",
+        "device",
+        "errors",
+        "experiment",
+        "files",
+        "interruption",
+        "left_out",
+        "loading",
+    ),
     *("notebook", "paths", "pipeline", "processes", "progress", "results", "settings"),
 }
 
@@ -78,7 +88,10 @@ def _syntax(file: Path) -> str:
     """The syntax tree as text, without docstrings and line numbers."""
     tree = ast.parse(file.read_bytes())
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
             node.body = node.body[1:] or [ast.Pass()]
     return ast.dump(tree)
 

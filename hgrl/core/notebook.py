@@ -29,6 +29,8 @@ def run_notebook(name: str, experiment: Experiment, parameters: dict[str, str]) 
         known = ", ".join(sorted(path.stem for path in source.parent.glob("*.ipynb")))
         raise InputError(f"{source}: no such notebook; choose one of: {known}")
     run = parameters.get("run")
+    if run:
+        experiment.run(run)  # an unknown run, or a bad setting of one, is told before a kernel starts
     target = experiment.files.notebook(f"{name}-{run}" if run else name)
     target.parent.mkdir(parents=True, exist_ok=True)
     if run and (reason := experiment.left_out(run)):
@@ -37,8 +39,6 @@ def run_notebook(name: str, experiment: Experiment, parameters: dict[str, str]) 
         said = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"Run `{run}`: {reason}.")])
         write_text(target, nbformat.writes(said))
         return target
-    if run:
-        experiment.run(run)  # a bad setting of a run is told before a kernel starts
     failed = target.with_suffix(".failed.ipynb")
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         executed = Path(folder) / target.name
