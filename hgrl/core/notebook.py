@@ -21,8 +21,8 @@ def run_notebook(name: str, experiment: Experiment, parameters: dict[str, str]) 
 
     What the kernel prints, its bars among it, appears here as it comes. If the profile leaves out the run of
     `parameters`, the copy says so and nothing is executed. Raises InputError with the notebook's own one-line
-    error (the half-executed copy stays beside the target as `<name>.failed.ipynb`) and for an unknown notebook
-    or run.
+    error (the half-executed copy stays beside the target as `<name>.failed.ipynb`), and for an unknown
+    notebook or run.
     """
     source = paths.HOME / "notebooks" / f"{name}.ipynb"
     if not source.exists():
@@ -49,7 +49,7 @@ def run_notebook(name: str, experiment: Experiment, parameters: dict[str, str]) 
 
 
 def _execute(source: Path, executed: Path, parameters: dict[str, str], failed: Path) -> None:
-    import papermill  # here: importing it takes more than a second, which a run that is left out need not wait
+    import papermill  # here: it takes a second, which a run that is left out need not wait
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
