@@ -23,13 +23,13 @@ from typing import Any
 
 import cv2
 import numpy as np
+from hgrl.core.provenance import machine
 from scipy.io import savemat
 
 from hgrl.core import files as store
 from hgrl.core import paths
+from hgrl.core.loading import grouping_preset
 from hgrl.core.processes import run_tasks
-from hgrl.core.provenance import machine
-from hgrl.core.settings import grouping_preset
 from hgrl.data.sets.bsds import ContourSamples, open_bsds
 from hgrl.grouping.bsds_benchmark import committed_curves, load_counts, report, run_benchmark
 from hgrl.grouping.edges import EdgeNetwork, detect_edges

@@ -27,12 +27,13 @@ from unittest.mock import patch
 import cv2
 import numpy as np
 import psutil  # comes with distributed
+from hgrl.core.provenance import machine
 
 from hgrl.core.files import write_json
+from hgrl.core.loading import grouping_preset
 from hgrl.core.processes import one_thread
 from hgrl.core.progress import bar
-from hgrl.core.provenance import machine
-from hgrl.core.settings import GroupingSettings, grouping_preset
+from hgrl.core.settings import GroupingSettings
 from hgrl.data.sets.folder import open_folder
 from hgrl.grouping.group import group_images, region_tree
 from hgrl.grouping.outputs import save_edge_map, tree_path

@@ -25,7 +25,8 @@ from figures import figure, threads
 from grouping import SIZE
 from memory import forget_peak, peak_mib
 
-from hgrl.core.settings import SamplingSettings, TrackingSettings, grouping_preset
+from hgrl.core.loading import grouping_preset
+from hgrl.core.settings import SamplingSettings, TrackingSettings
 from hgrl.data.sets.folder import open_folder
 from hgrl.evaluation.retrieval import Segments, nearest_segments
 from hgrl.evaluation.tracking import Context, _weights, lift, vote

@@ -22,7 +22,6 @@ from hgrl.sampling.views import Batch
 torch.set_num_threads(1)
 
 TINY = {
-    "profile": "tiny",
     "seeds": [0],
     "device": "cpu",
     "grouping": {"max_regions": 4},
@@ -30,10 +29,12 @@ TINY = {
     "augment": {"crop_size": 32, "crop_area": [0.5, 1.0]},
     "sampling": {"height_unit": "raw", "cns": [2]},
     "objective": {"form": "log", "temperature": 0.3},
-    "moco": {"momentum": 0.9, "queue": 16, "dim": 8, "groups": 2},
-    "instfeat": {"dim": 8},
-    "segsort": {"clusters": 2, "iterations": 3},
-    "densecl": {"momentum": 0.9, "queue": 16, "dim": 8, "hidden": 8, "groups": 2},
+    "methods": {
+        "moco": {"momentum": 0.9, "queue": 16, "dim": 8, "groups": 2},
+        "instfeat": {"dim": 8},
+        "segsort": {"clusters": 2, "iterations": 3},
+        "densecl": {"momentum": 0.9, "queue": 16, "dim": 8, "hidden": 8, "groups": 2},
+    },
     "pretrain": {"epochs": 3, "batch": 4, "lr": 1e-3, "schedule": "cosine", "workers": 0},
     "probe": {
         "heads": ["linear-backbone", "aspp-embedding"],
@@ -134,7 +135,7 @@ SMALL = {
     "network": TINY["network"],
     "augment": TINY["augment"],
     "objective": TINY["objective"],
-    **{name: TINY[name] for name in ("moco", "instfeat", "segsort", "densecl")},
+    "methods": TINY["methods"],
     "finetune": {"iterations": 2, "batch": 4, "crop_size": 32, "dilation": 1},
     "pretrain": {"epochs": 3, "batch": 3, "lr": 1e-3, "schedule": "cosine", "workers": 0},
     "probe": {
@@ -194,7 +195,8 @@ def finished_home(tmp_path_factory):
     """A repository folder whose profile `small` has its data, trees and the trained run `ours`; for
     `pipeline` to copy.
     """
-    from hgrl.pretraining import stage as stages
+    from hgrl.core.experiment import load_experiment
+    from hgrl.pretraining.stage import prepare
 
     home = tmp_path_factory.mktemp("finished")
     (home / "profiles").mkdir()
@@ -203,7 +205,7 @@ def finished_home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paths, "HOME", home)
         patch.setattr(paths, "PARAMS", home / "params.yaml")
-        stages.prepare("small", "ours")
+        prepare(load_experiment("small"), "ours")
     return home
 
 

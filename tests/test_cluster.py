@@ -15,7 +15,8 @@ from PIL import Image
 
 from hgrl import __main__ as cli
 from hgrl.core.errors import InputError
-from hgrl.core.settings import GroupingSettings, grouping_preset
+from hgrl.core.loading import grouping_preset
+from hgrl.core.settings import GroupingSettings
 from hgrl.data.sets.folder import open_folder
 from hgrl.grouping import cluster as dask_cluster
 from hgrl.grouping.cluster import run_on_cluster
@@ -160,7 +161,7 @@ def refused(scheduler, folder, match):
 
 
 def test_a_worker_of_another_version_is_refused(cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr(dask_cluster, "code_fingerprint", lambda stage: "other code")
+    monkeypatch.setattr(dask_cluster, "code_fingerprint", lambda module: "other code")
     refused(cluster.scheduler_address, tmp_path, "another version of hgrl")
 
 

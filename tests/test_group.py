@@ -17,7 +17,8 @@ from PIL import Image
 
 from hgrl import __main__ as cli
 from hgrl.core.errors import InputError
-from hgrl.core.settings import GroupingSettings, grouping_preset
+from hgrl.core.loading import grouping_preset
+from hgrl.core.settings import GroupingSettings
 from hgrl.data.samples import Samples
 from hgrl.data.sets.folder import open_folder
 from hgrl.grouping import edges, group

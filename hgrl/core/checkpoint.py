@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import os
-import re
+import itertools
 import warnings
+import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -61,149 +61,57 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read to the CPU without unpickling foreign code; InputError for a missing, cut-off or foreign file."""
+    """Read to the CPU without unpickling foreign code; InputError for a missing, damaged or foreign file."""
     try:
+        content = io.BytesIO(path.read_bytes())
+        if damaged := zipfile.ZipFile(content).testzip():  # torch does not look at the checksums
+            raise zipfile.BadZipFile(f"the checksum of {damaged} does not fit")
+        content.seek(0)
         with warnings.catch_warnings():
             # on the format of a foreign file, which is refused in our own words
             warnings.simplefilter("ignore")
-            return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+            return Checkpoint(**torch.load(content, map_location="cpu", weights_only=True))
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint; run `dvc repro` to train it") from None
     except Exception as error:  # torch and pickle raise a dozen different things on a broken file
         reason = " ".join(str(error).split())[:120]
         raise InputError(
-            f"{path}: cut off, or not a checkpoint of this project ({reason}); delete it and train again"
+            f"{path}: damaged, or not a checkpoint of this project ({reason}); delete it and train again"
         ) from None
 
 
-# What may lie beside `seed0.pt`, the newest checkpoint and at last the complete one, which alone evaluations
-# read
+def set_stale_aside(path: Path, identity: dict[str, Any], aside: Path) -> bool:
+    """Move a checkpoint that is damaged, or of another run than `identity`, to `aside`, and say why.
 
-
-def older_file(path: Path, step: int) -> Path:
-    """`seed0.step000120.pt`: an earlier state of a run in progress."""
-    return path.with_name(f"{path.stem}.step{step:06d}{path.suffix}")
-
-
-def best_file(path: Path) -> Path:
-    """`seed0.best.pt`: the state after the epoch of the lowest mean loss."""
-    return path.with_name(f"{path.stem}.best{path.suffix}")
-
-
-def snapshot_file(path: Path, share: float) -> Path:
-    """`seed0.at020.pt`: the state after that share of the run, in percent (`pretrain.snapshots`).
-    `hgrl.evaluation.stage.network_of` reads it.
-    """
-    return path.with_name(f"{path.stem}.at{round(100 * share):03d}{path.suffix}")
-
-
-def snapshot_step(share: float, total: int) -> int:
-    """The step after which a snapshot is taken: the nearest, and at least one."""
-    return max(1, round(share * total))
-
-
-def companions(path: Path) -> list[Path]:
-    """All checkpoints of the same run beside the newest."""
-    kind = re.compile(rf"{re.escape(path.stem)}\.(step\d{{6,}}|best|at\d{{3}}){re.escape(path.suffix)}")
-    return (
-        sorted(file for file in path.parent.glob("*") if kind.fullmatch(file.name))
-        if path.parent.is_dir()
-        else []
-    )
-
-
-def older_files(path: Path) -> list[Path]:
-    """Earlier states of a run in progress, the newest first."""
-    found = [file for file in companions(path) if file.name.startswith(f"{path.stem}.step")]
-    return sorted(
-        found,
-        key=lambda file: int(file.name.removeprefix(f"{path.stem}.step").removesuffix(path.suffix)),
-        reverse=True,
-    )
-
-
-def delete_run(path: Path) -> None:
-    """Remove a run's checkpoints, and what a killed process left of one."""
-    for file in (path, *companions(path), *_unfinished(path)):
-        file.unlink(missing_ok=True)
-
-
-def tidy(path: Path, keep: set[Path]) -> None:
-    """Of a run's checkpoints leave the newest and those of `keep`."""
-    for file in (*companions(path), *_unfinished(path)):
-        if file not in keep:
-            file.unlink(missing_ok=True)
-
-
-def _unfinished(path: Path) -> list[Path]:
-    return [
-        file
-        for file in path.parent.glob(".*.part")
-        if file.name.startswith((f".{path.name}.", f".{path.stem}."))
-    ]
-
-
-def save_newest(path: Path, checkpoint: Checkpoint, keep_last: int) -> None:
-    """`save_checkpoint`, with the `keep_last - 1` checkpoints before it set aside. A failure leaves all as it
-    was.
-    """
-    aside = _set_aside(path) if keep_last > 1 else None
-    try:
-        save_checkpoint(path, checkpoint)
-    except InputError:
-        if aside is not None:
-            aside.unlink(missing_ok=True)
-        raise
-    for file in older_files(path)[keep_last - 1 :]:
-        file.unlink(missing_ok=True)
-
-
-def _set_aside(path: Path) -> Path | None:
-    """A second name for the newest checkpoint, which survives its replacement: no byte is copied where the
-    file system has links.
-    """
-    try:
-        aside = older_file(path, load_checkpoint(path).step)
-    except InputError:  # none yet, or damaged: not worth keeping
-        return None
-    aside.unlink(missing_ok=True)
-    try:
-        os.link(path, aside)
-    except OSError:
-        write_bytes(aside, path.read_bytes())
-    return aside
-
-
-def mend(path: Path, identity: dict[str, Any]) -> None:
-    """Where the newest checkpoint cannot be read, put the last good one of the same run in its place, and say
-    so.
-
-    Leaves everything as it is where there is nothing to mend or to mend it with.
+    Returns whether it was moved. It may go once its replacement stands.
     """
     if not path.exists():
-        return
+        return False
     try:
-        load_checkpoint(path)
+        differing = load_checkpoint(path).differing(identity)
     except InputError as error:
-        if good := _last_good(path, identity):
-            file, saved = good
-            write_bytes(path, file.read_bytes())
-            print(
-                f"{str(error).rpartition(';')[0]}; training goes on from {file.name}, step {saved.step} of {saved.total_steps}",
-                flush=True,
-            )
+        differing = [str(error)]
+    if differing:
+        moved, changed = set_aside(path, aside), ", ".join(differing[:4])
+        print(
+            f"{path.name}: trained anew, because these changed: {changed}; the former one is {moved}",
+            flush=True,
+        )
+    return bool(differing)
 
 
-def _last_good(path: Path, identity: dict[str, Any]) -> tuple[Path, Checkpoint] | None:
-    good = []
-    for file in companions(path):
-        try:
-            saved = load_checkpoint(file)
-        except InputError:
-            continue
-        if not saved.differing(identity):
-            good.append((file, saved))
-    return max(good, key=lambda found: found[1].step, default=None)
+def set_aside(path: Path, aside: Path) -> Path:
+    """Move a file to `aside`, or to the first free of `aside` with ~2, ~3, ... before its suffix; returns where."""
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    places = (aside.with_name(f"{aside.stem}~{number}{aside.suffix}") for number in itertools.count(2))
+    free = next(place for place in itertools.chain([aside], places) if not place.exists())
+    return path.replace(free)
+
+
+def remove_aside(aside: Path) -> None:
+    """Delete what `set_aside` moved there, a run's companions among it: its replacement stands."""
+    for file in aside.parent.glob(f"{aside.stem}[.~]*"):
+        file.unlink()
 
 
 def _flat(identity: dict[str, Any]) -> dict[str, Any]:

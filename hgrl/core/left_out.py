@@ -1,20 +1,16 @@
-"""Runs that a profile leaves out: one list of runs serves every profile, and each stage says what it did not
-make.
-"""
+"""What the pipeline writes for a run that a profile leaves out, in place of its training's outputs."""
 
 from __future__ import annotations
 
-from hgrl.core import paths
 from hgrl.core.files import write_json, write_text
+from hgrl.core.paths import Files
 
 LOSS_COLUMNS = "seed,step,loss"
 
 
-def write_reason(profile: str, run: str, reason: str) -> None:
-    """What the training stage of such a run writes, in place of checkpoints, scores and loss curves."""
-    write_text(paths.checkpoints(profile, run) / "left_out.txt", f"{reason}\n")
-    write_json(
-        paths.results(profile) / "pretraining" / f"{run}.json",
-        {"profile": profile, "stage": "pretraining", "name": run, "left_out": reason},
-    )
-    write_text(paths.results(profile) / "pretraining" / f"{run}.csv", f"{LOSS_COLUMNS}\n")
+def write_reason(files: Files, run: str, reason: str) -> None:
+    """One list of runs serves every profile, and DVC expects the same files of each run."""
+    write_text(files.checkpoints(run) / "left_out.txt", f"{reason}\n")
+    about = {"profile": files.profile, "stage": "pretraining", "name": run, "left_out": reason}
+    write_json(files.result("pretraining", run), about)
+    write_text(files.result("pretraining", run).with_suffix(".csv"), f"{LOSS_COLUMNS}\n")

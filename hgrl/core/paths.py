@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
-# another root for results, for tests
+# another root for profiles, results and artefacts: a clone without an installation of its own, or a test
 HOME = Path(os.environ.get("HGRL_HOME", Path(__file__).resolve().parents[2]))
 PARAMS = HOME / "params.yaml"
 
@@ -14,82 +15,100 @@ def profile_file(profile: str) -> Path:
     return HOME / "profiles" / f"{profile}.yaml"
 
 
-def artifacts(profile: str) -> Path:
-    """What is large or made from others' images: cached by DVC, never committed."""
-    return HOME / "artifacts" / profile
+def data_root() -> Path:
+    """Folder of the real data sets: `HGRL_DATA`, or `data/` in the repository."""
+    return Path(os.environ.get("HGRL_DATA") or HOME / "data")
 
 
-def results(profile: str) -> Path:
-    """Scores, tables and figures that are committed."""
-    return HOME / "results" / profile
+@dataclass(frozen=True)
+class Files:
+    """Every file of one profile. `artifacts` (large, or of others' images) are cached by DVC and never
+    committed; `results` (scores, tables, charts) are committed."""
+
+    profile: str
+    home: Path
+
+    @property
+    def artifacts(self) -> Path:
+        return self.home / "artifacts" / self.profile
+
+    @property
+    def results(self) -> Path:
+        return self.home / "results" / self.profile
+
+    @property
+    def data(self) -> Path:
+        """The embedded scenes, if the profile draws them, and the manifest."""
+        return self.artifacts / "data"
+
+    @property
+    def manifest(self) -> Path:
+        return self.data / "manifest.json"
+
+    def trees(self, grouping: str | None = None) -> Path:
+        """Region trees of the profile's own grouping, or of a named variant."""
+        return self.artifacts / (f"trees-{grouping}" if grouping else "trees")
+
+    def tree_file(self, name: str, grouping: str | None = None) -> Path:
+        return self.trees(grouping) / f"{name}.npz"
+
+    def height_scale(self, grouping: str | None = None) -> Path:
+        return self.trees(grouping) / "height_scale.json"
+
+    @property
+    def hed_weights(self) -> Path:
+        """The edge network of `edges: hed`."""
+        return self.artifacts / "hed" / "hed.pt"
+
+    def checkpoints(self, run: str) -> Path:
+        return self.artifacts / "checkpoints" / run
+
+    def checkpoint(self, run: str, seed: int) -> Path:
+        return checkpoint_file(self.checkpoints(run), seed)
+
+    def trial(self, stage: str, name: str) -> Path:
+        """Checkpoints of a cell of `sweep`, `ablations` or `tuning`."""
+        return self.artifacts / stage / name
+
+    def scores(self, stage: str) -> Path:
+        """Finished scores of single seeds, read again while what made them is unchanged."""
+        return self.artifacts / "scores" / stage
+
+    def score(self, stage: str, run: str, seed: int) -> Path:
+        return self.scores(stage) / f"{run}-seed{seed}.json"
+
+    def confusions(self, run: str, seed: int) -> Path:
+        """The probe's confusion matrix of every reported image."""
+        return self.score("probe", run, seed).with_suffix(".npz")
+
+    def prediction(self, run: str, index: int) -> Path:
+        """The class map that a run's first seed and head predict for an image of the reported split."""
+        return self.artifacts / "predictions" / run / f"{index}.png"
+
+    def notebook(self, name: str) -> Path:
+        """An executed notebook."""
+        return self.artifacts / "notebooks" / f"{name}.ipynb"
+
+    def result(self, stage: str, name: str) -> Path:
+        return self.results / stage / f"{name}.json"
+
+    def metrics(self, stage: str) -> Path:
+        """Means over the seeds of every run of a stage: `dvc metrics show` prints them."""
+        return self.results / "metrics" / f"{stage}.json"
+
+    @property
+    def claims(self) -> Path:
+        """The verdicts on the paper's claims; beside it `claims.md`, for reading."""
+        return self.results / "claims.json"
+
+    def figures(self, committed: bool) -> Path:
+        """Charts and pictures of the embedded scenes are committed; pictures of others' images are not."""
+        return (self.results if committed else self.artifacts) / "figures"
+
+    def set_aside(self, path: Path) -> Path:
+        """Where a stale artefact waits until its replacement stands."""
+        return self.artifacts / "stale" / path.relative_to(self.artifacts)
 
 
-def scenes(profile: str) -> Path:
-    return artifacts(profile) / "data"
-
-
-def trees(profile: str, grouping: str | None = None) -> Path:
-    """Region trees of the profile's own grouping, or of a named variant."""
-    return artifacts(profile) / _named("trees", grouping)
-
-
-def edge_maps(profile: str, grouping: str | None = None) -> Path:
-    return artifacts(profile) / _named("edges", grouping)
-
-
-def _named(folder: str, grouping: str | None) -> str:
-    return f"{folder}-{grouping}" if grouping else folder
-
-
-def hed_weights(profile: str) -> Path:
-    """The edge network of `edges: hed`."""
-    return artifacts(profile) / "hed" / "hed.pt"
-
-
-def hed_summary(profile: str) -> Path:
-    """How the edge network was trained, and where its trunk's first weights came from."""
-    return results(profile) / "hed" / "hed.json"
-
-
-def checkpoints(profile: str, run: str) -> Path:
-    return artifacts(profile) / "checkpoints" / run
-
-
-def scores(profile: str, stage: str) -> Path:
-    """Finished scores of single seeds, kept between calls."""
-    return artifacts(profile) / "scores" / stage
-
-
-def claims(profile: str) -> Path:
-    """The verdicts on the paper's claims; beside it `claims.md`, for reading."""
-    return results(profile) / "claims.json"
-
-
-def data_root(profile: str, embedded: bool) -> Path:
-    """Folder of the data sets: the profile's own scenes, or `HGRL_DATA` (default: `data/` in the repository)."""
-    if embedded:
-        return scenes(profile)
-    return Path(os.environ.get("HGRL_DATA", HOME / "data"))
-
-
-def listings() -> Path:
-    """Names of the files of data sets that are slow to list."""
-    return HOME / "artifacts" / "listings"
-
-
-def executed_notebook(profile: str, name: str) -> Path:
-    return artifacts(profile) / "notebooks" / f"{name}.ipynb"
-
-
-def figures(profile: str, committed: bool) -> Path:
-    """Charts and pictures of the embedded scenes are committed; pictures of other people's images stay with
-    the artefacts.
-    """
-    return (results(profile) if committed else artifacts(profile)) / "figures"
-
-
-def metrics(profile: str, stage: str) -> Path:
-    """Means over the seeds of every run of a stage: what `dvc metrics show` prints and the tables are made
-    from.
-    """
-    return results(profile) / "metrics" / f"{stage}.json"
+def checkpoint_file(folder: Path, seed: int) -> Path:
+    return folder / f"seed{seed}.pt"

@@ -1,59 +1,61 @@
-"""`python -m hgrl repro`: the pipeline at one profile's size, which is not kept as the current one."""
+"""`python -m hgrl repro`: DVC's pipeline at one profile's size. No file is edited for it."""
 
 from __future__ import annotations
 
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from hgrl.core import paths
 from hgrl.core.errors import InputError
+from hgrl.core.experiment import load_experiment, load_params
 from hgrl.core.files import write_text
-from hgrl.core.settings import load_settings, load_yaml
 
 QUICK = "quick"  # the profile of `--quick`
 
 
 def current_profile() -> str:
-    """The profile that `dvc repro` makes."""
-    profile = load_yaml(paths.PARAMS).get("profile")
+    """The profile that `dvc repro` makes: params.yaml's."""
+    profile = load_params().get("profile")
     if profile is None:
         raise InputError(f"{paths.PARAMS}: no line 'profile: ...' in it; add one")
     return profile
 
 
 def choose_profile(name: str) -> None:
-    """Writes `name` into params.yaml, whose comments stay; InputError for an unknown or invalid profile."""
-    load_settings(name)
-    text, found = re.subn(
-        r"^profile:\s*[^\s#]+", f"profile: {name}", paths.PARAMS.read_text(), count=1, flags=re.MULTILINE
-    )
-    if not found:
+    """Write `name` into params.yaml, whose comments stay; InputError for an unknown or invalid profile."""
+    load_experiment(name)
+    line, text = re.compile(r"^profile:\s*[^\s#]+", re.MULTILINE), paths.PARAMS.read_text()
+    if not line.search(text):
         raise InputError(f"{paths.PARAMS}: no line 'profile: ...' in it; add one")
-    write_text(paths.PARAMS, text)
+    write_text(paths.PARAMS, line.sub(f"profile: {name}", text, count=1))
 
 
-def reproduce(profile: str | None = None) -> None:
-    """`dvc repro` with a profile, then the former one again; None: the current one. InputError when a stage
-    failed.
-    """
-    with _chosen(profile or current_profile()):
-        status = subprocess.run(
-            [sys.executable, "-m", "dvc", "repro"], cwd=paths.HOME, check=False
-        ).returncode
+def reproduce(profile: str) -> None:
+    """`dvc repro` for a profile; InputError when a stage fails."""
+    load_experiment(profile)  # a wrong profile is refused before DVC starts
+    command = [sys.executable, "-m", __name__, profile]
+    status = subprocess.run(command, cwd=paths.HOME, check=False).returncode
     if status:
-        raise InputError(
-            f"dvc repro ended with status {status}: its last lines above say where; the same command goes on from there"
-        )
+        remedy = "its last lines above say where; the same command goes on from there"
+        raise InputError(f"dvc repro ended with status {status}: {remedy}")
 
 
-@contextmanager
-def _chosen(profile: str) -> Iterator[None]:
-    former = current_profile()
-    choose_profile(profile)
-    try:
-        yield
-    finally:
-        choose_profile(former)
+def _run_dvc(profile: str) -> int:
+    """`dvc repro`. DVC reads `${profile}` from params.yaml alone: here it is set after that is read."""
+    from dvc.cli import main
+    from dvc.parsing.context import Context
+
+    load = Context.load_from_vars
+
+    def load_with_profile(context: Context, *arguments: object, **options: object) -> None:
+        load(context, *arguments, **options)
+        if "profile" in context:
+            context["profile"] = profile
+
+    Context.load_from_vars = load_with_profile
+    return main(["repro"])
+
+
+if __name__ == "__main__":
+    sys.exit(_run_dvc(sys.argv[1]))

@@ -1,41 +1,17 @@
-"""Progress bars that reach the reader: in a terminal, in a notebook, and through papermill."""
+"""Progress bars that reach the reader: in a terminal, in a notebook, and line by line in a log."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
-from typing import Any, TextIO
+from typing import Any
 
 from tqdm.auto import tqdm as notebook_or_terminal
 from tqdm.std import tqdm as terminal
 
-# a terminal or log to write bars to; set by `python -m hgrl notebook` for the kernel it starts
-STREAM = "HGRL_PROGRESS"
-
-
-class _Forgiving:
-    """A text stream that may vanish while it is written to: the work matters more than its bar."""
-
-    def __init__(self, file: TextIO) -> None:
-        self.file, self.encoding, self.fileno, self.isatty = file, file.encoding, file.fileno, file.isatty
-
-    def write(self, text: str) -> None:
-        with suppress(OSError, ValueError):
-            self.file.write(text)
-
-    def flush(self) -> None:
-        with suppress(OSError, ValueError):
-            self.file.flush()
-
-
-def terminal_name() -> str | None:
-    """Where a child process of this one can write to this one's stderr, or None where that cannot be named."""
-    if sys.stderr.isatty():
-        return os.ttyname(sys.stderr.fileno())
-    stream = f"/proc/{os.getpid()}/fd/2"
-    return stream if os.path.exists(stream) else None
+PLAIN = "HGRL_PLAIN_BARS"  # environment of a kernel without a reader: bars are text on its stderr
+SECONDS_PER_LINE = 10  # at most so often where nobody watches
 
 
 def bar(
@@ -43,11 +19,11 @@ def bar(
 ) -> terminal:
     """A tqdm bar over `iterable`, or one to `update()` by hand towards `total`."""
     options = {"desc": desc, "total": total, "dynamic_ncols": True, "smoothing": 0.05, **options}
-    stream = os.environ.get(STREAM)
-    if stream is None:
+    if PLAIN not in os.environ and _is_watched():
         return notebook_or_terminal(iterable, **options)
-    try:
-        file = _Forgiving(open(stream, "a"))
-    except OSError:  # the terminal has gone
-        return notebook_or_terminal(iterable, **options)
-    return terminal(iterable, file=file, mininterval=0.5 if file.isatty() else 20, **options)
+    return terminal(iterable, mininterval=SECONDS_PER_LINE, maxinterval=SECONDS_PER_LINE, **options)
+
+
+def _is_watched() -> bool:
+    """In a terminal, or in a notebook that somebody has opened: its kernel has no terminal of its own."""
+    return sys.stderr.isatty() or "ipykernel" in sys.modules

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from hgrl.core import paths
 from hgrl.core.errors import InputError
-from hgrl.core.settings import Settings, Source
+from hgrl.core.settings import DataSettings, Source
 from hgrl.data.samples import Samples, Video
 from hgrl.data.sets.bsds import open_bsds
 from hgrl.data.sets.camvid import open_camvid
@@ -53,46 +52,28 @@ def open_videos(source: Source, root: Path) -> tuple[Video, ...]:
     return open_davis(Path(root), source.folder, source.split)
 
 
-def data_root(settings: Settings) -> Path:
-    """The folder that the profile's sources lie in."""
-    return paths.data_root(settings.profile, embedded=settings.data.scenes is not None)
-
-
-def pretraining_samples(settings: Settings) -> Samples:
-    """All images of `data.pretrain`, without masks; with `fraction` < 1, that share of them.
+def pretraining_samples(data: DataSettings, root: Path) -> Samples:
+    """All images of `data.pretrain`, without masks; if `data.fraction` < 1, that share of them.
 
     The share is the head of one fixed permutation, so that a smaller share is part of a larger one. An image
     that several splits list is taken once; two images of one name are an InputError.
     """
-    union = _union([open_samples(source, data_root(settings)) for source in settings.data.pretrain])
-    return union.subset(_share(len(union), settings.data.fraction))
+    union = _union([open_samples(source, root) for source in data.pretrain])
+    count = max(1, round(data.fraction * len(union))) if len(union) else 0
+    return union.subset(np.sort(np.random.default_rng(0).permutation(len(union))[:count]))
 
 
-def grouped_samples(settings: Settings) -> Samples:
-    """The images that trees are grown for: those of `pretraining_samples`, and behind them those of
-    `extra_sources`, each once.
-    """
-    return _union(
-        [
-            pretraining_samples(settings),
-            *(open_samples(source, data_root(settings)) for source in extra_sources(settings)),
-        ]
-    )
+def grouped_samples(data: DataSettings, root: Path) -> Samples:
+    """The images that trees are grown for: `pretraining_samples`, and behind them `extra_sources`, each once."""
+    return _union([pretraining_samples(data, root), *(open_samples(s, root) for s in extra_sources(data, root))])
 
 
-def extra_sources(settings: Settings) -> list[Source]:
-    """The sources of `data.extra` that are at hand: a real data set that is not there takes only its own runs
-    with it.
-    """
-    return [source for source in settings.data.extra if (data_root(settings) / source.folder).is_dir()]
+def extra_sources(data: DataSettings, root: Path) -> list[Source]:
+    """The sources of `data.extra` that are at hand: a real data set that is missing takes only its own runs along."""
+    return [source for source in data.extra if (root / source.folder).is_dir()]
 
 
 def _union(parts: list[Samples]) -> Samples:
-    named = {(name, image): None for part in parts for name, image in zip(part.names, part.images)}
-    names, images = zip(*named) if named else ((), ())
+    named = {(name, image): None for part in parts for name, image in zip(part.names, part.images, strict=True)}
+    names, images = zip(*named, strict=True) if named else ((), ())
     return Samples(names, images)
-
-
-def _share(count: int, fraction: float) -> np.ndarray:
-    kept = max(1, round(fraction * count)) if count else 0
-    return np.sort(np.random.default_rng(0).permutation(count)[:kept])

@@ -12,7 +12,7 @@ import numpy as np
 
 from hgrl.core import paths
 from hgrl.core.cache import keep, kept
-from hgrl.core.checkpoint import snapshot_file
+from hgrl.pretraining.checkpoints import snapshot_file
 from hgrl.core.errors import InputError
 from hgrl.core.files import read_json
 from hgrl.core.processes import run_tasks
@@ -21,7 +21,7 @@ from hgrl.core.settings import Run, Settings, load_run, load_settings
 from hgrl.evaluation.features import NetworkFeatures
 from hgrl.evaluation.probe import evaluate_probe
 from hgrl.evaluation.stage import checkpoint_file, fit_heads, listed_runs, network_of, probe_settings
-from hgrl.pretraining.loop import pick_device
+from hgrl.core.device import pick_device
 from hgrl.pretraining.stage import manifest_path, write_results
 
 STAGE = "convergence"

@@ -22,7 +22,7 @@ from hgrl.data.samples import Samples
 from hgrl.evaluation.features import Features
 from hgrl.evaluation.probe_batches import crop_batches, whole_image_batches
 from hgrl.metrics.segmentation import confusion_matrix, segmentation_scores
-from hgrl.sampling.views import mixed_seed
+from hgrl.sampling.order import mixed_seed
 
 VOID = 255
 TOGETHER = 16  # images of a scored split that are embedded at once

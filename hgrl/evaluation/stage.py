@@ -44,11 +44,11 @@ from hgrl.evaluation.features import (
 from hgrl.evaluation.probe import image_confusions, predict, split_scores, train_probe
 from hgrl.evaluation.retrieval import retrieve
 from hgrl.evaluation.tracking import evaluate_tracking, feature_tracker, identity, optical_flow
-from hgrl.pretraining.loop import pick_device
+from hgrl.core.device import pick_device
 from hgrl.pretraining.methods import REGISTRY
 from hgrl.pretraining.network import LAYERS, Network
 from hgrl.pretraining.stage import manifest_path, write_results
-from hgrl.sampling.views import mixed_seed
+from hgrl.sampling.order import mixed_seed
 
 PICTURES = 8  # images of the reported split whose predicted classes notebook 04 shows
 NO_WEIGHTS = "weights file missing"

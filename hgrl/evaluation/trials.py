@@ -18,7 +18,7 @@ from hgrl.data.sources import data_root, open_samples
 from hgrl.evaluation.features import NetworkFeatures
 from hgrl.evaluation.probe import evaluate_probe, train_probe
 from hgrl.evaluation.stage import network_of
-from hgrl.pretraining.loop import pick_device
+from hgrl.core.device import pick_device
 from hgrl.pretraining.stage import train, training_tasks, write_results
 
 METHOD = "hierarchical"

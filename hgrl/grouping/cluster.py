@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from hgrl.core import files as store
+from hgrl.core.cache import code_fingerprint
 from hgrl.core.errors import InputError
 from hgrl.core.processes import IN_FLIGHT, as_they_end, stay_with_one_thread
-from hgrl.core.provenance import code_fingerprint
 
+CODE = "hgrl.grouping.group"  # the module whose code must be the same on every worker
 PATIENCE = 20.0  # seconds that a scheduler and its first worker have to answer
 RECOUNT = 5.0  # seconds between counts of the workers, which come and go
 ADDRESS = re.compile(r"(\w+://)?(\[[\da-fA-F:]+\]|[^\s:/]+):\d+")
@@ -42,7 +43,7 @@ def run_on_cluster(
         raise InputError(f"--scheduler: {scheduler!r} is no address; give it as tcp://host:8786")
     from distributed import KilledWorker
 
-    code = code_fingerprint("grouping")
+    code = code_fingerprint(CODE)
     with _connected(scheduler) as client, _mark(folder) as mark:
         pool = client.get_executor(pure=False)
         submit = partial(pool.submit, _run_there, code, str(mark), function)
@@ -124,7 +125,7 @@ def _join(code: str, mark: str) -> None:
     problem = None
     if worker.state.nthreads != 1:
         problem = f"it has {worker.state.nthreads} threads; start it with --nthreads 1, one worker per core"
-    elif code_fingerprint("grouping") != code:
+    elif code_fingerprint(CODE) != code:
         problem = "it has another version of hgrl; install the same one there and restart it"
     elif not Path(mark).exists():
         problem = f"it does not see {folder}; use a folder on a file system that all machines share"

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from hgrl.core.cache import code_fingerprint, fingerprint
 from hgrl.core.errors import InputError
 from hgrl.core.processes import as_completed
 from hgrl.core.progress import bar
-from hgrl.core.provenance import code_fingerprint, fingerprint
 from hgrl.core.settings import GroupingSettings
 from hgrl.data.samples import Samples
 from hgrl.grouping.edges import EdgeNetwork, detect_edges
@@ -126,7 +126,7 @@ def _check_targets(samples: Samples, folder: Path, edges: bool) -> None:
 
 def _recipe(settings: GroupingSettings, network: EdgeNetwork | None) -> str:
     decides = settings.model_dump(mode="json", exclude={"self_target"})
-    return fingerprint(decides, network and Path(network.weights), code_fingerprint("grouping"))
+    return fingerprint(decides, network and Path(network.weights), code_fingerprint("hgrl.grouping.group"))
 
 
 def _group_one(task: Task) -> tuple[str, str | None, list[str]]:

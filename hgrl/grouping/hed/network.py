@@ -82,13 +82,13 @@ def balanced_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def deep_loss(answers: list[Tensor], target: Tensor) -> Tensor:
-    """The sum of `balanced_loss` over the side outputs and the fusion, each with weight 1 (HED, equation 4)."""
+    """The sum of `balanced_loss` over the side outputs and the fusion, each of weight 1 (HED, equation 4)."""
     return torch.stack([balanced_loss(answer, target) for answer in answers]).sum()
 
 
 @torch.inference_mode()
 def detect(image: np.ndarray, model: HED) -> np.ndarray:
-    """Edge strength of an image (H, W, 3) uint8 RGB, or grey (H, W), of any size: (H, W) float32 in [0, 1]."""
+    """Edge strength of an image (H, W, 3) uint8 RGB, or grey (H, W), of any size: float32 in [0, 1]."""
     image = np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
     height, width = image.shape[:2]
     below, right = (PAD + -(side + 2 * PAD) % STRIDE for side in (height, width))

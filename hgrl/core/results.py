@@ -1,0 +1,61 @@
+"""Scores for the tables, and beside them where they come from: settings, versions, time and machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from hgrl.core.experiment import Experiment
+from hgrl.core.files import read_json, write_json
+
+PACKAGES = ("torch", "torchvision", "numpy", "opencv-contrib-python", "higra", "faiss-cpu", "scikit-image")
+ORIGIN = ".origin"
+
+
+def write_results(
+    experiment: Experiment,
+    stage: str,
+    name: str,
+    content: dict[str, Any],
+    settings: dict[str, Any],
+    started: float,
+) -> None:
+    """Scores in `<name>.json`, equal whenever they are made again; the rest in `<name>.origin.json`.
+
+    started: time.monotonic() when the work began.
+    """
+    path = experiment.files.result(stage, name)
+    write_json(path, {"profile": experiment.profile, "stage": stage, "name": name, **content})
+    write_json(path.with_name(f"{name}{ORIGIN}.json"), {"settings": settings, **machine(started)})
+
+
+def read_results(experiment: Experiment, stage: str) -> dict[str, Any]:
+    """All results of a stage that have been made so far, by name."""
+    files = sorted((experiment.files.results / stage).glob("*.json"))
+    return {path.stem: read_json(path) for path in files if not path.stem.endswith(ORIGIN)}
+
+
+def machine(started: float) -> dict[str, Any]:
+    """Seconds since `started` (time.monotonic), date, processor, cores, card and versions."""
+    import torch  # here: whoever writes no results needs none
+
+    return {
+        "seconds": round(time.monotonic() - started, 1),
+        "date": time.strftime("%Y-%m-%d"),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "card": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else ()
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or platform.machine())

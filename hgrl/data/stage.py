@@ -1,0 +1,65 @@
+"""The stage `data`: the embedded scenes drawn, or the real data sets looked through; and a manifest of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from hgrl.core.cache import fingerprint
+from hgrl.core.experiment import Experiment
+from hgrl.core.files import read_json, write_json
+from hgrl.core.settings import Source
+from hgrl.data.samples import Samples
+from hgrl.data.scenes.draw import is_complete, make_scenes
+from hgrl.data.sources import extra_sources, open_samples, open_videos, pretraining_samples
+
+
+def prepare_data(experiment: Experiment) -> dict[str, Any]:
+    """Draw the scenes that are not there yet, and write the manifest that later stages depend on; returns it."""
+    data, root = experiment.settings.data, experiment.data_root
+    if data.scenes is not None:
+        make_scenes(root, data.scenes, experiment.settings.jobs)
+    manifest = {
+        "profile": experiment.profile,
+        "settings": data.model_dump(mode="json"),
+        "sets": {name: _described(files) for name, files in _all_sets(experiment).items()},
+        "class_frequency": _class_frequency(open_samples(data.probe_val, root)),
+    }
+    write_json(experiment.files.manifest, manifest)
+    return manifest
+
+
+def is_prepared(experiment: Experiment) -> bool:
+    """Whether the manifest is of these settings, and the scenes are all there."""
+    data, path = experiment.settings.data, experiment.files.manifest
+    if not path.exists() or read_json(path).get("settings") != data.model_dump(mode="json"):
+        return False
+    return data.scenes is None or is_complete(experiment.data_root, data.scenes)
+
+
+def set_name(source: Source) -> str:
+    """What a source of `data.extra` is called in the manifest."""
+    return f"{source.folder}/{source.split}"
+
+
+def _all_sets(experiment: Experiment) -> dict[str, Any]:
+    root, data = experiment.data_root, experiment.settings.data
+    extra = {set_name(source): open_samples(source, root).images for source in extra_sources(data, root)}
+    return extra | {
+        "pretrain": pretraining_samples(data, root).images,
+        "probe_train": open_samples(data.probe_train, root).images,
+        "probe_val": open_samples(data.probe_val, root).images,
+        "videos": [frame for video in open_videos(data.videos, root) for frame in video.frames],
+    }
+
+
+def _described(files: Any) -> dict[str, Any]:
+    sizes = [(path.name, path.stat().st_size) for path in files]
+    return {"files": len(sizes), "bytes": sum(size for _, size in sizes), "fingerprint": fingerprint(sizes)}
+
+
+def _class_frequency(samples: Samples) -> dict[str, float]:
+    """The share of the scored pixels that each class has (the first row of table 2)."""
+    counts = sum(np.bincount(samples.mask(index).ravel(), minlength=256)[:255] for index in range(len(samples)))
+    return {name: float(counts[index] / counts.sum()) for index, name in enumerate(samples.classes)}

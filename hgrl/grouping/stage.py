@@ -1,0 +1,133 @@
+"""The stages `hed` and `grouping`: the profile's edge network, and the region trees of its pretraining images."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hgrl.core.cache import code_fingerprint, fingerprint
+from hgrl.core.errors import InputError
+from hgrl.core.experiment import Experiment
+from hgrl.core.files import read_json, write_json
+from hgrl.core.results import write_results
+from hgrl.core.settings import Settings
+from hgrl.data.sources import grouped_samples, open_samples, pretraining_samples
+from hgrl.grouping.edges import EdgeNetwork
+from hgrl.grouping.group import group_images, height_scale
+from hgrl.grouping.region_tree import RegionTree
+
+if TYPE_CHECKING:
+    import torch
+
+
+def train_edge_network(experiment: Experiment) -> dict[str, Any]:
+    """Train the network of `edges: hed` on the profile's human boundaries, and say how; a trained one stays.
+
+    On a CPU torch is held to one thread, so that the weights do not depend on the number of cores.
+    """
+    from hgrl.core.checkpoint import set_stale_aside  # here: plain grouping needs no torch
+    from hgrl.core.device import pick_device
+    from hgrl.grouping.hed.training import hed_identity, initial_network, train_hed
+
+    settings, files, started = experiment.settings, experiment.files, time.monotonic()
+    samples = [open_samples(source, experiment.data_root) for source in settings.hed.sources]
+    path, device, summary_file = files.hed_weights, pick_device(settings.device), files.result("hed", "hed")
+    origin = code_fingerprint("hgrl.grouping.hed.training")
+    identity = hed_identity(samples, settings.hed, initial_network(settings.hed)[1], origin)
+    set_stale_aside(path, identity, files.set_aside(path))
+    before = fingerprint(path)
+    with _one_thread(device):
+        saved = train_hed(samples, settings.hed, path, device, origin)
+    files.set_aside(path).unlink(missing_ok=True)
+    if fingerprint(path) == before and summary_file.exists():
+        return read_json(summary_file)  # trained before: the time it took stays on record
+    summary = {
+        "trunk": saved.identity["trunk"],
+        "images": saved.identity["images"],
+        "iterations": saved.step,
+        "loss": float(saved.losses[-50:].mean()),
+    }
+    write_results(experiment, "hed", "hed", summary, settings.hed.model_dump(mode="json"), started)
+    return summary
+
+
+@contextmanager
+def _one_thread(device: torch.device) -> Iterator[None]:
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1 if device.type == "cpu" else threads)
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def group(experiment: Experiment, grouping: str | None = None) -> dict[str, Any]:
+    """Region trees of all pretraining images, and the scale of `height_unit: auto`; returns a summary.
+
+    grouping: one of the profile's `groupings`, whose trees lie in a folder of their own; None: the profile's
+    `grouping` itself, by which the images of `data.extra` are grouped too. They have no say in the scale.
+    A tree stays unless its image, the settings or the code has changed since; it is replaced only when its
+    successor is whole. Images that cannot be read are listed in the summary, and the others go on.
+    """
+    settings, files, started = experiment.settings_with(grouping=grouping), experiment.files, time.monotonic()
+    own = pretraining_samples(settings.data, experiment.data_root)
+    samples = own if grouping else grouped_samples(settings.data, experiment.data_root)
+    mark = trees_mark(experiment, settings)
+    network = _edge_network(experiment, settings)
+    failures = group_images(samples, files.trees(grouping), settings.grouping, settings.jobs, network=network)
+    grown = [name for name in own.names if name not in failures]
+    if not grown:
+        first = next(iter(failures.values()), "there is none")
+        raise InputError(f"none of the {len(own)} pretraining images could be grouped; the first: {first}")
+    trees = [RegionTree.load(files.tree_file(name, grouping)) for name in grown]
+    scale = height_scale(trees, settings.sampling.sigma_p, settings.grouping.self_target)
+    about = {"sigma_p": settings.sampling.sigma_p, "target": settings.grouping.self_target, "made_by": mark}
+    write_json(files.height_scale(grouping), {"scale": scale} | about)
+    regions = np.array([tree.regions for tree in trees])
+    spread = {"median": float(np.median(regions)), "min": int(regions.min()), "max": int(regions.max())}
+    summary = {"images": len(trees), "failures": failures, "regions": spread, "height_scale": scale}
+    if len(samples) > len(own):
+        summary["extra_images"] = len(samples) - len(failures) - len(trees)
+    name = files.trees(grouping).name
+    write_results(experiment, "grouping", name, summary, settings.grouping.model_dump(mode="json"), started)
+    return summary
+
+
+def _edge_network(experiment: Experiment, settings: Settings) -> EdgeNetwork | None:
+    """The profile's trained edge network if its grouping asks for one; a missing or foreign file is told before
+    any image is read."""
+    if settings.grouping.edges != "hed":
+        return None
+    from hgrl.core.device import pick_device
+    from hgrl.grouping.hed.network import load_hed
+
+    path = experiment.files.hed_weights
+    if not path.exists():
+        raise InputError(f"{path}: no trained edge network; run `dvc repro hed@{experiment.profile}` first")
+    load_hed(path)
+    in_workers = settings.jobs > 1  # each process would need a copy of the network on the card
+    return EdgeNetwork(path, "cpu" if in_workers else str(pick_device(settings.device)))
+
+
+def trees_mark(experiment: Experiment, settings: Settings) -> str:
+    """A fingerprint of what decides the trees of a profile."""
+    network = [experiment.files.hed_weights] if settings.grouping.edges == "hed" else []
+    own = settings.grouping.model_dump(mode="json")
+    return fingerprint(own, experiment.files.manifest, code_fingerprint("hgrl.grouping.group"), *network)
+
+
+def is_grouped(experiment: Experiment, grouping: str | None = None) -> bool:
+    """Whether the trees of the profile, or of one of its `groupings`, are those of today's settings, data and code."""
+    settings, path = experiment.settings_with(grouping=grouping), experiment.files.height_scale(grouping)
+    return path.exists() and read_json(path).get("made_by") == trees_mark(experiment, settings)
+
+
+def auto_height_scale(experiment: Experiment, grouping: str | None = None) -> float:
+    """The factor of `height_unit: auto`, as the stage measured it."""
+    return read_json(experiment.files.height_scale(grouping))["scale"]
