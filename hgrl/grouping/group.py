@@ -50,8 +50,7 @@ def full_hierarchy(
 
 
 def contour_arcs(edge_map: np.ndarray, settings: GroupingSettings) -> Arcs:
-    """Watershed regions of an edge map (H, W) in [0, 1], and their arcs, with the spectral signal where
-    `spectral` says so."""
+    """Watershed regions of an edge map (H, W) in [0, 1] and their arcs, with `spectral` its signal added."""
     arcs = watershed_arcs(edge_map, settings.arc_strength)
     return add_spectral(arcs, settings) if settings.spectral and arcs.regions > 1 else arcs
 

@@ -140,8 +140,7 @@ def average_linkage(arcs: Arcs, weight: str = "length") -> tuple[np.ndarray, np.
 
 
 def build_hierarchy(arcs: Arcs, min_area: float, weight: str = "length") -> MergeTree:
-    """The full hierarchy over arcs: regions below `min_area` px (at 481x321) are merged first, then average
-    linkage. Heights are not clipped."""
+    """Small regions merged (`min_area` px at 481x321), then average linkage; heights are not clipped."""
     arcs = merge_small(arcs, min_area * arcs.labels.size / REFERENCE)
     if arcs.regions == 1:
         return MergeTree(arcs.labels, np.zeros((0, 2), np.int64), np.zeros(0))

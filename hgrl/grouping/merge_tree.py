@@ -53,8 +53,7 @@ class MergeTree:
         return np.pad(hg.graph_4_adjacency_2_khalimsky(graph, weights).astype(np.float32), 1, mode="edge")
 
     def cut(self, most: int) -> RegionTree:
-        """The region tree of the highest merges, at most `most` leaves. Ties are broken parent first, or
-        whole subtrees would drop out."""
+        """The region tree of the highest merges: at most `most` leaves. Of equal merges the parent wins."""
         regions, nodes = self.regions, 2 * self.regions - 1
         order = np.lexsort((np.arange(len(self.heights)), self.heights))  # a parent comes after its children
         highest = order[max(0, len(order) - (most - 1)) :]

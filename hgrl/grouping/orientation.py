@@ -33,8 +33,7 @@ def oriented_weights(
 def weights_at_normals(
     planes: np.ndarray, normals: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lattice weights (H, W-1) and (H-1, W) of an oriented map (8, H, W): both pixels' mean in the plane
-    nearest to the arc's normal."""
+    """Lattice weights of an oriented map (8, H, W): both pixels' mean in the plane nearest the arc's normal."""
     out = []
     for axis, angles in zip((1, 0), normals, strict=True):
         weights = np.zeros(angles.shape)

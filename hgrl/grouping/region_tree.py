@@ -43,8 +43,7 @@ class RegionTree:
         return distances
 
     def leaf_groups(self, level: float) -> np.ndarray:
-        """(n,) uint8: the group of each leaf once all merges of height <= level are made; groups are numbered
-        in order of appearance."""
+        """(n,) uint8: each leaf's group once all merges of height <= level are made, in order of appearance."""
         return self._groups(int(np.searchsorted(self.heights, np.float32(level), side="right")))
 
     def cut(self, level: float) -> np.ndarray:
@@ -63,8 +62,7 @@ class RegionTree:
         return np.argsort(np.argsort(appears))[number].astype(np.uint8)
 
     def ucm(self) -> np.ndarray:
-        """Ultrametric contour map (H, W) float32: at each pixel the larger distance to the leaf on its right
-        or below it."""
+        """Ultrametric contour map (H, W) float32: the larger distance to the leaf on the right or below."""
         distances, out = self.distances(), np.zeros(self.labels.shape, np.float32)
         np.maximum(out[:, :-1], distances[self.labels[:, :-1], self.labels[:, 1:]], out=out[:, :-1])
         np.maximum(out[:-1], distances[self.labels[:-1], self.labels[1:]], out=out[:-1])
@@ -83,8 +81,7 @@ class RegionTree:
 
     @classmethod
     def load(cls, path: Path) -> RegionTree:
-        """Read what `save` wrote. InputError for a file that is missing, damaged, no region tree, or without
-        a checksum (as older versions wrote them)."""
+        """Read what `save` wrote. InputError for what is missing, damaged, or by an older version."""
         return load_tree(path)[0]
 
     def problem(self) -> str | None:

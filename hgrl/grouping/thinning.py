@@ -34,13 +34,10 @@ def normal_angle(edge_map: np.ndarray) -> np.ndarray:
 
     The eigenvector of the smoothed map's Hessian with the larger eigenvalue in size: on a ridge the map
     curves most across it, downwards on the crest and upwards on the flanks."""
-    kernel = (
-        np.minimum(np.arange(1, 2 * RADIUS + 2), np.arange(2 * RADIUS + 1, 0, -1)).astype(np.float32)
-        / (RADIUS + 1) ** 2
-    )
-    smoothed = cv2.sepFilter2D(
-        np.asarray(edge_map, np.float32), -1, kernel, kernel, borderType=cv2.BORDER_REFLECT
-    )
+    rising = np.arange(1, 2 * RADIUS + 2)
+    kernel = np.minimum(rising, rising[::-1]).astype(np.float32) / (RADIUS + 1) ** 2
+    edge_map = np.asarray(edge_map, np.float32)
+    smoothed = cv2.sepFilter2D(edge_map, -1, kernel, kernel, borderType=cv2.BORDER_REFLECT)
     along_x, along_y = _slope(smoothed, 1), _slope(smoothed, 0)
     xx, xy, yy = _slope(along_x, 1), _slope(along_x, 0), _slope(along_y, 0)
     sign = np.where(xx + yy > 0, np.float32(1), np.float32(-1))  # of the larger eigenvalue
@@ -70,8 +67,7 @@ def between(values, y, x):
 
 @numba.njit(nogil=True, cache=True)
 def suppress(values, angle, tolerance, out):
-    """out = values where they reach, times `tolerance`, both values one pixel away along +-angle; 0
-    elsewhere."""
+    """out = values that reach, times `tolerance`, both values one pixel away along +-angle; 0 elsewhere."""
     for y in range(values.shape[0]):
         for x in range(values.shape[1]):
             out[y, x] = 0

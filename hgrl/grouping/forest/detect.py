@@ -25,11 +25,9 @@ GAIN = (2.0, 1.8, 1.66)
 
 @numba.njit(nogil=True, cache=True)
 def find_leaves(regular, similarity, table, first, child, feature, threshold, found):
-    """found[i, j, k] = the node that the k-th tree asked at patch (i, j) ends in (OpenCV's choice of trees).
-
-    Tree after tree, or their nodes push one another out of the cache."""
+    """found[i, j, k] = the node that the k-th tree asked at patch (i, j) ends in (OpenCV's choice)."""
     trees, evaluated = len(first) - 1, found.shape[2]
-    for tree in range(trees):
+    for tree in range(trees):  # in turn, or their nodes push one another out of the cache
         root = first[tree]
         for i in range(found.shape[0]):
             for j in range(found.shape[1]):
@@ -61,8 +59,7 @@ def add_edges(found, leaf, start, bins, out):
 
 
 def edge_bins(forest: Forest) -> tuple[np.ndarray, np.ndarray]:
-    """The boundary pixels of each leaf's mask: starts (leaves + 1,) int64 into bins (.,) uint8, 16 column +
-    row."""
+    """Boundary pixels of the masks: starts (leaves + 1,) int64 into bins (.,) uint8: 16 column + row."""
     counts, bins = [], []
     for start in range(0, len(forest.masks), BLOCK):
         edges = mask_edges(forest.masks[start : start + BLOCK]).transpose(0, 2, 1).reshape(-1, PIXELS)
@@ -72,8 +69,7 @@ def edge_bins(forest: Forest) -> tuple[np.ndarray, np.ndarray]:
 
 
 def leaves(forest: Forest, padded: np.ndarray) -> np.ndarray:
-    """The leaves reached in a padded image (H, W, 3) uint8, sides multiples of 4: (rows, columns, 4) int32
-    node numbers."""
+    """Nodes (rows, columns, 4) int32 reached in a padded image (H, W, 3) uint8, sides multiples of 4."""
     places = [-(-(side - PATCH) // STRIDE) for side in padded.shape[:2]]
     found = np.empty((*places, min(EVALUATED, forest.trees)), np.int32)
     nodes = (forest.first, forest.child, forest.feature, forest.threshold)

@@ -39,8 +39,7 @@ class TrainingSet:
     annotations: tuple[Annotation, ...]
 
     def draw(self, count: int, seed: tuple[int, ...]) -> Patches:
-        """About `count` random patches, half of them positive, shared equally among the annotations, in image
-        order."""
+        """About `count` random patches in image order, half of them positive, equally many per annotation."""
         generator = np.random.default_rng(seed)
         share = math.ceil(count / 2 / len(self.annotations))
         parts = [_draw_one(annotation, share, generator) for annotation in self.annotations]

@@ -19,8 +19,7 @@ SAMPLED = 2  # px: a segment's colour is the mean over every second row and colu
 
 
 def colours(image: np.ndarray) -> np.ndarray:
-    """What pixels are compared by: CIELUV, smoothed by a triangle of radius 1: (H, W, 3) float32 from (H, W,
-    3) uint8 RGB."""
+    """(H, W, 3) uint8 RGB as CIELUV, float32, smoothed by a triangle of radius 1, to compare pixels by."""
     return smooth(cv2.cvtColor(image.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2Luv), 1)
 
 
@@ -74,8 +73,7 @@ def find_rings(bins, amount, seen, places, ends):
 
 @numba.njit(nogil=True, cache=True)
 def mean_colours(mask, colour, top, left, means, counts):
-    """means[s] = mean colour of the pixels of segment s, counts[s] = how many were looked at; the mask begins
-    at (top, left)."""
+    """means[s] = mean colour of counts[s] sampled pixels of segment s; the mask begins at (top, left)."""
     segments = np.int64(mask.max()) + 1
     means[:segments] = 0
     counts[:segments] = 0
@@ -109,8 +107,7 @@ def nearest_segment(mask, pixel, value, means, counts):
 
 @numba.njit(nogil=True, cache=True)
 def sharpen_mask(mask, places, colour, top, left, means, counts):
-    """Let the places, one after the other, join the neighbouring segment of the nearest colour. `mask` is
-    changed."""
+    """Let the places, in turn, join the neighbouring segment of the nearest colour; changes `mask`."""
     for pixel in places:
         if is_boundary(mask, pixel):  # elsewhere it and all its neighbours are of one segment
             value = colour[top + (pixel >> 4), left + (pixel & 15)]

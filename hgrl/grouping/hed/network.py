@@ -99,8 +99,7 @@ def detect(image: np.ndarray, model: HED) -> np.ndarray:
 
 
 def load_hed(path: Path, device: str = "cpu") -> HED:
-    """The trained network in a weights file, read once per process. InputError for a missing, foreign or
-    half-trained file."""
+    """A weights file's network, read once per process. InputError if missing, foreign or half-trained."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; train the edge network with `python -m hgrl train-hed`")

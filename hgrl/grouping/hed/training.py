@@ -59,8 +59,7 @@ def shrunk(
 
 
 def read_pictures(samples: Sequence[ContourSamples], settings: HedSettings) -> list[Picture]:
-    """Every image at every one of `settings.shrink`, with its target; all in memory (300 BSDS images: 0.2
-    GB)."""
+    """Every image at each size of `settings.shrink`, with its target, in memory (300 BSDS images: 0.2 GB)."""
     pictures = []
     for split in samples:
         for index in range(len(split)):
@@ -113,8 +112,7 @@ def trunk_origin(settings: HedSettings) -> str:
 
 
 def initial_network(settings: HedSettings) -> tuple[HED, bool]:
-    """A network from ImageNet weights where the settings name them (batch normalisation as the file has it),
-    else from scratch with it."""
+    """A network, and whether it normalises batches: as the ImageNet weights do; from scratch it does."""
     torch.manual_seed(settings.seed)
     if settings.imagenet_weights is None:
         return HED(settings.width, batch_norm=True), True
@@ -139,8 +137,7 @@ def initial_network(settings: HedSettings) -> tuple[HED, bool]:
 def hed_identity(
     samples: Sequence[ContourSamples], settings: HedSettings, batch_norm: bool, origin: str = ""
 ) -> dict[str, Any]:
-    """What decides the weights: a half-trained file of another identity is not continued. `origin`: a
-    fingerprint of the code."""
+    """What decides the weights; `origin` is the code's fingerprint. Training of another is not continued."""
     content = settings.model_dump(mode="json", exclude={"imagenet_weights", "sources", "checkpoint_minutes"})
     files = [
         (name, path.stat().st_size if path.exists() else None)

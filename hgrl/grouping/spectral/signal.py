@@ -44,15 +44,13 @@ def affinity(edge_map: np.ndarray) -> scipy.sparse.csr_array:
 
 
 def _windows(array: np.ndarray, down: int, right: int, step: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels from which one can go (down, right), and the pixels reached; with step 1, the pixels
-    half-way first."""
+    """The pixels from which one can go (down, right), with step 1 those half-way; and the pixels reached."""
     height, width = array.shape
     left = max(0, -right)
     rows, columns = height - down, width - abs(right)
     half = (step * down // 2, left + step * right // 2)
-    return array[half[0] : half[0] + rows, half[1] : half[1] + columns], array[
-        down:, left + right : left + right + columns
-    ]
+    start = array[half[0] : half[0] + rows, half[1] : half[1] + columns]
+    return start, array[down:, left + right : left + right + columns]
 
 
 def solve(
@@ -101,8 +99,7 @@ def oriented_signal(values: np.ndarray, vectors: np.ndarray, shape: tuple[int, i
 
 
 def gaussian_derivatives(maps: np.ndarray, sigma: float = SIGMA) -> tuple[np.ndarray, np.ndarray]:
-    """Derivatives of (H, W, k) float32 along x and along y (downward), smoothed by a Gaussian: two (k, H, W)
-    float32."""
+    """Gaussian derivatives of (H, W, k) float32 along x and y (downward): two (k, H, W) float32."""
     steps = np.arange(-int(3 * sigma), int(3 * sigma) + 1)
     gaussian = np.exp(-(steps**2) / (2 * sigma**2))
     slope = steps * gaussian

@@ -46,8 +46,7 @@ class Pencil:
         return cls(ties, degree, DAMPING / np.maximum(degree - ties.diagonal()[:, None], 1e-12))
 
     def average(self, vectors: np.ndarray) -> np.ndarray:
-        """Each pixel drawn to the mean of what it is tied to, a few times over: what is rough fades, what is
-        smooth stays."""
+        """Draw each pixel to the mean of what it is tied to, a few times: what is rough fades."""
         for _ in range(SMOOTHING):
             vectors = vectors - self.damping * (self.degree * vectors - self.ties @ vectors)
         return vectors
@@ -101,9 +100,8 @@ def _decimate(
         keep = np.zeros(shape, bool)
         keep[::2, ::2] = True
         nearby = ties[:, np.flatnonzero(keep.ravel())].tocsr()
-        spread = (
-            scipy.sparse.dia_array(((1 / nearby.sum(axis=1))[None], [0]), shape=ties.shape) @ nearby
-        ).tocsr()
+        scale = scipy.sparse.dia_array(((1 / nearby.sum(axis=1))[None], [0]), shape=ties.shape)
+        spread = (scale @ nearby).tocsr()
         ties = (nearby.T @ spread).tocsr()
         ties = (ties + ties.T) / 2
         shape = ((shape[0] + 1) // 2, (shape[1] + 1) // 2)
@@ -140,8 +138,7 @@ def _through(solver: Solver, spread: scipy.sparse.csr_array) -> Solver:
 
 
 def _refine(pencil: Pencil, vectors: np.ndarray, coarse: Solver, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """`steps` of LOBPCG from `vectors` (n, k), the constant one first: eigenvalues (k,) and vectors (n, k),
-    better ones."""
+    """Eigenvalues (k,) and vectors (n, k) after `steps` of LOBPCG from `vectors`, the constant one first."""
     ties, degree, count = pencil.ties, pencil.degree, vectors.shape[1]
     basis, tied = vectors, ties @ vectors
     for step in range(steps):
@@ -160,8 +157,7 @@ def _refine(pencil: Pencil, vectors: np.ndarray, coarse: Solver, steps: int) -> 
 def _rayleigh_ritz(
     basis: np.ndarray, tied: np.ndarray, degree: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The `count` best solutions within the span of `basis` (n, m): values ascending, and the columns' shares
-    (m, count)."""
+    """The `count` best solutions in the span of `basis` (n, m): values ascending, and weights (m, count)."""
     mass = basis.T @ (degree * basis)
     energy = mass - basis.T @ tied
     scale = 1 / np.sqrt(np.diag(mass))
