@@ -59,7 +59,7 @@ def _ask_network(image: np.ndarray, network: EdgeNetwork | None) -> np.ndarray:
     if network is None:
         remedy = "train one with `python -m hgrl train-hed`"
         raise InputError(f"setting 'grouping.edges': hed needs a trained edge network; {remedy}")
-    from hgrl.grouping.hed.network import detect, load_hed  # torch is only for those who ask for it
+    from hgrl.grouping.hed.network import detect, load_hed  # here: only `edges: hed` needs torch
 
     return detect(image, load_hed(network.weights, network.device))
 

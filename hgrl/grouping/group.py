@@ -64,7 +64,7 @@ class Task:
     settings: GroupingSettings
     network: EdgeNetwork | None
     edges: bool
-    recipe: str  # the fingerprint of all that decides a tree beside the image
+    recipe: str  # the fingerprint of all that decides a tree besides the image
 
     @property
     def name(self) -> str:
@@ -119,7 +119,7 @@ def _check_targets(samples: Samples, folder: Path, edges: bool) -> None:
         for target in (place(folder, name) for name in samples.names):
             if os.path.realpath(target) in inputs:
                 raise InputError(
-                    f"{target}: would be written over, but is an image to group; choose another --out"
+                    f"{target}: is an image to group, and would be overwritten; choose another --out"
                 )
 
 

@@ -13,7 +13,7 @@ from hgrl.grouping.region_tree import RegionTree
 
 @dataclass(frozen=True, eq=False)
 class MergeTree:
-    """A binary tree over n regions of an image; node n + k is merge k. `RegionTree` is its small, stored kin.
+    """A binary tree over n regions of an image; node n + k is merge k. `RegionTree` is its stored form.
 
     labels: (H, W) int64, the leaf of each pixel, 0 .. n-1; children: (n-1, 2) int64, the two nodes that merge
     k joins; heights: (n-1,) float64, never lower than those of what it joins. Children come before parents.

@@ -19,9 +19,9 @@ def oriented_weights(
     edge's normal and the arc's.
 
     TPAMI 2011, section 4.2; a structured forest answers without orientation, so that of the map's own ridges
-    stands for it.
+    is used instead.
     normals: `arc_segments.arc_normals`. 0 where they are NaN: inside regions."""
-    pull = edge_map * np.exp(2j * normal_angle(edge_map))  # a stronger pixel has more say
+    pull = edge_map * np.exp(2j * normal_angle(edge_map))  # stronger pixels count more
     out = []
     for axis, angles in zip((1, 0), normals, strict=True):
         doubled, size = _pairs(pull, axis), np.maximum(_pairs(np.abs(pull), axis), 1e-12)
@@ -33,7 +33,7 @@ def oriented_weights(
 def weights_at_normals(
     planes: np.ndarray, normals: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lattice weights of an oriented map (8, H, W): both pixels' mean in the plane nearest the arc's normal."""
+    """Lattice weights of an oriented map (8, H, W): both pixels' mean in the plane of the arc's normal."""
     out = []
     for axis, angles in zip((1, 0), normals, strict=True):
         weights = np.zeros(angles.shape)

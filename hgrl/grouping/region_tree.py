@@ -43,7 +43,7 @@ class RegionTree:
         return distances
 
     def leaf_groups(self, level: float) -> np.ndarray:
-        """(n,) uint8: each leaf's group once all merges of height <= level are made, in order of appearance."""
+        """(n,) uint8: each leaf's group after all merges of height <= level, in order of appearance."""
         return self._groups(int(np.searchsorted(self.heights, np.float32(level), side="right")))
 
     def cut(self, level: float) -> np.ndarray:

@@ -3,9 +3,8 @@
 Dollar & Zitnick, "Fast edge detection using structured forests", section 3.3: at every second pixel, four of
 the trees answer with a mask; its boundaries are added up. Against OpenCV's detector: a feature rounded
 differently may fall on the other side of a threshold; the caller adds the margin that OpenCV adds itself; and
-OpenCV cannot sharpen, for its model file has the boundaries of the masks, not the masks. The paper's public
-code joins segments of at most 5 px to their neighbours; that changed nothing (20 val images) and is not done.
-"""
+OpenCV cannot sharpen: its model file has the masks' boundaries, not the masks. The paper's public code joins
+segments of at most 5 px to their neighbours; that changed nothing (20 val images) and is not done."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ import numpy as np
 
 PATCH = 32  # side of the patch a tree looks at, pixels
 LABEL = 16  # side of the segmentation mask it answers with, in the middle of the patch
-SHRINK = 2  # channels are kept at half resolution
+SHRINK = 2  # channels have half the resolution
 CELLS = PATCH // SHRINK  # side of a patch in channel cells
 CHANNELS = 13  # L, u, v; then at two scales: gradient magnitude and 4 orientations
 GRID = 5  # self-similarity compares the cells of a 5x5 grid

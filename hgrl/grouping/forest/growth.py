@@ -4,7 +4,7 @@ Dollar & Zitnick, "Fast edge detection using structured forests", sections 3 and
 masks are mapped to two classes (the sign of the first principal component of "are these two pixels in one
 segment?" over 256 pixel pairs), and the best Gini split over a random set of features is taken; a leaf keeps
 the mask nearest to the mean of its masks.
-Features are read from the maps when needed, never tabulated: 1M patches would need 7 GB a tree. Not done:
+Features are read from the maps when needed, never tabulated: 1M patches would need 7 GB per tree. Not done:
 their choice of k classes (two are what they use), and their exhaustive threshold search at nodes of over 256
 patches, where 255 evenly spaced thresholds on at most 20,000 patches decide."""
 

@@ -2,7 +2,7 @@
 
 Dollar & Zitnick, "Fast edge detection using structured forests". The compact file keeps what a node cannot
 derive: leaves come in breadth-first order, so children need no index; thresholds were float16 before the
-patches were split by them; masks are kept as connected segments."""
+patches were split by them; masks are stored as connected segments."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def train_forest(
 ) -> Forest:
     """Train a structured forest on BSDS500 and write its compact file to `out`.
 
-    `patches` a tree; 8 trees of 1M and 2 workers: 4 minutes, 5 GB. `workers` trees grow side by side
+    `patches` per tree; 8 trees of 1M and 2 workers: 4 minutes, 5 GB. `workers` trees grow side by side
     (threads: the maps are shared); the result depends on the seed alone. Raises InputError when `bsds_root`
     does not hold BSDS500, or for numbers below 1."""
     if min(trees, patches, workers) < 1:

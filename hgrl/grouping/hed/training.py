@@ -1,8 +1,8 @@
 """Training the edge network on human boundaries: consensus of the annotators, crops, one resumable loop.
 
-Not done: HED's SGD with a rate of its own for each layer (AdamW with one rate and a cosine
-serves both a trunk from ImageNet and one from scratch), its 16 rotation angles (the 8 symmetries of the
-square move no pixel between the grid's points)."""
+Not done: HED's SGD with a rate of its own for each layer (AdamW with one rate and a cosine serves both a
+trunk from ImageNet and one from scratch), its 16 rotation angles (the 8 symmetries of the square move no
+pixel between the grid's points)."""
 
 from __future__ import annotations
 
@@ -98,8 +98,7 @@ def random_crop(image: np.ndarray, target: np.ndarray, size: int, random: np.ran
 
 
 def trunk_origin(settings: HedSettings) -> str:
-    """Where the trunk's first weights come from, for the tables: "from scratch", or the file and the head of
-    its sha256.
+    """The trunk's initial weights, for the tables: "from scratch", or the file and the head of its sha256.
 
     Raises InputError when the file is missing."""
     if settings.imagenet_weights is None:
@@ -162,7 +161,7 @@ def train_hed(
     A half-trained `out` is continued (to the bit on a CPU), a complete one returned. InputError for an `out`
     of other settings or data, for missing ImageNet weights or ground truth, and for a loss that is not finite
     (the last good file stays)."""
-    trunk_origin(settings)  # a missing file is told before the images are read
+    trunk_origin(settings)  # reports a missing file before the images are read
     out, (model, batch_norm) = Path(out), initial_network(settings)
     identity, step, losses = hed_identity(samples, settings, batch_norm, origin), 0, []
     model = model.to(device, memory_format=torch.channels_last).train()

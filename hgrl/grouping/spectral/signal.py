@@ -59,7 +59,7 @@ def solve(
     """Eigenvalues (k,) and eigenvectors (HW, k) of the image whose edges are `edge_map` (H, W) in [0, 1]; k
     is 6 but for tiny images.
 
-    exact: on the whole image (3 to 5 s a photograph); otherwise decimated and refined that many steps (0.5
+    exact: on the whole image (3 to 5 s per photograph); otherwise decimated and refined that many steps (0.5
     s)."""
     ties = affinity(edge_map.astype(np.float64))
     if exact:

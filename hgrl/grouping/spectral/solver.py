@@ -71,11 +71,11 @@ def eigenvectors(ties: scipy.sparse.csr_array, count: int) -> tuple[np.ndarray, 
 def decimated_eigenvectors(
     ties: scipy.sparse.csr_array, shape: tuple[int, int], count: int, steps: int = STEPS, rounds: int = ROUNDS
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Nearly the same, from every fourth pixel a round: eigenvalues (k,), vectors (HW, k).
+    """Nearly the same, from every fourth pixel per round: eigenvalues (k,), vectors (HW, k).
 
-    Each pixel is tied to the kept ones by its row of ties, normalised; the eigenvectors found there are
+    Each pixel is tied to the remaining ones by its row of ties, normalised; the eigenvectors found there are
     carried back the same way. steps: of refinement on the full image (see above); 0 is plain decimation,
-    whose eigenvalues are about doubled a round and divided by that."""
+    whose eigenvalues are about doubled per round and divided by that."""
     pencils, spreads = _decimate(ties, shape, rounds)
     if not spreads:
         return eigenvectors(ties, count)
@@ -97,9 +97,9 @@ def _decimate(
     """The problem at each level, finest first, and what carries vectors from each level to the finer one."""
     pencils, spreads = [Pencil.of(ties)], []
     while len(spreads) < rounds and min(shape) >= LEAST_SIDE:
-        keep = np.zeros(shape, bool)
-        keep[::2, ::2] = True
-        nearby = ties[:, np.flatnonzero(keep.ravel())].tocsr()
+        is_coarse = np.zeros(shape, bool)
+        is_coarse[::2, ::2] = True
+        nearby = ties[:, np.flatnonzero(is_coarse)].tocsr()
         scale = scipy.sparse.dia_array(((1 / nearby.sum(axis=1))[None], [0]), shape=ties.shape)
         spread = (scale @ nearby).tocsr()
         ties = (nearby.T @ spread).tocsr()
