@@ -39,5 +39,5 @@ bench: $(READY) ## speed and memory against what one would use instead: benchmar
 	python benchmarks/run.py
 
 lock: ## renew requirements.lock from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --constraint constraints.txt --extra test --universal --fork-strategy fewest --python-version 3.11 \
+	uv pip compile pyproject.toml --constraint constraints.txt --extra test --extra dev --universal --fork-strategy fewest --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header --output-file requirements.lock
