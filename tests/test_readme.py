@@ -1,43 +1,125 @@
-"""What the README shows must work as shown."""
+"""What README.md, CONTRIBUTING.md, docs/ and results/README.md show must work as shown."""
 
 import re
+import shlex
+import subprocess
 
 import pytest
 import yaml
 from conftest import SMALL_PARAMS
 
+from hgrl.__main__ import parser
 from hgrl.core import paths
+from hgrl.core.errors import InputError
 from hgrl.evaluation.stage import evaluate
 from hgrl.pretraining import stage as stages
 from hgrl.pretraining.loop import pretrain
 from hgrl.pretraining.methods import REGISTRY
+from hgrl.reporting import pages
 
-README = (paths.HOME / "README.md").read_text()
+HOME = paths.HOME
+PAGES = ["README.md", "CONTRIBUTING.md", "results/README.md"]
+PAGES += sorted(f"docs/{path.name}" for path in (HOME / "docs").glob("*.md"))
+CONTRIBUTING = (HOME / "CONTRIBUTING.md").read_text()
+
+
+def code(text):
+    """What a page shows as code: its blocks, line by line, and what stands between backticks."""
+    blocks = [
+        line for block in re.findall(r"```\w*\n(.*?)```", text, re.DOTALL) for line in block.splitlines()
+    ]
+    return blocks + re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+
+
+def anchors(path):
+    """The fragments that a code host gives a page's headings."""
+    headings = re.findall(
+        r"^#+ (.+)$", re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL), re.MULTILINE
+    )
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def dead_links(page):
+    """The relative links of a page whose file or heading is not there."""
+    dead = []
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text()):
+        name, _, fragment = link.partition("#")
+        target = (page.parent / name) if name else page
+        if not target.exists() or (fragment and fragment not in anchors(target)):
+            dead.append(link)
+    return dead
+
+
+def test_the_readme_is_short():
+    assert len((HOME / "README.md").read_bytes()) <= 12_000
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_and_anchor_is_alive(page):
+    assert not dead_links(HOME / page)
+
+
+def test_a_dead_file_and_a_dead_anchor_are_found(tmp_path):
+    (tmp_path / "b.md").write_text("# Two words\n")
+    page = tmp_path / "a.md"
+    page.write_text(
+        "# A `b`: c\n[1](b.md) [2](b.md#two-words) [3](#a-b-c) [4](https://x.y) [5](c.md) [6](b.md#two)\n"
+    )
+    assert dead_links(page) == ["c.md", "b.md#two"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_that_is_named_is_there(page):
+    named = [
+        item
+        for item in code((HOME / page).read_text())
+        if re.fullmatch(r"(hgrl|benchmarks|notebooks)/[\w/.]+", item)
+    ]
+    assert not [item for item in named if not (HOME / item).exists()]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_command_is_known(page):
+    for line in code((HOME / page).read_text()):
+        for command in re.findall(r"-m hgrl ([^#;]+)", line):
+            if command.strip() != "--help":
+                parser().parse_args(shlex.split(command))  # exits where the command or an option is unknown
+
+
+def test_every_make_target_is_known():
+    targets = set(re.findall(r"^(\w+):", (HOME / "Makefile").read_text(), re.MULTILINE))
+    shown = {
+        name
+        for page in PAGES
+        for line in code((HOME / page).read_text())
+        for name in re.findall(r"^make (\w+)", line)
+    }
+    assert {"repro", "quick", "test", "lint", "lab"} <= shown <= targets
 
 
 @pytest.fixture
 def example(monkeypatch):
-    """The README's method, registered by the README's line; its name."""
-    code = next(block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "class " in block)
+    """CONTRIBUTING's method, registered by its line; its name."""
+    source = next(
+        block for block in re.findall(r"```python\n(.*?)```", CONTRIBUTING, re.DOTALL) if "class " in block
+    )
     namespace = {}
-    exec(compile(code, "README.md", "exec"), namespace)
-    name, method = re.search(r'"(\w+)": (\w+),', README).groups()
+    exec(compile(source, "CONTRIBUTING.md", "exec"), namespace)
+    name, method = re.search(r'"(\w+)": (\w+),', CONTRIBUTING).groups()
     monkeypatch.setitem(REGISTRY, name, namespace[method])
     return name
 
 
-def test_the_readmes_method_trains_when_registered_under_its_name(dataset, tiny, tmp_path, example):
+def test_the_example_method_trains_when_registered_under_its_name(dataset, tiny, tmp_path, example):
     checkpoint = pretrain(example, tiny({}), dataset[0], None, 1.0, tmp_path / "seed0.pt", seed=0)
     assert checkpoint.complete and checkpoint.losses.isfinite().all()
 
 
-def test_the_readmes_run_is_trained_and_scored_like_every_other(pipeline, example):
-    block = next(
-        block
-        for block in re.findall(r"```yaml\n(.*?)```", README, re.DOTALL)
-        if f"method: {example}" in block
-    )
-    ((run, definition),) = yaml.safe_load(block).items()
+def test_the_example_run_is_trained_and_scored_like_every_other(pipeline, example):
+    blocks = re.findall(r"```yaml\n(.*?)```", CONTRIBUTING, re.DOTALL)
+    ((run, definition),) = yaml.safe_load(
+        next(block for block in blocks if f"method: {example}" in block)
+    ).items()
     paths.PARAMS.write_text(
         yaml.safe_dump({**SMALL_PARAMS, "runs": {**SMALL_PARAMS["runs"], run: definition}})
     )
@@ -46,10 +128,45 @@ def test_the_readmes_run_is_trained_and_scored_like_every_other(pipeline, exampl
     assert evaluate("probe", "small", run)[run][0].keys() == {"linear-backbone", "linear-embedding"}
 
 
-def test_every_file_the_readme_links_to_is_there():
-    links = re.findall(r"\]\((?!http|#)([^)]+)\)", README)
-    assert links and not [link for link in links if not (paths.HOME / link).exists()]
+def test_the_pages_show_the_committed_results():
+    changed = subprocess.run(
+        ["git", "status", "--porcelain", "results"], cwd=HOME, capture_output=True, text=True
+    )
+    if changed.returncode != 0 or changed.stdout.strip():
+        pytest.skip(
+            "results were made anew here and are not committed: `python -m hgrl readme` writes them into the pages"
+        )
+    for page, contents in pages.generated().items():
+        for name, content in contents.items():
+            assert content and content in (HOME / page).read_text(), (
+                f"{page}, {name}: run `python -m hgrl readme`"
+            )
 
 
-def test_no_placeholder_is_left():
-    assert not re.search(r"@[A-Z]+@", README)
+def test_a_page_without_its_markers_is_left_alone(tmp_path, monkeypatch):
+    monkeypatch.setattr(paths, "HOME", tmp_path)
+    monkeypatch.setattr(pages, "generated", lambda: {"README.md": {"one": "1", "two": "2"}})
+    (tmp_path / "README.md").write_text("a\n<!-- one -->\nold\n<!-- end -->\nb\n")
+    with pytest.raises(InputError, match="<!-- two -->"):
+        pages.update_pages()
+    assert "old" in (tmp_path / "README.md").read_text()
+    (tmp_path / "README.md").write_text("a\n<!-- one -->\nold\n<!-- end -->\n<!-- two -->\n<!-- end -->\n")
+    pages.update_pages()
+    assert (
+        tmp_path / "README.md"
+    ).read_text() == "a\n<!-- one -->\n1\n<!-- end -->\n<!-- two -->\n2\n<!-- end -->\n"
+
+
+@pytest.mark.parametrize(("cells", "shown"), [
+    (("14.41", "0.26", "3"), "14.41 ± 0.26"),
+    (("24.81", "0.00", "1"), "24.81"),
+    (("-", "-", "3"), "-"),
+    (("not run", "not run", "not run"), "not run"),
+])  # fmt: skip
+def test_a_deviation_is_shown_only_of_what_has_one(cells, shown):
+    assert pages.shown(dict(zip(("miou_mean", "miou_std", "seeds"), cells, strict=True)), "miou") == shown
+
+
+def test_the_readmes_rows_are_scored_in_a_profile():
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in pages.headlines().splitlines()]
+    assert len(table) == 2 + 8 and all(any(cell[:1].isdigit() for cell in row[2:4]) for row in table[2:])
