@@ -1,4 +1,4 @@
-"""The pipeline's files agree with the code: one source for versions, code dependencies, runs and table rows."""
+"""The pipeline's files agree with the code: one source for versions, dependencies, runs and table rows."""
 
 import ast
 import json

@@ -133,9 +133,7 @@ def test_the_pages_show_the_committed_results():
         ["git", "status", "--porcelain", "results"], cwd=HOME, capture_output=True, text=True
     )
     if changed.returncode != 0 or changed.stdout.strip():
-        pytest.skip(
-            "results were made anew here and are not committed: `python -m hgrl readme` writes them into the pages"
-        )
+        pytest.skip("results made here are not committed: `python -m hgrl readme` writes them into the pages")
     for page, contents in pages.generated().items():
         for name, content in contents.items():
             assert content and content in (HOME / page).read_text(), (
