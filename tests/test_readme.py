@@ -11,10 +11,11 @@ from conftest import SMALL_PARAMS
 from hgrl.__main__ import parser
 from hgrl.core import paths
 from hgrl.core.errors import InputError
+from hgrl.core.experiment import load_experiment
 from hgrl.evaluation.stage import evaluate
-from hgrl.pretraining import stage as stages
 from hgrl.pretraining.loop import pretrain
 from hgrl.pretraining.methods import REGISTRY
+from hgrl.pretraining.stage import prepare
 from hgrl.reporting import pages
 
 HOME = paths.HOME
@@ -123,9 +124,10 @@ def test_the_example_run_is_trained_and_scored_like_every_other(pipeline, exampl
     paths.PARAMS.write_text(
         yaml.safe_dump({**SMALL_PARAMS, "runs": {**SMALL_PARAMS["runs"], run: definition}})
     )
-    stages.prepare("small", run)
-    assert evaluate("retrieval", "small", run)[run][0].keys() == {"embedding", "backbone"}
-    assert evaluate("probe", "small", run)[run][0].keys() == {"linear-backbone", "linear-embedding"}
+    experiment = load_experiment("small")
+    prepare(experiment, run)
+    assert evaluate("retrieval", experiment, run)[run][0].keys() == {"embedding", "backbone"}
+    assert evaluate("probe", experiment, run)[run][0].keys() == {"linear-backbone", "linear-embedding"}
 
 
 def test_the_pages_show_the_committed_results():

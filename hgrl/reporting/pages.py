@@ -13,7 +13,8 @@ from tabulate import tabulate
 from hgrl.core import paths
 from hgrl.core.errors import InputError
 from hgrl.core.files import read_json, write_text
-from hgrl.reporting.claims import difference, paper_figures, read_claims
+from hgrl.core.paths import Files
+from hgrl.reporting.claims import difference, paper_figures
 from hgrl.reporting.tables import INAPPLICABLE, TITLES
 
 PROFILES = ("mini", "photos")
@@ -128,7 +129,7 @@ def bsds500() -> str:
 
 def claims() -> str:
     """A row per claim: the paper's figures, then difference and verdict in every profile that was judged."""
-    judged = {profile: read_claims(profile) for profile in PROFILES if paths.claims(profile).exists()}
+    judged = {profile: read_json(path) for profile in PROFILES if (path := _files(profile).claims).exists()}
     rows = [
         [entries[0]["id"], entries[0]["claim"], paper_figures(entries[0])]
         + [cell for entry in entries for cell in (difference(entry), entry["verdict"])]
@@ -159,8 +160,12 @@ def _fixed(value: float | None, digits: int) -> str:
 
 
 def _rows(profile: str, name: str) -> list[Row]:
-    path = paths.results(profile) / "tables" / f"{name}.csv"
+    path = _files(profile).results / "tables" / f"{name}.csv"
     return list(csv.DictReader(path.open())) if path.exists() else []
+
+
+def _files(profile: str) -> Files:
+    return Files(profile, paths.HOME)
 
 
 def _by_run(profile: str, name: str) -> dict[str, Row]:
