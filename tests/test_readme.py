@@ -148,10 +148,10 @@ def test_a_page_without_its_markers_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(pages, "generated", lambda: {"README.md": {"one": "1", "two": "2"}})
     (tmp_path / "README.md").write_text("a\n<!-- one -->\nold\n<!-- end -->\nb\n")
     with pytest.raises(InputError, match="<!-- two -->"):
-        pages.update_pages()
+        pages.update_readme()
     assert "old" in (tmp_path / "README.md").read_text()
     (tmp_path / "README.md").write_text("a\n<!-- one -->\nold\n<!-- end -->\n<!-- two -->\n<!-- end -->\n")
-    pages.update_pages()
+    pages.update_readme()
     assert (
         tmp_path / "README.md"
     ).read_text() == "a\n<!-- one -->\n1\n<!-- end -->\n<!-- two -->\n2\n<!-- end -->\n"

@@ -50,7 +50,7 @@ BSDS_SCORES = {
 Row = dict[str, Any]
 
 
-def update_pages() -> None:
+def update_readme() -> None:
     """Write the committed results into every page; InputError for a page without its markers."""
     for page, contents in generated().items():
         path = paths.HOME / page
