@@ -58,9 +58,7 @@ def update_readme() -> None:
         for name, content in contents.items():
             pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
             if not pattern.search(text):
-                raise InputError(
-                    f"{path}: no <!-- {name} --> ... <!-- end --> around the results; put it back"
-                )
+                raise InputError(f"{path}: no <!-- {name} --> ... <!-- end --> around its results; add it")
             text = pattern.sub(lambda match, content=content: f"{match[1]}{content}\n{match[2]}", text)
         write_text(path, text)
 
@@ -78,17 +76,19 @@ def generated() -> dict[str, dict[str, str]]:
 def headlines() -> str:
     """The README's table: the probe's mIoU and tracking's J, the paper's beside each profile's."""
     scores = {(1, "miou"): "probe, mIoU", (3, "j_mean"): "tracking, J"}
-    tables = {
-        (number, profile): _by_run(profile, f"table{number}") for number, _ in scores for profile in PROFILES
+    found = {
+        (number, profile): {row["run"]: row for row in _rows(profile, f"table{number}")}
+        for number, _ in scores
+        for profile in PROFILES
     }
     header = ["", *(f"{title}: {source}" for title in scores.values() for source in ("paper", *PROFILES))]
     rows = []
     for title, *runs in HEADLINES:
         cells = [title]
         for run, (number, column) in zip(runs, scores, strict=True):
-            found = [tables[number, profile].get(run) for profile in PROFILES]
-            cells.append(next((row[f"paper_{column}"] for row in found if row), INAPPLICABLE))
-            cells += [shown(row, column) if row else INAPPLICABLE for row in found]
+            ours = [found[number, profile].get(run) for profile in PROFILES]
+            cells.append(next((row[f"paper_{column}"] for row in ours if row), INAPPLICABLE))
+            cells += [shown(row, column) if row else INAPPLICABLE for row in ours]
         rows.append(cells)
     return markdown(rows, header)
 
@@ -97,9 +97,8 @@ def side_by_side(name: str) -> str:
     """One table: method, cross-image negatives, the paper's scores, ours in every profile with results."""
     tables = {profile: rows for profile in PROFILES if (rows := _rows(profile, name))}
     if len({len(rows) for rows in tables.values()}) > 1:
-        raise InputError(
-            f"{name} has more rows in one profile: run `python -m hgrl tables` for {', '.join(tables)}"
-        )
+        profiles = ", ".join(tables)
+        raise InputError(f"{name} has more rows in one profile: run `python -m hgrl tables` for {profiles}")
     header = ["method", "cross-image negatives", "paper: data, epochs"]
     header += [f"{source}: {head}" for source in ("paper", *tables) for head in COLUMNS[name].values()]
     cells = []
@@ -129,7 +128,8 @@ def bsds500() -> str:
 
 def claims() -> str:
     """A row per claim: the paper's figures, then difference and verdict in every profile that was judged."""
-    judged = {profile: read_json(path) for profile in PROFILES if (path := _files(profile).claims).exists()}
+    files = {profile: Files(profile, paths.HOME).claims for profile in PROFILES}
+    judged = {profile: read_json(path) for profile, path in files.items() if path.exists()}
     rows = [
         [entries[0]["id"], entries[0]["claim"], paper_figures(entries[0])]
         + [cell for entry in entries for cell in (difference(entry), entry["verdict"])]
@@ -160,13 +160,5 @@ def _fixed(value: float | None, digits: int) -> str:
 
 
 def _rows(profile: str, name: str) -> list[Row]:
-    path = _files(profile).results / "tables" / f"{name}.csv"
+    path = Files(profile, paths.HOME).results / "tables" / f"{name}.csv"
     return list(csv.DictReader(path.open())) if path.exists() else []
-
-
-def _files(profile: str) -> Files:
-    return Files(profile, paths.HOME)
-
-
-def _by_run(profile: str, name: str) -> dict[str, Row]:
-    return {row["run"]: row for row in _rows(profile, name)}
