@@ -1,11 +1,7 @@
 """The pipeline's files agree with the code: one source for versions, dependencies, runs and table rows."""
 
-import ast
 import json
 import re
-import sys
-import tomllib
-from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -168,87 +164,6 @@ def test_paper_tables_have_all_of_the_papers_rows():
     assert [row["paper_miou"] for row in tables["table1"]["paper"]] == [
         12.99, 45.43, 70.54, 65.53, 51.02, 64.70, 38.11, 36.15, 42.07, 47.01, 46.51, 48.82, 32.04, 43.51, 44.92, 45.57, 39.63,
     ]  # fmt: skip
-
-
-def test_conda_installs_the_lock_and_nothing_else():
-    environment = yaml.safe_load((HOME / "environment.yml").read_text())
-    conda = [item for item in environment["dependencies"] if isinstance(item, str)]
-    pip = next(item["pip"] for item in environment["dependencies"] if isinstance(item, dict))
-    assert pip == ["--require-hashes", "-r requirements.lock"]
-    assert {re.split("[=<>]", name)[0] for name in conda} == {"python", "pip"}
-
-
-PYPROJECT = (HOME / "pyproject.toml").read_text()
-PROJECT = tomllib.loads(PYPROJECT)["project"]
-
-
-def _name(requirement):
-    return re.split("[=<>]", requirement)[0]
-
-
-def _declared(*extras):
-    listed = [PROJECT["dependencies"], *(PROJECT["optional-dependencies"][extra] for extra in extras)]
-    return {_name(requirement) for requirements in listed for requirement in requirements}
-
-
-@pytest.mark.parametrize("name", sorted(_declared(*PROJECT["optional-dependencies"])))
-def test_every_dependency_has_a_reason_beside_it_and_is_locked_with_hashes(name):
-    assert re.search(rf'^    "{re.escape(name)}[=<>][^"]*", # \w.+$', PYPROJECT, re.MULTILINE), (
-        "no reason in pyproject.toml"
-    )
-    lock = (HOME / "requirements.lock").read_text()
-    assert re.search(rf"^{re.escape(name)}==\S+ .*\\\n    --hash=sha256:", lock, re.MULTILINE), (
-        "run `make lock`"
-    )
-
-
-@pytest.mark.parametrize(
-    ("folder", "extras"), [("hgrl", ()), ("benchmarks", ("test",)), ("tests", ("test",))]
-)
-def test_what_is_imported_is_declared(folder, extras):
-    distributions, own = (
-        packages_distributions(),
-        {"hgrl", *(path.stem for path in (HOME / folder).glob("*.py"))},
-    )
-    trees = [ast.parse(path.read_text()) for path in (HOME / folder).rglob("*.py")]
-    nodes = [node for tree in trees for node in ast.walk(tree)]
-    imported = {
-        alias.name.partition(".")[0] for node in nodes if isinstance(node, ast.Import) for alias in node.names
-    }
-    imported |= {
-        node.module.partition(".")[0] for node in nodes if isinstance(node, ast.ImportFrom) and not node.level
-    }
-    foreign = imported - own - sys.stdlib_module_names
-    declared = {re.sub("[-_.]+", "-", name) for name in _declared(*extras)}
-    for module in foreign:
-        owners = {re.sub("[-_.]+", "-", name.lower()) for name in distributions[module]}
-        assert owners & declared, f"{module} is imported and not declared"
-
-
-def test_the_lock_names_no_registry():
-    assert not re.search(
-        r"https?://|file:|--(index|extra-index|find-links)", (HOME / "requirements.lock").read_text()
-    )
-
-
-def test_the_same_gate_runs_everywhere():
-    workflow = yaml.safe_load((HOME / ".github/workflows/ci.yml").read_text())
-    steps = workflow["jobs"]["gate"]["steps"]
-    assert [step["run"] for step in steps if "run" in step] == [".ci/run"]
-    gate = (HOME / ".ci/run").read_text()
-    assert gate.index("\nmake lint") < gate.index("\nmake test")
-    hooks = yaml.safe_load((HOME / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
-    assert [hook["entry"].split()[0] for hook in hooks] == ["ruff", "ruff"]
-
-
-def test_the_paper_is_cited():
-    citation = yaml.safe_load((HOME / "CITATION.cff").read_text())
-    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
-    assert citation["version"] == PROJECT["version"] and citation["license"] == PROJECT["license"]
-    assert [author["family-names"] for author in citation["preferred-citation"]["authors"]] == [
-        "Zhang",
-        "Maire",
-    ]
 
 
 @pytest.mark.parametrize("path", sorted((HOME / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)
