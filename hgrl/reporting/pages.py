@@ -5,16 +5,14 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
 from typing import Any
-
-from tabulate import tabulate
 
 from hgrl.core import paths
 from hgrl.core.errors import InputError
 from hgrl.core.files import read_json, write_text
 from hgrl.core.paths import Files
 from hgrl.reporting.claims import difference, paper_figures
+from hgrl.reporting.markdown import markdown_table
 from hgrl.reporting.tables import INAPPLICABLE, TITLES
 
 PROFILES = ("mini", "photos")
@@ -90,7 +88,7 @@ def headlines() -> str:
             cells.append(next((row[f"paper_{column}"] for row in ours if row), INAPPLICABLE))
             cells += [shown(row, column) if row else INAPPLICABLE for row in ours]
         rows.append(cells)
-    return markdown(rows, header)
+    return markdown_table(rows, header)
 
 
 def side_by_side(name: str) -> str:
@@ -106,7 +104,7 @@ def side_by_side(name: str) -> str:
         paper = [rows[0]["method"], rows[0]["cns"], _trained_on(rows[0])]
         paper += [rows[0][f"paper_{column}"] for column in COLUMNS[name]]
         cells.append([*paper, *(shown(row, column) for row in rows for column in COLUMNS[name])])
-    return markdown(cells, header)
+    return markdown_table(cells, header)
 
 
 def bsds500() -> str:
@@ -123,7 +121,7 @@ def bsds500() -> str:
         rows.append([title, *scores, _fixed(seconds.get(row), 2)])
     official = [_fixed(score, 3) for _, score in BSDS_SCORES.values()]
     rows.append(["gPb-owt-ucm, published", *official, "minutes"])
-    return markdown(rows, ["", *(head for head, _ in BSDS_SCORES.values()), "s per image"])
+    return markdown_table(rows, ["", *(head for head, _ in BSDS_SCORES.values()), "s per image"])
 
 
 def claims() -> str:
@@ -136,12 +134,7 @@ def claims() -> str:
         for entries in zip(*judged.values(), strict=True)
     ]
     columns = [f"{profile}: {what}" for profile in judged for what in ("difference", "verdict")]
-    return markdown(rows, ["", "claim", "paper", *columns])
-
-
-def markdown(rows: Sequence[Sequence[Any]], header: Sequence[str]) -> str:
-    """A table in GitHub's Markdown, every cell as it is."""
-    return tabulate(rows, header, tablefmt="github", disable_numparse=True)
+    return markdown_table(rows, ["", "claim", "paper", *columns])
 
 
 def shown(row: Row, column: str) -> str:
