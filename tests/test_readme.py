@@ -13,7 +13,6 @@ from hgrl.core import paths
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import load_experiment
 from hgrl.evaluation.stage import evaluate
-from hgrl.pretraining.loop import pretrain
 from hgrl.pretraining.methods import REGISTRY
 from hgrl.pretraining.stage import prepare
 from hgrl.reporting import pages
@@ -109,11 +108,6 @@ def example(monkeypatch):
     name, method = re.search(r'"(\w+)": (\w+),', CONTRIBUTING).groups()
     monkeypatch.setitem(REGISTRY, name, namespace[method])
     return name
-
-
-def test_the_example_method_trains_when_registered_under_its_name(dataset, tiny, tmp_path, example):
-    checkpoint = pretrain(example, tiny({}), dataset[0], None, 1.0, tmp_path / "seed0.pt", seed=0)
-    assert checkpoint.complete and checkpoint.losses.isfinite().all()
 
 
 def test_the_example_run_is_trained_and_scored_like_every_other(pipeline, example):
