@@ -20,22 +20,20 @@ from hgrl.reporting import pages
 HOME = paths.HOME
 PAGES = ["README.md", "CONTRIBUTING.md", "results/README.md"]
 PAGES += sorted(f"docs/{path.name}" for path in (HOME / "docs").glob("*.md"))
-CONTRIBUTING = (HOME / "CONTRIBUTING.md").read_text()
+TEXTS = {page: (HOME / page).read_text() for page in PAGES}
+CONTRIBUTING = TEXTS["CONTRIBUTING.md"]
+BLOCK = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 
 
-def code(text):
+def code(page):
     """What a page shows as code: its blocks, line by line, and what stands between backticks."""
-    blocks = [
-        line for block in re.findall(r"```\w*\n(.*?)```", text, re.DOTALL) for line in block.splitlines()
-    ]
-    return blocks + re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
+    lines = [line for _, block in BLOCK.findall(TEXTS[page]) for line in block.splitlines()]
+    return lines + re.findall(r"`([^`\n]+)`", BLOCK.sub("", TEXTS[page]))
 
 
 def anchors(path):
     """The fragments that a code host gives a page's headings."""
-    headings = re.findall(
-        r"^#+ (.+)$", re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL), re.MULTILINE
-    )
+    headings = re.findall(r"^#+ (.+)$", BLOCK.sub("", path.read_text()), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
@@ -51,7 +49,7 @@ def dead_links(page):
 
 
 def test_the_readme_is_short():
-    assert len((HOME / "README.md").read_bytes()) <= 12_000
+    assert len(TEXTS["README.md"].encode()) <= 12_000
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -70,40 +68,37 @@ def test_a_dead_file_and_a_dead_anchor_are_found(tmp_path):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_file_that_is_named_is_there(page):
-    named = [
-        item
-        for item in code((HOME / page).read_text())
-        if re.fullmatch(r"(hgrl|benchmarks|notebooks)/[\w/.]+", item)
-    ]
+    named = [item for item in code(page) if re.fullmatch(r"(hgrl|benchmarks|notebooks)/[\w/.]+", item)]
     assert not [item for item in named if not (HOME / item).exists()]
+
+
+def test_the_layout_names_every_room_and_files_that_are_there():
+    rows = re.findall(r"^\| `(hgrl/\w+/)` \|.*\| ([^|]+) \|$", TEXTS["docs/layout.md"], re.MULTILINE)
+    rooms = {f"hgrl/{path.parent.name}/" for path in (HOME / "hgrl").glob("*/__init__.py")}
+    assert {room for room, _ in rows} == rooms
+    files = [HOME / room / name for room, names in rows for name in re.findall("`(.+?)`", names)]
+    assert files and not [path for path in files if not path.exists()]
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_is_known(page):
-    for line in code((HOME / page).read_text()):
-        for command in re.findall(r"-m hgrl ([^#;]+)", line):
-            if command.strip() != "--help":
-                parser().parse_args(shlex.split(command))  # exits where the command or an option is unknown
+    for command in re.findall(r"-m hgrl ([^#;\n]+)", "\n".join(code(page))):
+        if command.strip() != "--help":
+            parser().parse_args(shlex.split(command))  # exits where the command or an option is unknown
 
 
 def test_every_make_target_is_known():
     targets = set(re.findall(r"^(\w+):", (HOME / "Makefile").read_text(), re.MULTILINE))
-    shown = {
-        name
-        for page in PAGES
-        for line in code((HOME / page).read_text())
-        for name in re.findall(r"^make (\w+)", line)
-    }
+    lines = "\n".join(line for page in PAGES for line in code(page))
+    shown = set(re.findall(r"^make (\w+)", lines, re.MULTILINE))
     assert {"repro", "quick", "test", "lint", "lab"} <= shown <= targets
 
 
 @pytest.fixture
 def example(monkeypatch):
     """CONTRIBUTING's method, registered by its line; its name."""
-    source = next(
-        block for block in re.findall(r"```python\n(.*?)```", CONTRIBUTING, re.DOTALL) if "class " in block
-    )
-    namespace = {}
+    blocks, namespace = BLOCK.findall(CONTRIBUTING), {}
+    source = next(block for language, block in blocks if language == "python" and "class " in block)
     exec(compile(source, "CONTRIBUTING.md", "exec"), namespace)
     name, method = re.search(r'"(\w+)": (\w+),', CONTRIBUTING).groups()
     monkeypatch.setitem(REGISTRY, name, namespace[method])
@@ -111,17 +106,14 @@ def example(monkeypatch):
 
 
 def test_the_example_run_is_trained_and_scored_like_every_other(pipeline, example):
-    blocks = re.findall(r"```yaml\n(.*?)```", CONTRIBUTING, re.DOTALL)
-    ((run, definition),) = yaml.safe_load(
-        next(block for block in blocks if f"method: {example}" in block)
-    ).items()
-    paths.PARAMS.write_text(
-        yaml.safe_dump({**SMALL_PARAMS, "runs": {**SMALL_PARAMS["runs"], run: definition}})
-    )
+    definition = next(block for language, block in BLOCK.findall(CONTRIBUTING) if language == "yaml")
+    runs = SMALL_PARAMS["runs"] | yaml.safe_load(definition)
+    paths.PARAMS.write_text(yaml.safe_dump(SMALL_PARAMS | {"runs": runs}))
     experiment = load_experiment("small")
-    prepare(experiment, run)
-    assert evaluate("retrieval", experiment, run)[run][0].keys() == {"embedding", "backbone"}
-    assert evaluate("probe", experiment, run)[run][0].keys() == {"linear-backbone", "linear-embedding"}
+    prepare(experiment, example)
+    scores = {stage: evaluate(stage, experiment, example)[example][0] for stage in ("probe", "retrieval")}
+    assert scores["probe"].keys() == {"linear-backbone", "linear-embedding"}
+    assert scores["retrieval"].keys() == {"embedding", "backbone"}
 
 
 def test_the_pages_show_the_committed_results():
