@@ -68,7 +68,7 @@ def test_a_dead_file_and_a_dead_anchor_are_found(tmp_path):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_file_that_is_named_is_there(page):
-    named = [item for item in code(page) if re.fullmatch(r"(hgrl|benchmarks|notebooks)/[\w/.]+", item)]
+    named = [item for item in code(page) if re.fullmatch(r"(hgrl|benchmarks|notebooks|tests)/[\w/.]+", item)]
     assert not [item for item in named if not (HOME / item).exists()]
 
 
