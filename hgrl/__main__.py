@@ -203,21 +203,22 @@ def _add_detectors(add: Callable[..., None]) -> None:
 
 
 def fetch(options: Options) -> int:
-    from hgrl.data.fetching.fetch import fetch as fetch_sets
+    from hgrl.data.fetching.fetch import fetch_data_sets
 
-    return 0 if fetch_sets(options.names, options.data or paths.data_root(), options.keep_archives) else 1
+    root = options.data or paths.data_root()
+    return 0 if fetch_data_sets(options.names, root, options.keep_archives) else 1
 
 
 def check_data(options: Options) -> int:
     from hgrl.core.pipeline import current_profile
-    from hgrl.data.fetching.survey import survey, table
+    from hgrl.data.fetching.survey import format_survey, survey
 
     experiment, root = (
         load_experiment(options.profile or current_profile()),
         options.data or paths.data_root(),
     )
     rows, profile = survey(root, experiment.settings), experiment.profile
-    print(f"data root: {root}\n{table(rows, profile)}")
+    print(f"data root: {root}\n{format_survey(rows, profile)}")
     lacking = [row for row in rows if row.needed and row.status not in ("complete", "present")]
     lacking = [row for row in lacking if row.found is None or not options.allow_partial]
     if experiment.settings.data.scenes is not None:
@@ -361,7 +362,7 @@ def group(options: Options) -> int:
     from hgrl.grouping.group import group_images
 
     settings, network = grouping_preset(options.preset), None
-    samples = open_folder(options.images, leave_out=options.out)
+    samples = open_folder(options.images, results=options.out)
     if options.hed:
         from hgrl.grouping.hed.network import load_hed
 
