@@ -263,9 +263,11 @@ def test_a_server_that_has_lost_the_file_is_one_line(world, root, capsys):
 
 
 @pytest.fixture
-def profiles(root):
+def profiles(root, monkeypatch):
     """A home with one profile that reads the real sets, and one that draws its own."""
     (paths.HOME / "profiles").mkdir(parents=True)
+    monkeypatch.setattr(paths, "PARAMS", paths.HOME / "params.yaml")
+    paths.PARAMS.write_text("runs: {}\n")
     (paths.HOME / "profiles/real.yaml").write_text("data: {}\n")
     (paths.HOME / "profiles/drawn.yaml").write_text("data: {scenes: {}}\n")
     return root
@@ -275,10 +277,9 @@ def checked(capsys, *arguments):
     """(exit status, {"set split": status}) of check-data."""
     capsys.readouterr()
     status = cli.main(["check-data", *arguments])
+
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
-    return status, {
-        (row[0], row[1], row[2]): row[3 + (row[3] == "file")] for row in rows if row and row[0] in DATA_SETS
-    }
+    return status, {tuple(row[:3]): row[3] for row in rows if row and row[0] in DATA_SETS}
 
 
 def test_check_data_before_and_after(profiles, capsys):
@@ -364,6 +365,6 @@ def test_checksums_are_torchvisions_where_it_has_them():
 
 
 def test_real_data_against_the_published_numbers(real_data):
-    rows = {(row.name, row.split.name): row for row in survey(real_data, Settings(profile="paper"))}
+    rows = {(row.name, row.split.name): row for row in survey(real_data, Settings())}
     assert [rows["bsds500", split].status for split in ("train", "val", "test")] == ["complete"] * 3
     assert [rows["voc2012", split].found for split in ("train", "val")] == [437, 445]

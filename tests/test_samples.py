@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hgrl.core.errors import InputError
-from hgrl.core.settings import DataSettings, Settings, Source
+from hgrl.core.settings import DataSettings, Source
 from hgrl.data.samples import Samples, Video, sample_name
 from hgrl.data.sets.coco import open_coco
 from hgrl.data.sets.listing import read_list
-from hgrl.data.sources import data_root, open_samples, open_videos, pretraining_samples
+from hgrl.data.sources import open_samples, open_videos, pretraining_samples
 
 
 def write(path: Path, array) -> Path:
@@ -167,17 +167,9 @@ def test_catalogue_tells_images_from_videos(tmp_path):
         open_videos(Source(kind="coco", folder="coco", split="val"), tmp_path)
 
 
-def profile(monkeypatch, tmp_path, fraction=1.0, splits=("train2014",)) -> Settings:
-    monkeypatch.setenv("HGRL_DATA", str(tmp_path))
+def data(fraction=1.0, splits=("train2014",)) -> DataSettings:
     sources = tuple(Source(kind="coco", folder="coco", split=split) for split in splits)
-    return Settings(profile="test", data=DataSettings(pretrain=sources, fraction=fraction))
-
-
-def test_data_root_is_the_environments_or_the_profiles_own(monkeypatch, tmp_path):
-    settings = profile(monkeypatch, tmp_path)
-    assert data_root(settings) == tmp_path
-    embedded = settings.model_copy(update={"data": DataSettings(scenes={})})
-    assert data_root(embedded).parts[-2:] == ("test", "data")
+    return DataSettings(pretrain=sources, fraction=fraction)
 
 
 def test_a_folder_of_any_images_is_a_source(tmp_path):
@@ -191,26 +183,23 @@ def test_a_folder_of_any_images_is_a_source(tmp_path):
         open_samples(Source(kind="folder", folder="ImageNet", split="val"), tmp_path)
 
 
-def test_pretraining_is_the_union_of_its_sources(monkeypatch, tmp_path):
+def test_pretraining_is_the_union_of_its_sources(tmp_path):
     coco(tmp_path)
     coco(tmp_path, split="extra", names=("e",))
-    samples = pretraining_samples(profile(monkeypatch, tmp_path, splits=("train2014", "extra", "train2014")))
+    samples = pretraining_samples(data(splits=("train2014", "extra", "train2014")), tmp_path)
     assert samples.names == ("coco/a", "coco/b", "coco/c", "coco/d", "coco/e") and samples.masks is None
 
 
-def test_pretraining_sources_with_different_images_of_one_name(monkeypatch, tmp_path):
+def test_pretraining_sources_with_different_images_of_one_name(tmp_path):
     coco(tmp_path)
     coco(tmp_path, split="extra", names=("a",))
     with pytest.raises(InputError, match=r"extra/a\.jpg: has the same name"):
-        pretraining_samples(profile(monkeypatch, tmp_path, splits=("train2014", "extra")))
+        pretraining_samples(data(splits=("train2014", "extra")), tmp_path)
 
 
-def test_smaller_fractions_are_part_of_larger_ones(monkeypatch, tmp_path):
+def test_smaller_fractions_are_part_of_larger_ones(tmp_path):
     coco(tmp_path, names=[f"{i:02d}" for i in range(20)])
-    picked = [
-        set(pretraining_samples(profile(monkeypatch, tmp_path, fraction)).names)
-        for fraction in (0.01, 0.25, 0.5, 1.0)
-    ]
+    picked = [set(pretraining_samples(data(fraction), tmp_path).names) for fraction in (0.01, 0.25, 0.5, 1.0)]
     assert [len(names) for names in picked] == [1, 5, 10, 20]
     assert all(small < large for small, large in pairwise(picked))
 
