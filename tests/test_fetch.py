@@ -169,6 +169,13 @@ def test_files_lost_after_unpacking_are_told_with_a_remedy(root, capsys, lost):
     assert fetch_data_sets(["davis2017"], root)
 
 
+def test_a_folder_in_the_way_is_told_before_anything_is_fetched(root):
+    (root / "DAVIS/DAVIS").mkdir(parents=True)
+    with pytest.raises(InputError, match=r"DAVIS/DAVIS: there, but not unpacked from DAVIS-2017.*; move it"):
+        fetch_data_sets(["davis2017"], root)
+    assert Quiet.asked == []
+
+
 def test_a_set_whose_lists_were_changed_is_told_with_a_remedy(root, capsys):
     fetch_data_sets(["davis2017"], root)
     (root / "DAVIS/DAVIS/ImageSets/2017/val.txt").write_text("camel\n")

@@ -53,6 +53,8 @@ def _is_missing(name: str, root: Path) -> bool:
         if row.found is not None:
             found = f"{row.found} of {row.split.count} {row.split.name} {row.split.unit}"
             raise InputError(f"{place}: an incomplete copy ({found}) is there; {remedy}")
+    if (place / archive.top).exists():
+        raise InputError(f"{place / archive.top}: there, but not unpacked from {archive.file}; {remedy}")
     return True
 
 
