@@ -205,21 +205,22 @@ def _add_detectors(add: Callable[..., None]) -> None:
 
 
 def fetch(options: Options) -> int:
-    from hgrl.data.fetching.fetch import fetch as fetch_sets
+    from hgrl.data.fetching.fetch import fetch_data_sets
 
-    return 0 if fetch_sets(options.names, options.data or paths.data_root(), options.keep_archives) else 1
+    root = options.data or paths.data_root()
+    return 0 if fetch_data_sets(options.names, root, options.keep_archives) else 1
 
 
 def check_data(options: Options) -> int:
     from hgrl.core.pipeline import current_profile
-    from hgrl.data.fetching.survey import survey, table
+    from hgrl.data.fetching.survey import format_survey, survey
 
     experiment, root = (
         load_experiment(options.profile or current_profile()),
         options.data or paths.data_root(),
     )
     rows, profile = survey(root, experiment.settings), experiment.profile
-    print(f"data root: {root}\n{table(rows, profile)}")
+    print(f"data root: {root}\n{format_survey(rows, profile)}")
     lacking = [row for row in rows if row.needed and row.status not in ("complete", "present")]
     lacking = [row for row in lacking if row.found is None or not options.allow_partial]
     if experiment.settings.data.scenes is not None:
@@ -361,7 +362,7 @@ def group(options: Options) -> int:
     from hgrl.data.sets.folder import open_folder
     from hgrl.grouping.edges import EdgeNetwork
     from hgrl.grouping.group import group_images
-    from hgrl.grouping.outputs import EDGES, is_edge_map
+    from hgrl.grouping.outputs import is_edge_map
 
     workers = 1 if options.workers is None else options.workers
     if workers < 1:
@@ -369,15 +370,15 @@ def group(options: Options) -> int:
     if options.scheduler is not None and options.workers is not None:
         raise InputError("group: --scheduler has workers of its own; give it or --workers, not both")
     settings, network = grouping_preset(options.preset), None
-    samples = open_folder(options.images)
-    of_group = [path.name.endswith(EDGES) and is_edge_map(path) for path in samples.images]
-    samples = samples.subset(k for k in range(len(samples)) if not of_group[k])
-    if not len(samples):
+    samples = open_folder(options.images, results=options.out)
+    photographs = [k for k, path in enumerate(samples.images) if not is_edge_map(path)]
+    if not photographs:
         raise InputError("group: all these images are edge maps that `group` wrote; give photographs")
+    samples = samples.subset(photographs)
     if options.hed:
         from hgrl.grouping.hed.network import load_hed
 
-        load_hed(options.hed)  # a missing or foreign file is told once, not for every image
+        load_hed(options.hed)  # reports a missing or foreign file once, not for every image
         settings, network = grouping_preset(options.preset, edges="hed"), EdgeNetwork(options.hed.absolute())
     how = {"scheduler": options.scheduler, "network": network, "edges": options.edges}
     failures = group_images(samples, options.out, settings, workers, **how)

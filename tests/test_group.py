@@ -284,14 +284,14 @@ def test_photographs_are_never_written_over(tmp_path, monkeypatch):
 
 def test_a_folder_below_out_is_grouped_and_edge_maps_are_no_photographs(tmp_path, capsys):
     (tmp_path / "out").mkdir()
-    write_images(tmp_path / "out" / "photos", {"a": CROP, "mine.edges": CROP[:50]})
-    for _ in range(2):
-        arguments = ["group", str(tmp_path / "out" / "photos"), "--out", str(tmp_path / "out"), "--edges"]
+    photos = tmp_path / "out" / "photos"
+    write_images(photos, {"a": CROP, "mine.edges": CROP[:50]})
+    for given, count in (([photos], 1), ([photos], 1), (sorted(photos.glob("*.png")), 2)):
+        arguments = ["group", *map(str, given), "--out", str(tmp_path / "out"), "--edges"]
         assert cli.main(arguments) == 0
-        assert "2 of 2 images" in capsys.readouterr().out
-    assert is_edge_map(tmp_path / "out/photos/a.edges.png")
-    assert not is_edge_map(tmp_path / "out/photos/mine.edges.png")
-    assert cli.main(["group", str(tmp_path / "out/photos/a.edges.png"), "--out", str(tmp_path / "new")]) == 1
+        assert f"{count} of {count} images" in capsys.readouterr().out
+    assert is_edge_map(photos / "a.edges.png") and not is_edge_map(photos / "mine.edges.png")
+    assert cli.main(["group", str(photos / "a.edges.png"), "--out", str(tmp_path / "new")]) == 1
     assert "give photographs" in capsys.readouterr().err
 
 

@@ -235,22 +235,20 @@ def test_equal_sizes_are_embedded_together():
     assert batches == [retrieval.BATCH, 40 - retrieval.BATCH]
 
 
-def test_colour_on_real_camvid():
+def test_colour_on_real_photographs():
     if "HGRL_DATA" not in os.environ:
-        pytest.skip("set HGRL_DATA to a folder with CamVid to run this")
+        pytest.skip("set HGRL_DATA to a folder with MSRC to run this")
     root = Path(os.environ["HGRL_DATA"])
-    if not (root / "CamVid").is_dir():
-        pytest.skip(f"{root} holds no CamVid")
+    if not (root / "MSRC").is_dir():
+        pytest.skip(f"{root} holds no MSRC")
     from hgrl.data.sources import open_samples
 
-    train, val = (
-        open_samples(Source(kind="camvid", folder="CamVid", split=split), root) for split in ("train", "val")
+    splits = (
+        open_samples(Source(kind="voc", folder="MSRC", split=split), root) for split in ("train", "val")
     )
-    settings = RetrievalSettings(short_side=120)
-    scores = retrieval.retrieve(
-        train.subset(range(0, 367, 12)), val.subset(range(0, 101, 12)), lab_angles, settings, seed=0
-    )
-    assert scores["pixel_accuracy"] > 0.35 and len(scores["iou"]) == 11
+    train, val = (samples.subset(range(0, len(samples), 12)) for samples in splits)
+    scores = retrieval.retrieve(train, val, lab_angles, RetrievalSettings(short_side=120), seed=0)
+    assert scores["pixel_accuracy"] > 0.2 and len(scores["iou"]) == 21
 
 
 # --- the picture

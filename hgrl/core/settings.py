@@ -65,7 +65,7 @@ class Source(Section):
     """One split of one data set: which loader, which folder under the data root, which split."""
 
     # folder: any images below folder/split, without masks
-    kind: Literal["voc", "coco", "coco-masks", "bsds", "camvid", "davis", "imagenet", "folder"]
+    kind: Literal["voc", "coco", "bsds", "davis", "imagenet", "folder"]
     folder: str
     split: str
     part: Range = (0.0, 1.0)  # only this stretch of the split's images, in the split's order

@@ -12,10 +12,10 @@ from PIL import Image, PngImagePlugin
 
 from hgrl.core import files as store
 from hgrl.core.errors import InputError
+from hgrl.data.sets.folder import EDGE_MAP
 from hgrl.grouping.region_tree import load_tree
 
 EDGE_LEVELS = 65535  # edge maps are 16-bit PNG
-EDGES = ".edges.png"  # a name that no photograph has
 MARK = "hgrl"  # the text chunk of an edge map that holds its fingerprint
 
 
@@ -24,7 +24,7 @@ def tree_path(folder: Path, name: str) -> Path:
 
 
 def edge_map_path(folder: Path, name: str) -> Path:
-    return Path(folder) / f"{name}{EDGES}"
+    return Path(folder) / f"{name}{EDGE_MAP}"
 
 
 def save_edge_map(path: Path, edge_map: np.ndarray, origin: str = "") -> None:
@@ -37,7 +37,9 @@ def save_edge_map(path: Path, edge_map: np.ndarray, origin: str = "") -> None:
 
 
 def is_edge_map(path: Path) -> bool:
-    """Whether `save_edge_map` wrote this file; its pixels are not looked at."""
+    """Whether `save_edge_map` wrote this file, by its name and its mark; its pixels are not looked at."""
+    if not path.name.endswith(EDGE_MAP):
+        return False
     try:
         with Image.open(path) as image:
             return MARK in image.info
