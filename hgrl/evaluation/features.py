@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from hgrl.core.errors import InputError
-from hgrl.core.settings import TrackingSettings
-from hgrl.evaluation import colour as feature_baselines
-from hgrl.evaluation.colour import FeatureFunction
+from hgrl.evaluation.colour import FeatureFunction, lab_angles, lab_colour, position
 from hgrl.pretraining.network import Network, normalise
 
 # of a network's layers; the baselines use the same grids
 STRIDES = {"backbone": 16, "hypercolumn": 4, "embedding": 4}
+BASELINES: dict[str, tuple[Callable[..., Tensor], int]] = {  # function and channels
+    "position": (position, 2),
+    "lab": (lab_angles, 6),
+    "lab-position": (partial(lab_colour, with_position=True), 5),
+}
 
 
 class Features(Protocol):
@@ -27,7 +31,7 @@ class Features(Protocol):
     channels: dict[str, int]
 
     def __call__(self, images: Tensor, layers: Sequence[str]) -> list[Tensor]:
-        """(B, 3, H, W) uint8 -> one (B, C, h, w) float32 map a layer."""
+        """(B, 3, H, W) uint8 -> one (B, C, h, w) float32 map per layer."""
 
 
 class NetworkFeatures:
@@ -56,37 +60,8 @@ class BaselineFeatures:
         return [self.function(pixels, stride=STRIDES[layer]) for layer in layers]
 
 
-BASELINES: dict[str, tuple[Callable[..., Tensor], int]] = {
-    "position": (feature_baselines.position, 2),
-    "lab": (feature_baselines.lab_angles, 6),
-    "lab-position": (
-        lambda pixels, stride: feature_baselines.lab_colour(pixels, with_position=True, stride=stride),
-        5,
-    ),
-}
-
-
-def with_lab(function: FeatureFunction, layer: str, share: float) -> FeatureFunction:
-    """The features of `function`, maps of a layer's stride, joined with Lab colour: (B, H, W, 3) uint8 -> (B,
-    C + 6, h, w), of length 1.
-
-    The cosine of two cells is (1 - share) times that of the features plus `share` times that of the colours
-    (`lab_angles`).
-    Not the paper's: its embedding is trained to see past colour, which tracking can use.
-    """
-
-    def joined(images: np.ndarray) -> Tensor:
-        own = F.normalize(function(images).float(), dim=1)
-        colour = feature_baselines.lab_angles(images, stride=STRIDES[layer]).to(own.device)
-        return torch.cat([own * (1 - share) ** 0.5, colour * share**0.5], 1)
-
-    return joined
-
-
 def single_layer(features: Features, layer: str) -> FeatureFunction:
-    """One layer as a function of (B, H, W, 3) uint8 arrays, without gradients: what retrieval and tracking
-    take.
-    """
+    """One layer as a function of (B, H, W, 3) uint8 arrays, without gradients; InputError for an unknown one."""
     if layer not in STRIDES:
         raise InputError(f"setting 'layer': {layer!r} is not one of {', '.join(STRIDES)}")
 
@@ -97,19 +72,8 @@ def single_layer(features: Features, layer: str) -> FeatureFunction:
     return function
 
 
-def tracking_features(
-    features: Features, settings: TrackingSettings, layers: Sequence[str]
-) -> FeatureFunction:
-    """What a run is tracked with: `tracking.layer`, or the backbone where that is not one of the `layers` it
-    trained.
-
-    A layer "...+lab" joins Lab colour to a network's features; baselines stay what they are.
-    """
-    layer, _, colour = settings.layer.partition("+")
-    layer = layer if layer in layers else "backbone"
-    function = single_layer(features, layer)
-    return (
-        with_lab(function, layer, settings.lab_share)
-        if colour and not isinstance(features, BaselineFeatures)
-        else function
-    )
+def equal_sized(items: Iterable[tuple[np.ndarray, ...]], most: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """Tuples of arrays stacked array by array, in order: neighbours of equal shapes together, at most `most`."""
+    for _, same in itertools.groupby(items, key=lambda item: [array.shape for array in item]):
+        while batch := list(itertools.islice(same, most)):
+            yield tuple(np.stack(arrays) for arrays in zip(*batch, strict=True))

@@ -1,6 +1,4 @@
-"""What a probe learns from: layers and masks of random crops, or of whole images whose frozen features are
-computed once.
-"""
+"""What a probe learns from: layers and masks of random crops, or of whole images embedded once."""
 
 from __future__ import annotations
 
@@ -16,13 +14,12 @@ from torchvision.transforms import v2
 from hgrl.core.errors import InputError
 from hgrl.core.settings import ProbeSettings
 from hgrl.data.samples import Samples
-from hgrl.evaluation.features import Features
+from hgrl.evaluation.features import STRIDES, Features
 from hgrl.sampling.views import EpochOrder, mixed_seed
 
 Maps = dict[str, Tensor]  # layer -> (B, C, h, w) float32
 FOREVER = 10**9  # epochs; the caller stops
-GRID = 4  # the embedding's stride
-TOGETHER = 32  # whole images that are embedded at once
+EMBEDDED_AT_ONCE = 32  # whole images
 
 
 class LabelledCrops(Dataset):
@@ -32,7 +29,7 @@ class LabelledCrops(Dataset):
         self.samples, self.settings, self.seed = samples, settings, seed
         crop = v2.RandomResizedCrop(settings.crop_size, scale=settings.crop_area, antialias=True)
         self.transform = v2.Compose([crop, v2.RandomHorizontalFlip()])
-        self.kept: dict[int, tuple[Tensor, Tensor]] = {}
+        self.decoded: dict[int, tuple[Tensor, Tensor]] = {}
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         epoch, index = key
@@ -44,18 +41,20 @@ class LabelledCrops(Dataset):
         return image.as_subclass(Tensor), mask.as_subclass(Tensor)
 
     def _read(self, index: int) -> tuple[Tensor, Tensor]:
-        if index in self.kept:
-            return self.kept[index]
-        image = (
-            torch.from_numpy(self.samples.image(index, self.settings.short_side))
-            .permute(2, 0, 1)
-            .contiguous()
-        )
-        mask = torch.from_numpy(self.samples.mask(index))
-        item = (image, F.interpolate(mask[None, None], size=image.shape[-2:], mode="nearest-exact")[0, 0])
+        if index in self.decoded:
+            return self.decoded[index]
+        item = read_pair(self.samples, index, self.settings.short_side)
         if self.settings.keep_in_memory:
-            self.kept[index] = item
+            self.decoded[index] = item
         return item
+
+
+def read_pair(samples: Samples, index: int, short_side: int | None, stride: int = 1) -> tuple[Tensor, Tensor]:
+    """An image, (3, H, W) uint8, and its mask read at the centres of its cells of stride x stride pixels."""
+    image = torch.from_numpy(samples.image(index, short_side)).permute(2, 0, 1).contiguous()
+    mask = torch.from_numpy(samples.mask(index))
+    size = [-(-side // stride) for side in image.shape[-2:]]
+    return image, F.interpolate(mask[None, None], size=size, mode="nearest-exact")[0, 0]
 
 
 def crop_batches(
@@ -67,9 +66,9 @@ def crop_batches(
     workers: int,
     frozen: bool,
 ) -> Iterator[tuple[Maps, Tensor]]:
-    """Endless batches of random crops, (maps, masks (B, S, S) uint8); gradients reach the network behind
-    `features` unless frozen.
-    """
+    """Endless batches of random crops, (maps, masks (B, S, S) uint8).
+
+    Gradients reach the network behind `features` unless it is frozen."""
     loader = DataLoader(
         LabelledCrops(train, settings, mixed_seed(seed, 4)),
         batch_sampler=EpochOrder(len(train), settings.batch, FOREVER, mixed_seed(seed, 3)),
@@ -87,21 +86,15 @@ def crop_batches(
 def whole_image_batches(
     features: Features, layers: Sequence[str], train: Samples, settings: ProbeSettings, seed: int
 ) -> Iterator[tuple[Maps, Tensor]]:
-    """Endless batches of whole images and their mirror images, (maps, masks (B, h, w) uint8), embedded once
-    and kept in memory.
+    """Endless batches of whole images and their mirror images, (maps, masks (B, h, w) uint8), embedded once.
 
-    Masks are read at the centres of the embedding's cells, a quarter of the image: a loss over all pixels
-    takes sixteen times as long.
-    Raises InputError for images of different sizes, which do not stack.
-    """
+    Masks are read at the centres of the embedding's cells: a loss over all pixels takes sixteen times as long.
+    Raises InputError for images of different sizes, which do not stack."""
     maps, masks = _embed_all(features, layers, train, settings)
-    order = EpochOrder(len(masks), settings.batch, FOREVER, mixed_seed(seed, 3))
-    for batch in order:
+    for batch in EpochOrder(len(masks), settings.batch, FOREVER, mixed_seed(seed, 3)):
         rows = torch.tensor([index for _, index in batch])
-        yield (
-            {layer: kept[rows].to(features.device) for layer, kept in maps.items()},
-            masks[rows].to(features.device),
-        )
+        chosen = {layer: embedded[rows].to(features.device) for layer, embedded in maps.items()}
+        yield chosen, masks[rows].to(features.device)
 
 
 @torch.no_grad()
@@ -110,22 +103,14 @@ def _embed_all(
 ) -> tuple[Maps, Tensor]:
     parts: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     masks = []
-    for first in range(0, len(train), TOGETHER):
-        pairs = [_whole(train, index, settings) for index in range(first, min(first + TOGETHER, len(train)))]
+    for indices in torch.arange(len(train)).split(EMBEDDED_AT_ONCE):
+        pairs = [read_pair(train, i, settings.short_side, STRIDES["embedding"]) for i in indices.tolist()]
         if len({(image.shape, mask.shape) for image, mask in pairs}) > 1:
-            raise InputError(
-                "setting 'probe.crops': images of different sizes cannot be used whole; set it to true"
-            )
-        images, batch_masks = (torch.stack(column) for column in zip(*pairs, strict=True))
-        for seen, truth in ((images, batch_masks), (images.flip(-1), batch_masks.flip(-1))):
+            reason = "images of different sizes cannot be used whole"
+            raise InputError(f"setting 'probe.crops': {reason}; set it to true")
+        images, truths = (torch.stack(column) for column in zip(*pairs, strict=True))
+        for seen, truth in ((images, truths), (images.flip(-1), truths.flip(-1))):
             for layer, embedded in zip(layers, features(seen, layers), strict=True):
                 parts[layer].append(embedded.cpu())
             masks.append(truth)
     return {layer: torch.cat(batches) for layer, batches in parts.items()}, torch.cat(masks)
-
-
-def _whole(train: Samples, index: int, settings: ProbeSettings) -> tuple[Tensor, Tensor]:
-    image = torch.from_numpy(train.image(index, settings.short_side)).permute(2, 0, 1).contiguous()
-    mask = torch.from_numpy(train.mask(index))
-    size = [-(-side // GRID) for side in image.shape[-2:]]
-    return image, F.interpolate(mask[None, None], size=size, mode="nearest-exact")[0, 0]

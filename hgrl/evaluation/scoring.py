@@ -1,0 +1,71 @@
+"""What every evaluation shares: a score is read while all that made it is unchanged, and made otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hgrl.core.cache import code_fingerprint, store_scores, stored_scores
+from hgrl.core.processes import run_tasks
+
+TRAINING = "it reaches a score by the checkpoint, whose content counts"
+# What the scoring code imports without a say in the scores, and why it has none
+WITHOUT_SAY = {
+    "hgrl.pretraining.methods": f"{TRAINING}; the layers that a method trains count by value",
+    "hgrl.pretraining.objective": TRAINING,
+    "hgrl.pretraining.ranks": TRAINING,
+    "hgrl.sampling.augment": TRAINING,
+    "hgrl.sampling.pixels": TRAINING,
+    "hgrl.grouping": TRAINING,
+}
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """One score: where it is stored, the mark of all that decides it, and what makes it."""
+
+    file: Path
+    mark: str
+    function: Callable[..., Any]  # (*arguments) -> scores ready for JSON; picklable
+    arguments: tuple
+    beside: Path | None = None  # a file that the function writes and that belongs to the scores
+
+    def stored(self) -> Any | None:
+        return stored_scores(self.file, self.mark, self.beside)
+
+
+def code_mark(module: str) -> str:
+    """A fingerprint of the code that scores: a module, and all it imports but for `WITHOUT_SAY`."""
+    return code_fingerprint(module, without=tuple(WITHOUT_SAY))
+
+
+def gather(scorings: Sequence[Scoring], jobs: int, desc: str) -> list[Any]:
+    """The scores of all, in order. Those stored under their mark are read; the others are made, `jobs` at a time.
+
+    A finished score is stored at once, over its predecessor: an interrupted evaluation goes on where it was."""
+    found = [scoring.stored() for scoring in scorings]
+    waiting = [(scoring,) for scoring, scores in zip(scorings, found, strict=True) if scores is None]
+    made = iter(run_tasks(_make, waiting, jobs, desc, len(waiting)))
+    return [next(made) if scores is None else scores for scores in found]
+
+
+def _make(scoring: Scoring, tick: Callable[[int], None]) -> Any:
+    scores = scoring.function(*scoring.arguments)
+    store_scores(scoring.file, scoring.mark, scores, scoring.beside)
+    tick(1)
+    return scores
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and the sample's standard deviation (n - 1); 0 for one value."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def percent(result: dict[str, Any]) -> str:
+    """The mIoU of a result of several seeds or one, in percent, for reading."""
+    spread = f"+- {100 * result['miou_std']:.2f}" if len(result["seeds"]) > 1 else "(one seed)"
+    return f"{100 * result['miou_mean']:.2f} {spread}"
