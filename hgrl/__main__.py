@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from hgrl.core import paths
 from hgrl.core.errors import InputError, ToldByFirst
+from hgrl.core.experiment import Experiment, load_experiment
 from hgrl.data.fetching.archives import DATA_SETS
+
+Options = argparse.Namespace
+HED_FLAGS = ("width", "iterations", "batch", "crop_size", "lr", "precision", "seed")  # settings of `hed`
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; bad input gives one line on stderr and exit status 1."""
     options = parser().parse_args(arguments)
     try:
+        if isinstance(getattr(options, "experiment", None), str):
+            options.experiment = load_experiment(options.experiment)
         return options.command(options) or 0
     except ToldByFirst:
         return 1
@@ -29,401 +37,325 @@ def main(arguments: list[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m hgrl", description=__doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_data_sets, _add_stages, _add_trials, _add_results, _add_grouping, _add_edge_detectors):
-        add(commands)
+
+    def add(name: str, function: Callable[[Options], int | None], text: str, *arguments: _Argument) -> None:
+        command = commands.add_parser(name, help=text, description=text)
+        command.set_defaults(command=function)
+        for names, options in arguments:
+            command.add_argument(*names, **options)
+
+    for add_group in (_add_data_sets, _add_stages, _add_trials, _add_results, _add_grouping, _add_detectors):
+        add_group(add)
     return top
 
 
-def _add_data_sets(commands: argparse._SubParsersAction) -> None:
-    command = _command(
-        commands,
-        "fetch",
-        fetch,
-        "download and unpack the real data sets; the same command goes on after an interruption",
-    )
-    command.add_argument(
-        "names", nargs="+", metavar="NAME", choices=list(DATA_SETS), help=", ".join(DATA_SETS)
-    )
-    command.add_argument("--data", type=Path, help="data root; default: HGRL_DATA, or data/")
-    command.add_argument(
-        "--keep-archives", action="store_true", help="keep what was downloaded after it is unpacked"
-    )
-    command = _command(
-        commands,
-        "check-data",
-        check_data,
-        "what is under the data root; exit status 1 when the profile lacks some",
-    )
-    command.add_argument("--data", type=Path, help="data root; default: HGRL_DATA, or data/")
-    command.add_argument("--profile", help="whose data must be there; default: params.yaml's")
-    command.add_argument(
-        "--allow-partial",
-        action="store_true",
-        help="a set that opens will do, though it is smaller than published",
-    )
+_Argument = tuple[tuple[str, ...], dict[str, Any]]
 
 
-def _add_stages(commands: argparse._SubParsersAction) -> None:
-    command = _command(
-        commands, "data", prepare_data, "draw the embedded scenes, or look through the real data sets"
-    )
-    command.add_argument("profile")
-    command = _command(
-        commands, "notebook", notebook, "execute a numbered notebook headlessly with papermill"
-    )
-    command.add_argument("name", help="e.g. 03_pretraining")
-    command.add_argument("profile")
-    command.add_argument("--run", help="a run of params.yaml, where the notebook takes one")
-    command.add_argument("--runs", help="comma-separated runs, or all, where the notebook takes several")
-    command = _command(
-        commands,
-        "trees",
-        trees,
-        "region trees of a profile's pretraining images, by one of its named groupings",
-    )
-    command.add_argument("profile")
-    command.add_argument(
-        "--grouping", help="a name in the profile's `groupings`, e.g. hed; default: its `grouping`"
-    )
-    command = _command(
-        commands, "train", train, "pretrain a run; under torchrun on several cards or machines"
-    )
-    command.add_argument("profile")
-    which = command.add_mutually_exclusive_group(required=True)
-    which.add_argument("run", nargs="?", help="a run of params.yaml")
-    which.add_argument(
-        "--run",
-        dest="run_option",
-        metavar="RUN",
-        help="the same, but torchrun takes this option for one of its own",
-    )
-    command.add_argument("--seed", type=int, help="one of the profile's seeds; default: all of them")
+def _argument(*names: str, help: str = "", **options: Any) -> _Argument:
+    return names, {"help": help, **options}
 
 
-def _add_trials(commands: argparse._SubParsersAction) -> None:
-    command = _command(
-        commands, "sweep", sweep, "the grid over cns and sigma_p that params.yaml lists, or one cell of it"
+PROFILE = _argument("experiment", metavar="profile", help="a file of profiles/, without .yaml")
+DATA = _argument("--data", type=Path, help="data root; default: HGRL_DATA, or data/")
+BSDS500 = _argument("--data", type=Path, help="folder of BSDS500; default: BSDS500 under HGRL_DATA")
+
+
+def _add_data_sets(add: Callable[..., None]) -> None:
+    names = _argument("names", nargs="+", metavar="NAME", choices=list(DATA_SETS), help=", ".join(DATA_SETS))
+    keep = _argument("--keep-archives", action="store_true", help="keep the archives after unpacking them")
+    text = "download and unpack real data sets; after an interruption the same command goes on"
+    add("fetch", fetch, text, names, DATA, keep)
+    profile = _argument("--profile", help="whose data must be there; default: params.yaml's")
+    partial = _argument("--allow-partial", action="store_true", help="a set smaller than published will do")
+    text = "what is under the data root; exit status 1 if the profile lacks some"
+    add("check-data", check_data, text, DATA, profile, partial)
+
+
+def _add_stages(add: Callable[..., None]) -> None:
+    add("data", prepare_data, "draw the embedded scenes, or look through the real data sets", PROFILE)
+    run = _argument("--run", help="a run of params.yaml, if the notebook takes one")
+    runs = _argument("--runs", help="comma-separated runs, or all, if the notebook takes several")
+    set_ = _argument(
+        "-p", dest="set", action="append", default=[], metavar="NAME=VALUE", help="a parameter, e.g. cns=5"
     )
-    command.add_argument("profile")
-    command.add_argument("--cns", help="of one cell, e.g. 5 or 5,20; goes with --sigma-p")
-    command.add_argument("--sigma-p", type=float, help="of one cell; goes with --cns")
-    command = _command(
-        commands, "tune", tune, "every method's trials on the tune split; about an hour in mini on 2 cores"
+    name = _argument("name", help="e.g. 03_pretraining")
+    add(
+        "notebook",
+        notebook,
+        "execute a numbered notebook headlessly with papermill",
+        name,
+        PROFILE,
+        run,
+        runs,
+        set_,
     )
-    command.add_argument("profile")
-    command.add_argument(
+    grouping = _argument(
+        "--grouping", help="a name in the profile's `groupings`, e.g. hed; default: `grouping`"
+    )
+    add("trees", trees, "region trees of a profile's pretraining images", PROFILE, grouping)
+    seed = _argument("--seed", type=int, help="one of the profile's seeds; default: all of them")
+    text = "pretrain a run; under torchrun on several cards or machines"
+    add("train", train, text, PROFILE, _argument("run", help="a run of params.yaml"), seed)
+
+
+def _add_trials(add: Callable[..., None]) -> None:
+    cns = _argument("--cns", help="of one cell, e.g. 5 or 5,20; goes with --sigma-p")
+    sigma_p = _argument("--sigma-p", type=float, help="of one cell; goes with --cns")
+    add("sweep", sweep, "params.yaml's grid over cns and sigma_p, or one cell of it", PROFILE, cns, sigma_p)
+    methods = _argument(
         "--methods", help="comma-separated; default: all that params.yaml lists under 'tuning'"
     )
-    command = _command(
-        commands, "best", best, "the recipe of `ours-best`, one change at a time, on the tune split"
-    )
-    command.add_argument("profile")
-    command.add_argument(
-        "--trials", help="comma-separated; default: all that params.yaml lists under 'best_ablations'"
-    )
+    add("tune", tune, "every method's trials on the tune split; about an hour in mini", PROFILE, methods)
 
 
-def _add_results(commands: argparse._SubParsersAction) -> None:
-    command = _command(commands, "tables", tables, "write the paper's tables from the scores at hand")
-    command.add_argument("profile")
-    command = _command(
-        commands, "convergence", convergence, "probe the snapshots of the runs listed under `convergence`"
-    )
-    command.add_argument("profile")
-    command = _command(
-        commands, "claims", claims, "a verdict on every claim of the paper, from the scores at hand"
-    )
-    command.add_argument("profile")
-    _command(commands, "report", report, "where the results lie")
-    _command(commands, "readme", readme, "write the committed results into the README")
-    command = _command(
-        commands, "repro", repro, "every table and figure: `dvc repro`, at the size of one profile"
-    )
-    size = command.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="13 minutes on 2 cores, into results/quick")
-    size.add_argument("--profile", help="default: params.yaml's")
-    command = _command(commands, "profile", switch_profile, "choose the profile that `dvc repro` makes")
-    command.add_argument("name")
+def _add_results(add: Callable[..., None]) -> None:
+    add("tables", tables, "write the paper's tables from the scores at hand", PROFILE)
+    add("convergence", convergence, "probe the snapshots of the runs listed under `convergence`", PROFILE)
+    add("claims", claims, "a verdict on every claim of the paper, from the scores at hand", PROFILE)
+    add("report", report, "which results are there, and what makes the missing ones")
+    add("readme", readme, "write the committed results into README.md and results/README.md")
+    quick = _argument("--quick", action="store_true", help="13 minutes on 2 cores, into results/quick")
+    profile = _argument("--profile", help="default: params.yaml's")
+    add("repro", repro, "every table and figure: `dvc repro`, at the size of one profile", quick, profile)
+    add("profile", switch_profile, "choose the profile that `dvc repro` makes", _argument("name"))
 
 
-def _add_grouping(commands: argparse._SubParsersAction) -> None:
-    command = _command(commands, "group", group, "region trees of any photographs")
-    command.add_argument("images", nargs="+", type=Path, help="image files, or folders of them")
-    command.add_argument("--out", required=True, type=Path)
-    command.add_argument(
-        "--preset",
-        default="fast",
-        help="fast (half a second a photograph) or best (two seconds); default: fast",
+def _add_grouping(add: Callable[..., None]) -> None:
+    images = _argument("images", nargs="+", type=Path, help="image files, or folders of them")
+    preset = _argument(
+        "--preset", default="fast", help="fast (half a second per photograph) or best (two seconds)"
     )
-    place = command.add_mutually_exclusive_group()
-    place.add_argument("--workers", type=int, default=1, help="processes on this machine; default: 1")
-    place.add_argument(
-        "--scheduler",
-        metavar="ADDRESS",
-        help="a Dask scheduler, as tcp://host:8786, whose workers share this file system",
-    )
-    command.add_argument(
+    workers = _argument("--workers", type=int, default=1, help="processes on this machine; default: 1")
+    text = "a Dask scheduler, as tcp://host:8786, whose workers share this file system"
+    scheduler = _argument("--scheduler", metavar="ADDRESS", help=text)
+    hed = _argument(
         "--hed",
         type=Path,
         metavar="WEIGHTS",
         help="detect edges by this file of train-hed instead of the forest",
     )
+    out = _argument("--out", required=True, type=Path)
+    add("group", group, "region trees of any photographs", images, out, preset, workers, scheduler, hed)
 
 
-def _add_edge_detectors(commands: argparse._SubParsersAction) -> None:
-    command = _command(commands, "train-forest", train_forest, "train the structured forest on BSDS500")
-    command.add_argument("--data", type=Path, help="folder of BSDS500; default: BSDS500 under HGRL_DATA")
-    command.add_argument("--out", type=Path, default=Path("bsds500.npz"), help="default: bsds500.npz")
-    command.add_argument(
-        "--splits",
-        default="train,val",
-        help="comma-separated; train alone for a forest that is scored on val",
+def _add_detectors(add: Callable[..., None]) -> None:
+    out = _argument("--out", type=Path, default=Path("bsds500.npz"), help="default: bsds500.npz")
+    splits = _argument("--splits", default="train,val", help="comma-separated; train alone to score on val")
+    numbers = [
+        _argument("--trees", type=int, default=8),
+        _argument("--patches", type=int, default=1_000_000, help="patches per tree"),
+        _argument("--seed", type=int, default=0),
+        _argument("--workers", type=int, default=1),
+    ]
+    add(
+        "train-forest", train_forest, "train the structured forest on BSDS500", BSDS500, out, splits, *numbers
     )
-    command.add_argument("--trees", type=int, default=8)
-    command.add_argument("--patches", type=int, default=1_000_000, help="patches a tree")
-    command.add_argument("--seed", type=int, default=0)
-    command.add_argument("--workers", type=int, default=1)
-    command = _command(
-        commands,
+    text = "folder of one file per image: .png (soft edges after NMS), .mat (ucm2) or .npz (tree)"
+    benchmark = [
+        _argument("results", type=Path, help=text),
+        BSDS500,
+        _argument("--split", default="test", choices=("train", "val", "test")),
+        _argument(
+            "--kind",
+            default="auto",
+            choices=("auto", "edges", "ucm", "trees"),
+            help="default: by the files' endings",
+        ),
+        _argument("--thresholds", type=int, default=99),
+        _argument("--workers", type=int, default=2),
+        _argument("--out", type=Path, help="default: RESULTS-bsds.json beside RESULTS; the curve as .png"),
+        _argument("--limit", type=int, help="the first N images only"),
+        _argument("--every", type=int, default=1, help="every K-th image only"),
+    ]
+    add(
         "bsds-bench",
         bsds_bench,
-        "the BSDS500 benchmark of edge maps, contour maps (ucm2) or region trees",
+        "the BSDS500 benchmark of edge maps, contour maps (ucm2) or trees",
+        *benchmark,
     )
-    command.add_argument(
-        "results",
-        type=Path,
-        help="folder of one file an image: .png (soft edges after NMS), .mat (ucm2) or .npz (tree)",
-    )
-    command.add_argument("--data", type=Path, help="folder of BSDS500; default: BSDS500 under HGRL_DATA")
-    command.add_argument("--split", default="test", choices=("train", "val", "test"))
-    command.add_argument(
-        "--kind",
-        default="auto",
-        choices=("auto", "edges", "ucm", "trees"),
-        help="default: by the files' endings",
-    )
-    command.add_argument("--thresholds", type=int, default=99)
-    command.add_argument("--workers", type=int, default=2)
-    command.add_argument(
-        "--out",
-        type=Path,
-        help="default: RESULTS-bsds.json beside RESULTS; the curve goes to the same name with .png",
-    )
-    command.add_argument("--limit", type=int, help="the first N images only")
-    command.add_argument("--every", type=int, default=1, help="every K-th image only")
-    command = _command(
-        commands,
+    text = "whose `hed` settings to use; without --out, the pipeline's stage"
+    own = [
+        _argument("experiment", nargs="?", metavar="profile", help=text),
+        _argument("--out", type=Path, help="write the weights here; all that follows goes with it"),
+        BSDS500,
+        _argument("--splits", nargs="+", default=["train", "val"], help="default: train val"),
+        _argument(
+            "--imagenet", metavar="WEIGHTS", help="torchvision's vgg16 or vgg16_bn; default: from scratch"
+        ),
+        _argument("--device", help="default: auto"),
+    ]
+    for name in HED_FLAGS:
+        kind = {"lr": float, "precision": str}.get(name, int)
+        own.append(
+            _argument(
+                f"--{name.replace('_', '-')}",
+                type=kind,
+                help=f"setting `hed.{name}`; see hgrl/core/settings.py",
+            )
+        )
+    add(
         "train-hed",
         train_hed,
         "train the edge network (HED): a profile's own, or one to a file of yours",
+        *own,
     )
-    command.add_argument(
-        "profile", nargs="?", help="whose `hed` settings to use; without --out, the pipeline's stage"
-    )
-    command.add_argument("--out", type=Path, help="write the weights here; all that follows goes with it")
-    command.add_argument("--data", type=Path, help="folder of BSDS500; default: BSDS500 under HGRL_DATA")
-    command.add_argument("--splits", nargs="+", default=["train", "val"], help="default: train val")
-    command.add_argument(
-        "--imagenet", metavar="WEIGHTS", help="torchvision's vgg16 or vgg16_bn file; default: from scratch"
-    )
-    command.add_argument("--device", help="default: auto")
-    for name in HED_FLAGS:
-        kind = {"lr": float, "precision": str}.get(name, int)
-        command.add_argument(
-            f"--{name.replace('_', '-')}", type=kind, help=f"setting `hed.{name}`; see hgrl/core/settings.py"
-        )
 
 
-# settings that `train-hed` takes as flags
-HED_FLAGS = ("width", "iterations", "batch", "crop_size", "lr", "precision", "seed")
-
-
-def _command(
-    commands: argparse._SubParsersAction, name: str, function: object, text: str
-) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=text, description=text)
-    command.set_defaults(command=function)
-    return command
-
-
-def fetch(options: argparse.Namespace) -> int:
+def fetch(options: Options) -> int:
     from hgrl.data.fetching.fetch import fetch as fetch_sets
 
-    return 0 if fetch_sets(options.names, _data_root(options), options.keep_archives) else 1
+    return 0 if fetch_sets(options.names, options.data or paths.data_root(), options.keep_archives) else 1
 
 
-def check_data(options: argparse.Namespace) -> int:
-    from hgrl.core.settings import load_settings, load_yaml
+def check_data(options: Options) -> int:
+    from hgrl.core.pipeline import current_profile
     from hgrl.data.fetching.survey import survey, table
 
-    profile = options.profile or load_yaml(paths.PARAMS).get("profile")
-    settings, root = load_settings(profile), _data_root(options)
-    rows = survey(root, settings)
+    experiment, root = (
+        load_experiment(options.profile or current_profile()),
+        options.data or paths.data_root(),
+    )
+    rows, profile = survey(root, experiment.settings), experiment.profile
     print(f"data root: {root}\n{table(rows, profile)}")
     lacking = [row for row in rows if row.needed and row.status not in ("complete", "present")]
     lacking = [row for row in lacking if row.found is None or not options.allow_partial]
-    if settings.data.scenes is not None:
+    if experiment.settings.data.scenes is not None:
         print(f"profile {profile} draws its own data: nothing has to be fetched")
     else:
-        print(
-            f"profile {profile}: {f'{len(lacking)} of the needed splits are not complete' if lacking else 'all it needs is there'}"
-        )
+        count = f"{len(lacking)} of the needed splits are not complete"
+        print(f"profile {profile}: {count if lacking else 'all it needs is there'}")
     return 1 if lacking else 0
 
 
-def _data_root(options: argparse.Namespace) -> Path:
-    return options.data or paths.data_root("", embedded=False)
+def prepare_data(options: Options) -> None:
+    from hgrl.data.stage import prepare_data
 
-
-def prepare_data(options: argparse.Namespace) -> None:
-    from hgrl.pretraining import stage as stages
-
-    manifest = stages.prepare_data(options.profile)
-    for name, found in manifest["sets"].items():
+    for name, found in prepare_data(options.experiment)["sets"].items():
         print(f"{name}: {found['files']} files, {found['bytes'] / 1e6:.1f} MB")
 
 
-def notebook(options: argparse.Namespace) -> None:
+def notebook(options: Options) -> None:
     from hgrl.core.notebook import run_notebook
 
-    given = {"profile": options.profile, "run": options.run, "runs": options.runs}
-    parameters = {name: value for name, value in given.items() if value}
-    print(f"executed notebook: {run_notebook(options.name, parameters)}")
+    parameters = {name: value for name in ("run", "runs") if (value := getattr(options, name))}
+    for item in options.set:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise InputError(f"-p {item}: write NAME=VALUE, as -p cns=5")
+        parameters[name] = value
+    swept = {f"sampling.{name}": parameters[name] for name in ("cns", "sigma_p") if name in parameters}
+    options.experiment.settings_with(swept)  # a bad value is told before a kernel starts
+    print(f"executed notebook: {run_notebook(options.name, options.experiment, parameters)}")
 
 
-def trees(options: argparse.Namespace) -> None:
-    from hgrl.pretraining import stage as stages
+def trees(options: Options) -> None:
+    from hgrl.grouping.stage import group
 
-    summary = stages.group(options.profile, options.grouping)
-    print(
-        f"{summary['images']} trees, {len(summary['failures'])} failures in {paths.trees(options.profile, options.grouping)}"
-    )
+    summary = group(options.experiment, options.grouping)
+    folder = options.experiment.files.trees(options.grouping)
+    print(f"{summary['images']} trees, {len(summary['failures'])} failures in {folder}")
     for name, problem in summary["failures"].items():
         print(f"{name}: {problem}")
 
 
-def train(options: argparse.Namespace) -> None:
-    """Exit status 0 after a SIGTERM too: the scheduler's restart of the same command goes on. No stage of
-    `dvc.yaml` calls this.
-    """
+def train(options: Options) -> None:
+    """Exit status 0 after a SIGTERM too: the scheduler's restart of the same command goes on."""
     from hgrl.core.interruption import Stopped
-    from hgrl.pretraining import stage as stages
     from hgrl.pretraining.ranks import is_first
+    from hgrl.pretraining.stage import pretrain
 
-    run = options.run or options.run_option
+    experiment: Experiment = options.experiment
     try:
-        for saved in stages.pretrain(options.profile, run, options.seed):
+        for saved in pretrain(experiment, experiment.run(options.run), options.seed):
             seed, loss = saved.identity["seed"], saved.losses[-50:].mean()
-            print(
-                f"{run}, seed {seed}: {saved.step} steps, loss {loss:.4f}, {paths.checkpoints(options.profile, run)}/seed{seed}.pt"
-            )
+            file = experiment.files.checkpoint(options.run, seed)
+            print(f"{options.run}, seed {seed}: {saved.step} steps, loss {loss:.4f}, {file}")
     except Stopped as stopped:
         if is_first():
             print(f"hgrl: {stopped}", file=sys.stderr)
 
 
-def _start_workers(profile: str) -> None:
-    from hgrl.core.processes import start_ahead
-    from hgrl.core.settings import load_settings
-
-    if load_settings(profile).jobs > 1:
-        start_ahead()
-
-
-def sweep(options: argparse.Namespace) -> None:
+def sweep(options: Options) -> None:
     if (options.cns is None) != (options.sigma_p is None):
-        raise InputError(
-            "sweep: one cell takes both --cns and --sigma-p; with neither, all that params.yaml lists are made"
-        )
-    _start_workers(options.profile)
-    from hgrl.evaluation import trials as ablation
+        raise InputError("sweep: one cell takes both --cns and --sigma-p; without them all are made")
+    from hgrl.evaluation import trials
 
     if options.cns is None:
-        results = list(ablation.sweep(options.profile).values())
+        results = list(trials.sweep(options.experiment).values())
     else:
-        results = [ablation.sweep_cell(options.profile, options.cns, options.sigma_p)]
+        results = [trials.sweep_cell(options.experiment, options.cns, options.sigma_p)]
     for result in results:
         cns, sigma_p = (result["overrides"][f"sampling.{name}"] for name in ("cns", "sigma_p"))
-        print(
-            f"cns {cns}, sigma_p {sigma_p}: mIoU {100 * result['miou_mean']:.2f} +- {100 * result['miou_std']:.2f} on the tune split"
-        )
+        print(f"cns {cns}, sigma_p {sigma_p}: mIoU {trials.score_text(result)} on the tune split")
 
 
-def tune(options: argparse.Namespace) -> None:
-    from hgrl.evaluation import trials as ablation
+def tune(options: Options) -> None:
+    from hgrl.evaluation import trials
 
-    for name, result in ablation.tune(
-        options.profile, options.methods.split(",") if options.methods else None
-    ).items():
+    methods = options.methods.split(",") if options.methods else None
+    for name, result in trials.tune(options.experiment, methods).items():
         print(f"{name}: {100 * result['miou_mean']:.2f}")
 
 
-def best(options: argparse.Namespace) -> None:
-    from hgrl.evaluation import trials as ablation
-
-    for name, result in ablation.ablate_best(
-        options.profile, options.trials.split(",") if options.trials else None
-    ).items():
-        print(f"{name}: {100 * result['miou_mean']:.2f}")
-
-
-def tables(options: argparse.Namespace) -> None:
+def tables(options: Options) -> None:
     from hgrl.reporting.tables import write_tables
 
-    for path in write_tables(options.profile):
+    for path in write_tables(options.experiment):
         print(path.relative_to(paths.HOME))
 
 
-def convergence(options: argparse.Namespace) -> None:
-    _start_workers(options.profile)
+def convergence(options: Options) -> None:
     from hgrl.evaluation.convergence import trace
 
-    for run, curve in trace(options.profile).items():
+    for run, curve in trace(options.experiment).items():
         points = zip(curve["epochs"], curve["miou_mean"], strict=True)
         print(
             f"{run}: mIoU {', '.join(f'{100 * miou:.2f} after {epochs:g}' for epochs, miou in points)} epochs"
         )
 
 
-def claims(options: argparse.Namespace) -> None:
+def claims(options: Options) -> None:
     from hgrl.reporting.claims import write_claims
 
-    for entry in write_claims(options.profile):
+    for entry in write_claims(options.experiment):
         print(f"{entry['id']:>4} {entry['claim']}: {entry['verdict']} ({entry['why']})")
-    print(paths.claims(options.profile).with_suffix(".md").relative_to(paths.HOME))
+    print(options.experiment.files.claims.with_suffix(".md").relative_to(paths.HOME))
 
 
-def report(options: argparse.Namespace) -> None:
+def report(options: Options) -> None:
     from hgrl.core.pipeline import current_profile
     from hgrl.reporting.summary import report as text
 
-    print(text(current_profile()))
+    print(text(load_experiment(current_profile())))
 
 
-def readme(options: argparse.Namespace) -> None:
+def readme(options: Options) -> None:
     from hgrl.reporting.pages import update_readme
 
     update_readme()
 
 
-def switch_profile(options: argparse.Namespace) -> None:
+def switch_profile(options: Options) -> None:
     from hgrl.core.pipeline import choose_profile
 
     choose_profile(options.name)
     print(f"params.yaml: profile is {options.name}; `dvc repro` makes it")
 
 
-def repro(options: argparse.Namespace) -> None:
+def repro(options: Options) -> None:
     from hgrl.core.pipeline import QUICK, current_profile, reproduce
-    from hgrl.reporting.summary import report as lines
+    from hgrl.reporting.summary import report as text
 
+    if options.quick and options.profile:
+        raise InputError("repro: --quick is a profile of its own; give it or --profile, not both")
     profile = QUICK if options.quick else options.profile or current_profile()
     reproduce(profile)
-    print(lines(profile))
+    print(text(load_experiment(profile)))
 
 
-def group(options: argparse.Namespace) -> int:
-    from hgrl.core.settings import grouping_preset
+def group(options: Options) -> int:
+    from hgrl.core.loading import grouping_preset
     from hgrl.data.sets.folder import open_folder
     from hgrl.grouping.edges import EdgeNetwork
     from hgrl.grouping.group import group_images
@@ -443,10 +375,10 @@ def group(options: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def train_forest(options: argparse.Namespace) -> None:
+def train_forest(options: Options) -> None:
     from hgrl.grouping.forest.model import train_forest as train
 
-    root = options.data or paths.data_root("", embedded=False) / "BSDS500"
+    root = options.data or paths.data_root() / "BSDS500"
     splits = tuple(options.splits.split(","))
     train(
         root,
@@ -459,10 +391,10 @@ def train_forest(options: argparse.Namespace) -> None:
     )
 
 
-def bsds_bench(options: argparse.Namespace) -> int:
+def bsds_bench(options: Options) -> int:
     from hgrl.grouping.bsds_benchmark import report, run_benchmark
 
-    root = options.data or paths.data_root("", embedded=False) / "BSDS500"
+    root = options.data or paths.data_root() / "BSDS500"
     out = options.out or options.results.resolve().with_name(f"{options.results.resolve().name}-bsds.json")
     subset = {"limit": options.limit, "every": options.every}
     result = run_benchmark(
@@ -474,17 +406,18 @@ def bsds_bench(options: argparse.Namespace) -> int:
     return 1 if result["missing"] else 0
 
 
-def train_hed(options: argparse.Namespace) -> None:
+def train_hed(options: Options) -> None:
     if options.out is None:
         _train_the_profiles_hed(options)
         return
-    from hgrl.core.settings import HedSettings, load_settings, with_changes
+    from hgrl.core.device import pick_device
+    from hgrl.core.loading import with_changes
+    from hgrl.core.settings import HedSettings
     from hgrl.data.sets.bsds import open_bsds
     from hgrl.grouping.hed.training import train_hed as train
-    from hgrl.pretraining.loop import pick_device
 
-    root = (options.data or paths.data_root("", embedded=False) / "BSDS500").resolve()
-    base = load_settings(options.profile).hed if options.profile else HedSettings()
+    root = (options.data or paths.data_root() / "BSDS500").resolve()
+    base = options.experiment.settings.hed if options.experiment else HedSettings()
     given = {name: getattr(options, name) for name in HED_FLAGS if getattr(options, name) is not None}
     settings = with_changes(
         base, given | ({"imagenet_weights": options.imagenet} if options.imagenet else {}), "train-hed"
@@ -496,26 +429,20 @@ def train_hed(options: argparse.Namespace) -> None:
     print(f"next: python -m hgrl group PHOTOS --out TREES --hed {options.out}")
 
 
-def _train_the_profiles_hed(options: argparse.Namespace) -> None:
-    from hgrl.pretraining import stage as stages
+def _train_the_profiles_hed(options: Options) -> None:
+    from hgrl.grouping.stage import train_edge_network
 
-    flags = [
-        name for name in ("data", "imagenet", "device", *HED_FLAGS) if getattr(options, name) is not None
-    ]
-    if not options.profile or flags:
-        what = (
-            f"--{flags[0].replace('_', '-')} goes with --out FILE"
-            if flags
-            else "give a profile, or --out FILE"
-        )
-        raise InputError(
-            f"train-hed: {what}; a profile's own network takes its numbers from the profile's `hed` section"
-        )
-    summary = stages.train_edge_network(options.profile)
+    own = ("data", "imagenet", "device", *HED_FLAGS)
+    flags = [f"--{name.replace('_', '-')} goes" for name in own if getattr(options, name) is not None]
+    if not options.experiment or flags:
+        what = f"{flags[0]} with --out FILE" if flags else "give a profile, or --out FILE"
+        raise InputError(f"train-hed: {what}; a profile's network takes its numbers from its `hed` section")
+    summary = train_edge_network(options.experiment)
+    steps, loss = summary["iterations"], summary["loss"]
     print(
-        f"edge network: trunk {summary['trunk']}, {summary['images']} images, {summary['iterations']} steps, loss {summary['loss']:.4f}"
+        f"edge network: trunk {summary['trunk']}, {summary['images']} images, {steps} steps, loss {loss:.4f}"
     )
-    print(f"next: dvc repro grouping-hed@{options.profile}")
+    print(f"next: dvc repro grouping-hed@{options.experiment.profile}")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from PIL import Image
 from hgrl import __main__ as cli
 from hgrl.core import paths
 from hgrl.core.errors import InputError
-from hgrl.core.pipeline import current_profile
 from hgrl.core.settings import ScenesSettings
 from hgrl.data.scenes.draw import make_scenes
 from hgrl.grouping import group as grouping
@@ -23,12 +22,11 @@ COMMANDS = {
     "fetch": ["voc2012", "sbd", "--data", "folder", "--keep-archives"],
     "check-data": ["--data", "folder", "--profile", "paper", "--allow-partial"],
     "data": ["mini"],
-    "notebook": ["03_pretraining", "mini", "--run", "ours", "--runs", "all"],
+    "notebook": ["07_ablations", "mini", "--run", "ours", "--runs", "all", "-p", "cns=5"],
     "trees": ["mini", "--grouping", "hed"],
-    "train": ["mini", "--run", "ours", "--seed", "0"],
+    "train": ["mini", "ours", "--seed", "0"],
     "sweep": ["mini", "--cns", "5,20", "--sigma-p", "0.4"],
     "tune": ["mini", "--methods", "moco,instfeat"],
-    "best": ["mini"],
     "tables": ["mini"],
     "convergence": ["mini"],
     "claims": ["mini"],
@@ -150,7 +148,7 @@ def test_data_lists_the_sets(pipeline, capsys):
 )
 def test_an_unknown_profile_is_one_line(pipeline, capsys, command):
     assert "smal" in fails(capsys, *command.split())
-    assert not paths.artifacts("smal").exists()
+    assert not (pipeline / "artifacts/smal").exists()
 
 
 def test_a_mistyped_setting_of_a_profile_is_one_line(pipeline, capsys):
@@ -168,7 +166,7 @@ def test_a_missing_data_root_is_one_line(pipeline, capsys, monkeypatch):
 def test_a_sweep_cell_prints_its_score(pipeline, capsys):
     assert cli.main(["sweep", "small", "--cns", "0", "--sigma-p", "0.8"]) == 0
     assert "cns 0, sigma_p 0.8: mIoU " in capsys.readouterr().out
-    assert (paths.results("small") / "sweep/cns0-sigma0.8.json").exists()
+    assert (pipeline / "results/small/sweep/cns0-sigma0.8.json").exists()
 
 
 @pytest.mark.parametrize("half", [["--cns", "5"], ["--sigma-p", "0.4"]])
@@ -178,7 +176,7 @@ def test_half_a_sweep_cell_is_one_line(pipeline, capsys, half):
 
 def test_tables_without_scores_say_what_to_run(pipeline, capsys):
     message = fails(capsys, "tables", "small")
-    assert str(paths.metrics("small", "probe")) in message and "dvc repro" in message
+    assert str(pipeline / "results/small/metrics/probe.json") in message and "dvc repro" in message
 
 
 def test_the_report_names_the_folders_of_the_profile(pipeline, capsys):
@@ -219,13 +217,25 @@ def test_repro_makes_a_profile_and_leaves_the_current_one(pipeline, capsys, monk
     before, chosen = paths.PARAMS.read_bytes(), []
 
     def dvc(command, cwd, check):
-        chosen.append((command[1:], current_profile()))
+        chosen.append(command[-1])
+        assert paths.PARAMS.read_bytes() == before
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr("hgrl.core.pipeline.subprocess.run", dvc)
     assert cli.main(["repro", *arguments]) == 0
-    assert chosen == [(["-m", "dvc", "repro"], made)] and paths.PARAMS.read_bytes() == before
-    assert f"results/{made}/tables/" in capsys.readouterr().out
+    assert chosen == [made] and paths.PARAMS.read_bytes() == before
+    assert f"results/{made}" in capsys.readouterr().out
+
+
+def test_quick_and_a_profile_are_one_line(pipeline, capsys):
+    assert "not both" in fails(capsys, "repro", "--quick", "--profile", "small")
+
+
+@pytest.mark.parametrize("given", ["cns=abc", "sigma_p=-1", "cns"])
+def test_a_notebooks_bad_parameter_is_one_line_before_a_kernel_starts(pipeline, capsys, monkeypatch, given):
+    monkeypatch.setattr("hgrl.core.notebook._execute", lambda *arguments: pytest.fail("started"))
+    message = fails(capsys, "notebook", "07_ablations", "small", "-p", given)
+    assert given.partition("=")[0] in message
 
 
 def test_a_repro_that_fails_says_so_and_leaves_the_current_profile(pipeline, capsys, monkeypatch):

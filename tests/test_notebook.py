@@ -9,11 +9,10 @@ from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
 
 from hgrl import __main__ as cli
-from hgrl.core import notebook, paths, progress
-from hgrl.core import processes as parallel
+from hgrl.core import progress
 from hgrl.core.errors import InputError
+from hgrl.core.experiment import load_experiment
 from hgrl.core.notebook import run_notebook
-from hgrl.core.settings import load_settings
 
 
 @pytest.fixture
@@ -23,8 +22,7 @@ def small(home):
     """
     (home / "notebooks").mkdir()
     write_notebook(
-        home,
-        "from hgrl.core.progress import bar\nfor _ in bar(range(3), desc='counting'):\n    pass\nprint(profile, run)",
+        home, "from hgrl.core.progress import bar\nlist(bar(range(3), desc='counting'))\nprint(profile, run)"
     )
     return home
 
@@ -44,34 +42,23 @@ def outputs(path):
     )
 
 
-def test_an_executed_notebook_lies_among_the_artefacts_and_its_bars_reach_the_log(small, monkeypatch):
-    monkeypatch.setenv(progress.STREAM, str(small / "log"))
+def test_an_executed_notebook_lies_among_the_artefacts_and_its_bars_reach_the_log(small, capfd):
     before = (small / "notebooks/00_small.ipynb").read_bytes()
-    earlier = paths.executed_notebook("tiny", "00_small-ours").with_suffix(".failed.ipynb")
+    experiment = load_experiment("tiny")
+    earlier = experiment.files.notebook("00_small-ours").with_suffix(".failed.ipynb")
     earlier.parent.mkdir(parents=True)
     earlier.write_text("an earlier attempt")
-    target = run_notebook("00_small", {"profile": "tiny", "run": "ours"})
-    assert target == paths.executed_notebook("tiny", "00_small-ours")
+    target = run_notebook("00_small", experiment, {"run": "ours"})
+    assert target == experiment.files.notebook("00_small-ours")
     assert "tiny ours" in outputs(target)
-    assert "counting: 100%" in (small / "log").read_text()
+    assert "counting: 100%" in capfd.readouterr().err and progress.PLAIN not in os.environ
     assert (small / "notebooks/00_small.ipynb").read_bytes() == before
     # no temporary file, no failed one
     assert [path.name for path in target.parent.iterdir()] == [target.name]
 
 
-@pytest.mark.parametrize(("jobs", "asked"), [(1, "None"), (2, "1")])
-def test_a_notebook_of_a_profile_with_several_jobs_starts_its_workers_ahead(small, monkeypatch, jobs, asked):
-    settings = load_settings("tiny").model_copy(update={"jobs": jobs})
-    monkeypatch.setattr(notebook, "load_settings", lambda *arguments: settings)
-    monkeypatch.setenv(progress.STREAM, str(small / "log"))
-    write_notebook(small, "import os\nprint(os.environ.get('HGRL_WORKERS_FIRST'))")
-    assert outputs(run_notebook("00_small", {"profile": "tiny"})).split()[-1] == asked
-    assert parallel.WORKERS_FIRST not in os.environ
-
-
-def test_a_failed_notebook_is_one_line_and_keeps_what_it_did_and_the_former_copy(small, monkeypatch, capsys):
-    monkeypatch.setenv(progress.STREAM, str(small / "log"))
-    target = paths.executed_notebook("tiny", "00_small")
+def test_a_failed_notebook_is_one_line_and_keeps_what_it_did_and_the_former_copy(small, capsys):
+    target = load_experiment("tiny").files.notebook("00_small")
     target.parent.mkdir(parents=True)
     target.write_text("the former copy")
     write_notebook(
@@ -116,22 +103,20 @@ def test_a_kernel_that_dies_or_does_not_exist_is_one_line(small, monkeypatch, er
         raise error
 
     monkeypatch.setattr(papermill, "execute_notebook", execute)
-    monkeypatch.setenv(progress.STREAM, str(small / "log"))
     with pytest.raises(InputError, match=words):
-        run_notebook("00_small", {"profile": "tiny"})
+        run_notebook("00_small", load_experiment("tiny"), {})
 
 
-def test_a_run_that_the_profile_leaves_out_is_said_everywhere_and_not_executed(small, monkeypatch):
-    monkeypatch.setattr(paths, "PARAMS", small / "params.yaml")
-    (small / "params.yaml").write_text(
-        "runs: {far: {method: moco, profiles: [paper]}, here: {method: moco, checkpoint_of: far}}\n"
-    )
+def test_a_run_that_the_profile_leaves_out_is_said_everywhere_and_not_executed(small):
+    (small / "profiles/paper.yaml").write_text("seeds: [0]\n")
+    runs = "far: {method: moco, profiles: [paper]}, here: {method: moco, checkpoint_of: far}"
+    (small / "params.yaml").write_text(f"runs: {{{runs}}}\n")
+    experiment = load_experiment("tiny")
     for run in ("far", "here"):
-        target = run_notebook("00_small", {"profile": "tiny", "run": run})
+        target = run_notebook("00_small", experiment, {"run": run})
         assert f"`{run}`: not in this profile" in nbformat.read(target, 4).cells[0].source
-        assert (paths.checkpoints("tiny", run) / "left_out.txt").read_text() == "not in this profile\n"
-        assert (
-            '"left_out": "not in this profile"'
-            in (paths.results("tiny") / f"pretraining/{run}.json").read_text()
-        )
-        assert (paths.results("tiny") / f"pretraining/{run}.csv").read_text() == "seed,step,loss\n"
+        said = experiment.files.checkpoints(run) / "left_out.txt"
+        assert said.read_text() == "not in this profile\n"
+        result = experiment.files.result("pretraining", run)
+        assert '"left_out": "not in this profile"' in result.read_text()
+        assert result.with_suffix(".csv").read_text() == "seed,step,loss\n"

@@ -1,4 +1,4 @@
-"""What was made already is read, not made again: fingerprints of all that makes a result, and stored scores."""
+"""Fingerprints of all that makes a result, and scores stored under them: what is there is not made again."""
 
 from __future__ import annotations
 
@@ -14,34 +14,41 @@ from hgrl.core.files import read_json, write_json
 PACKAGE = Path(__file__).parents[1]
 # Modules that bring a result about and have no say in its numbers; settings count by their values.
 PLUMBING = {
-    *("cache", "checkpoint", "device", "errors", "experiment", "files", "interruption", "left_out", "loading"),
+    *(
+        "cache",
+        "checkpoint",
+        "device",
+        "errors",
+        "experiment",
+        "files",
+        "interruption",
+        "left_out",
+        "loading",
+    ),
     *("notebook", "paths", "pipeline", "processes", "progress", "results", "settings"),
 }
 
 
 def fingerprint(*parts: Any) -> str:
-    """A short hash of JSON-able values and of files' contents (given as Path; a missing file counts as such)."""
+    """A short hash of JSON-able values and of files' contents (Paths; a missing file counts as such)."""
     digest = hashlib.sha256()
     for part in parts:
-        content = (
-            _file_digest(part) if isinstance(part, Path) else json.dumps(part, sort_keys=True, default=str)
-        )
+        content = _digest(part) if isinstance(part, Path) else json.dumps(part, sort_keys=True, default=str)
         digest.update(content.encode() + b"\0")
     return digest.hexdigest()[:16]
 
 
 def code_fingerprint(*modules: str, without: tuple[str, ...] = ()) -> str:
-    """A hash of what modules of this package compute, they and all that they import from it.
+    """A hash of what modules of this package compute, with all that they import from it.
 
-    It is taken of the syntax trees: an edit of layout, comments or docstrings changes nothing. without: modules
-    and packages that are not followed, because what they do reaches the result by way of a file that counts.
-    """
+    It is taken of syntax trees: an edit of layout, comments or docstrings changes nothing. without: modules
+    and packages that are not followed, because what they do reaches the result by a file that counts."""
     found = imported_modules(*modules, without=without)
     return fingerprint([(name, _syntax(found[name])) for name in sorted(found)])
 
 
 def imported_modules(*modules: str, without: tuple[str, ...] = ()) -> dict[str, Path]:
-    """The files of `modules` and of all that they import from this package, by module; without the plumbing."""
+    """The files of `modules` and of all that they import from this package, by module; no plumbing."""
     found: dict[str, Path] = {}
     ignored = (*(f"hgrl.core.{name}" for name in PLUMBING), *without)
     waiting = list(modules)
@@ -78,12 +85,15 @@ def _syntax(file: Path) -> str:
     """The syntax tree as text, without docstrings and line numbers."""
     tree = ast.parse(file.read_bytes())
     for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node) is not None:
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node) is not None
+        ):
             node.body = node.body[1:] or [ast.Pass()]
     return ast.dump(tree)
 
 
-def _file_digest(path: Path) -> str:
+def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "missing"
 
 

@@ -89,7 +89,10 @@ def set_stale_aside(path: Path, identity: dict[str, Any], aside: Path) -> bool:
         aside.parent.mkdir(parents=True, exist_ok=True)
         path.replace(aside)
         changed = ", ".join(differing[:4])
-        print(f"{path.name}: trained anew, because these changed: {changed}; the former one is {aside}", flush=True)
+        print(
+            f"{path.name}: trained anew, because these changed: {changed}; the former one is {aside}",
+            flush=True,
+        )
     return bool(differing)
 
 

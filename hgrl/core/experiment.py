@@ -1,7 +1,7 @@
 """An experiment: one profile, loaded once, with its settings, its runs and its files.
 
-A profile (`profiles/<name>.yaml`) lists what differs from the paper. A run (`params.yaml`, section `runs`) is a
-named method and what it overrides; one list of runs serves all profiles.
+A profile (`profiles/<name>.yaml`) lists what differs from the paper. A run (`params.yaml`, section `runs`) is
+a named method and what it overrides; one list of runs serves all profiles.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import Field
 
 from hgrl.core import paths
 from hgrl.core.errors import InputError
@@ -34,7 +36,7 @@ class RunDefinition(Section):
     weights: str | None = None  # method `imagenet`: torchvision's file, below the folder of the data sets
     # the only profiles whose data it makes sense with; the others leave it out. None: all
     profiles: tuple[str, ...] | None = None
-    overrides: dict[str, Any] = {}  # dotted setting -> value, e.g. {"sampling.cns": [5, 20]}
+    overrides: dict[str, Any] = Field({})  # dotted setting -> value, e.g. {"sampling.cns": [5, 20]}
 
 
 @dataclass(frozen=True)
@@ -81,14 +83,14 @@ class Experiment:
         return self.definitions[run]
 
     def run(self, name: str) -> Run:
-        """A run with its settings; InputError for an unknown name or a bad setting, with the file to blame."""
+        """A run with its settings; InputError blames the right file for an unknown name or a bad setting."""
         definition, file = self.definition(name), paths.profile_file(self.profile)
         layers = [(self.settings.tuned.get(definition.method, {}), f"{file}: tuned.{definition.method}")]
         layers.append((definition.overrides, f"{paths.PARAMS}: runs.{name}"))
         return Run(name, definition, self._layered(definition.grouping, layers))
 
     def settings_with(self, overrides: dict[str, Any] | None = None, grouping: str | None = None) -> Settings:
-        """The profile's settings with one of its `groupings`, then dotted overrides ("sampling.cns" -> value)."""
+        """The profile's settings with one of its `groupings` and dotted overrides ("sampling.cns": 5)."""
         return self._layered(grouping, [(overrides or {}, "overrides")])
 
     def _layered(self, grouping: str | None, layers: list[tuple[dict[str, Any], str]]) -> Settings:
@@ -124,8 +126,8 @@ class Experiment:
     def left_out(self, run: str) -> str | None:
         """Why this profile does not make a run, in a few words for its table row; None where it does.
 
-        The profile gives a reason itself (`without`), the run is another profile's, or it learns from a real data
-        set that is not there.
+        The profile gives a reason itself (`without`), the run is another profile's, or a real data set that it
+        learns from is not there.
         """
         start = self.definition(run).checkpoint_of or run
         if start in self.settings.without:

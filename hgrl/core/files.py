@@ -58,10 +58,10 @@ def write_json(path: Path, content: Any) -> None:
 
 def read_json(path: Path) -> Any:
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; run `dvc repro` to make it") from None
-    except json.JSONDecodeError:
+    except ValueError:  # not JSON, or not UTF-8
         raise InputError(f"{path}: not valid JSON; delete it and run `dvc repro`") from None
 
 

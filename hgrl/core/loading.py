@@ -15,7 +15,7 @@ Model = TypeVar("Model", bound=Section)
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML 1.1 that refuses what it would otherwise take in silence: a key written twice, and 010 as octal."""
+    """Safe YAML 1.1 that refuses what it would take in silence: a key written twice, and 010 for 8."""
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -55,7 +55,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 
 def validated(model: type[Model], content: Any, origin: str, prefix: str = "") -> Model:
-    """`content` as `model`; InputError, beginning with `origin`, names the first bad key, its value and what is allowed."""
+    """`content` as `model`; InputError names `origin`, the first bad key, its value and what is allowed."""
     try:
         return model.model_validate(content)
     except ValidationError as error:

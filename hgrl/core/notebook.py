@@ -21,14 +21,16 @@ def run_notebook(name: str, experiment: Experiment, parameters: dict[str, str]) 
 
     What the kernel prints, its bars among it, appears here as it comes. If the profile leaves out the run of
     `parameters`, the copy says so and nothing is executed. Raises InputError with the notebook's own one-line
-    error (the half-executed copy stays beside the target as `<name>.failed.ipynb`) and for an unknown notebook
-    or run.
+    error (the half-executed copy stays beside the target as `<name>.failed.ipynb`), and for an unknown
+    notebook or run.
     """
     source = paths.HOME / "notebooks" / f"{name}.ipynb"
     if not source.exists():
         known = ", ".join(sorted(path.stem for path in source.parent.glob("*.ipynb")))
         raise InputError(f"{source}: no such notebook; choose one of: {known}")
     run = parameters.get("run")
+    if run:
+        experiment.run(run)  # an unknown run, or a bad setting of one, is told before a kernel starts
     target = experiment.files.notebook(f"{name}-{run}" if run else name)
     target.parent.mkdir(parents=True, exist_ok=True)
     if run and (reason := experiment.left_out(run)):
@@ -37,8 +39,6 @@ def run_notebook(name: str, experiment: Experiment, parameters: dict[str, str]) 
         said = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"Run `{run}`: {reason}.")])
         write_text(target, nbformat.writes(said))
         return target
-    if run:
-        experiment.run(run)  # a bad setting of a run is told before a kernel starts
     failed = target.with_suffix(".failed.ipynb")
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         executed = Path(folder) / target.name
@@ -49,7 +49,7 @@ def run_notebook(name: str, experiment: Experiment, parameters: dict[str, str]) 
 
 
 def _execute(source: Path, executed: Path, parameters: dict[str, str], failed: Path) -> None:
-    import papermill  # here: importing it takes more than a second, which a run that is left out need not wait
+    import papermill  # here: it takes a second, which a run that is left out need not wait
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError

@@ -22,8 +22,8 @@ def data_root() -> Path:
 
 @dataclass(frozen=True)
 class Files:
-    """Every file of one profile. `artifacts`: large, or made from others' images, cached by DVC, never
-    committed; `results`: scores, tables and charts, committed."""
+    """Every file of one profile. `artifacts` (large, or of others' images) are cached by DVC and never
+    committed; `results` (scores, tables, charts) are committed."""
 
     profile: str
     home: Path
@@ -93,7 +93,7 @@ class Files:
         return self.results / stage / f"{name}.json"
 
     def metrics(self, stage: str) -> Path:
-        """Means over the seeds of every run of a stage: what `dvc metrics show` prints and tables are made from."""
+        """Means over the seeds of every run of a stage: `dvc metrics show` prints them."""
         return self.results / "metrics" / f"{stage}.json"
 
     @property
@@ -102,7 +102,7 @@ class Files:
         return self.results / "claims.json"
 
     def figures(self, committed: bool) -> Path:
-        """Charts and pictures of the embedded scenes are committed, pictures of others' images are artefacts."""
+        """Charts and pictures of the embedded scenes are committed; pictures of others' images are not."""
         return (self.results if committed else self.artifacts) / "figures"
 
     def set_aside(self, path: Path) -> Path:

@@ -34,14 +34,15 @@ def choose_profile(name: str) -> None:
 def reproduce(profile: str) -> None:
     """`dvc repro` for a profile; InputError when a stage fails."""
     load_experiment(profile)  # a wrong profile is refused before DVC starts
-    status = subprocess.run([sys.executable, "-m", __name__, profile], cwd=paths.HOME, check=False).returncode
+    command = [sys.executable, "-m", __name__, profile]
+    status = subprocess.run(command, cwd=paths.HOME, check=False).returncode
     if status:
         remedy = "its last lines above say where; the same command goes on from there"
         raise InputError(f"dvc repro ended with status {status}: {remedy}")
 
 
 def _run_dvc(profile: str) -> int:
-    """DVC reads `${profile}` of dvc.yaml from params.yaml alone: here it is set once the file has been read."""
+    """`dvc repro`. DVC reads `${profile}` from params.yaml alone: here it is set after that is read."""
     from dvc.cli import main
     from dvc.parsing.context import Context
 

@@ -14,7 +14,9 @@ PLAIN = "HGRL_PLAIN_BARS"  # environment of a kernel without a reader: bars are 
 SECONDS_PER_LINE = 10  # at most so often where nobody watches
 
 
-def bar(iterable: Iterable | None = None, desc: str = "", total: int | None = None, **options: Any) -> terminal:
+def bar(
+    iterable: Iterable | None = None, desc: str = "", total: int | None = None, **options: Any
+) -> terminal:
     """A tqdm bar over `iterable`, or one to `update()` by hand towards `total`."""
     options = {"desc": desc, "total": total, "dynamic_ncols": True, "smoothing": 0.05, **options}
     if PLAIN not in os.environ and _is_watched():

@@ -24,7 +24,7 @@ def write_results(
     settings: dict[str, Any],
     started: float,
 ) -> None:
-    """Scores in `<name>.json`, equal whenever they are made again; settings and the rest in `<name>.origin.json`.
+    """Scores in `<name>.json`, equal whenever they are made again; the rest in `<name>.origin.json`.
 
     started: time.monotonic() when the work began.
     """
