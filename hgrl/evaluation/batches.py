@@ -88,8 +88,8 @@ def whole_image_batches(
 ) -> Iterator[tuple[Maps, Tensor]]:
     """Endless batches of whole images and their mirror images, (maps, masks (B, h, w) uint8), embedded once.
 
-    Masks are read at the centres of the embedding's cells: a loss over all pixels takes sixteen times as long.
-    Raises InputError for images of different sizes, which do not stack."""
+    Masks are read at the centres of the embedding's cells: a loss over all pixels takes sixteen times as
+    long. Raises InputError for images of different sizes, which do not stack."""
     maps, masks = _embed_all(features, layers, train, settings)
     for batch in EpochOrder(len(masks), settings.batch, FOREVER, mixed_seed(seed, 3)):
         rows = torch.tensor([index for _, index in batch])

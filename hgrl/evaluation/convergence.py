@@ -26,13 +26,13 @@ STAGE = "convergence"
 def trace(experiment: Experiment) -> dict[str, dict[str, Any]]:
     """Probe every snapshot of every run that `params.yaml` lists under `convergence`; {run: result}.
 
-    Writes results/<profile>/convergence/<run>.json: `epochs` of the points, `seeds` {seed: one mIoU in [0, 1] per
-    point}, `miou_mean` and `miou_std` (the sample's; 0 for one seed). A point is read while what made it is
-    unchanged. Listed runs without any checkpoint are left out, and it says so. Raises InputError for a snapshot
-    that is missing or of another network.
+    Writes results/<profile>/convergence/<run>.json: `epochs` of the points, `seeds` {seed: one mIoU in [0, 1]
+    per point}, `miou_mean` and `miou_std` (the sample's; 0 for one seed). A point is read while what made it
+    is unchanged. Listed runs without any checkpoint are left out, and it says so. Raises InputError for a
+    snapshot that is missing or of another network.
 
-    Deliberately not done: a snapshot is probed as it stands, at its schedule's learning rate of the moment; no
-    run is cut short and annealed. A longer run's point is therefore not what a shorter run ends with."""
+    Deliberately not done: a snapshot is probed as it stands, at its schedule's learning rate of the moment;
+    no run is cut short and annealed. A longer run's point is therefore not what a shorter run ends with."""
     started, code = time.monotonic(), code_mark("hgrl.evaluation.probe")
     runs = [run for run in map(experiment.run, experiment.listed(STAGE)) if _is_trained(experiment, run)]
     points = [

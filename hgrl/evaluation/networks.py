@@ -39,9 +39,9 @@ def feature_function(experiment: Experiment, run: Run, seed: int, layer: str) ->
 def load_network(experiment: Experiment, run: Run, seed: int) -> Network:
     """The network of a run and seed, on the CPU.
 
-    It comes from the run's checkpoint or from that of the run it starts from; for `imagenet` from torchvision's
-    weights (what lies behind the backbone stays as initialised); for `random` it is freshly initialised.
-    InputError for a checkpoint that is missing, damaged, of another network, or not complete."""
+    It comes from the run's checkpoint or from that of the run it starts from; for `imagenet` from
+    torchvision's weights (what lies behind the backbone stays as initialised); for `random` it is freshly
+    initialised. InputError for a checkpoint that is missing, damaged, of another network, or not complete."""
     if run.method == PRETRAINED:
         return _imagenet_network(experiment, run, seed)
     if run.method == UNTRAINED:

@@ -1,6 +1,7 @@
 """The segmentation probe: new heads on frozen features, or on a network trained end to end (sections 4.2, 5.1).
 
-All heads of one network learn side by side from the same batches: frozen features are computed once for all."""
+All heads of one network learn side by side from the same batches: frozen features are computed once for
+all."""
 
 from __future__ import annotations
 
@@ -98,8 +99,8 @@ def train_probe(
 ) -> nn.ModuleDict:
     """SGD with cross entropy; returns trained heads by name: all of `settings.heads`.
 
-    features: frozen, unless `trained` is the module behind them: then it learns with the first head alone (end
-    to end), for `end_to_end_iterations`.
+    features: frozen, unless `trained` is the module behind them: then it learns with the first head alone
+    (end to end), for `end_to_end_iterations`.
     Deliberately not done: no auxiliary loss, no class weights, no multi-scale testing."""
     iterations = settings.iterations if trained is None else settings.end_to_end_iterations
     torch.manual_seed(mixed_seed(seed, 2))

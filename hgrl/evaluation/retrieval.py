@@ -126,10 +126,10 @@ def nearest_segments(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The gallery's segments most similar to the queries' segments `rows`, by exact inner product.
 
-    Returns gallery rows (R, neighbours) int64 and their cosines (R, neighbours) float32, most similar first; -1
-    and -inf where the gallery is smaller. `gallery.image[row]` and `gallery.mask(row, shape)` say where each lies.
-    Matrix products in blocks that stay in the cache: faiss's flat index takes four times as long on a CPU, most
-    of it for the search through the products. Not done: an approximate index."""
+    Returns gallery rows (R, neighbours) int64 and their cosines (R, neighbours) float32, most similar first;
+    -1 and -inf where the gallery is smaller. `gallery.image[row]` and `gallery.mask(row, shape)` say where
+    each lies. Matrix products in blocks that stay in the cache: faiss's flat index takes four times as long
+    on a CPU, most of it for the search through the products. Not done: an approximate index."""
     asked, offered = torch.from_numpy(queries.descriptors[rows]), torch.from_numpy(gallery.descriptors)
     if not len(rows):
         return np.empty((0, neighbours), np.int64), np.empty((0, neighbours), np.float32)
@@ -170,8 +170,8 @@ def retrieve(
 ) -> dict[str, Any]:
     """Table 2's score: every val segment takes the majority class of its nearest train segment.
 
-    Returns `segmentation_scores` over all val pixels at the masks' own resolution; void is left out, and train
-    segments that are all void are not searched."""
+    Returns `segmentation_scores` over all val pixels at the masks' own resolution; void is left out, and
+    train segments that are all void are not searched."""
     gallery, queries = (find_segments(samples, feature_fn, settings, seed) for samples in (train, val))
     labels = majority_classes(gallery, train)
     known = labels != VOID

@@ -46,7 +46,8 @@ def code_mark(module: str) -> str:
 def gather(scorings: Sequence[Scoring], jobs: int, desc: str) -> list[Any]:
     """The scores of all, in order. Those stored under their mark are read; the others are made, `jobs` at a time.
 
-    A finished score is stored at once, over its predecessor: an interrupted evaluation goes on where it was."""
+    A finished score is stored at once, over its predecessor: an interrupted evaluation goes on where it
+    was."""
     found = [scoring.stored() for scoring in scorings]
     waiting = [(scoring,) for scoring, scores in zip(scorings, found, strict=True) if scores is None]
     made = iter(run_tasks(_make, waiting, jobs, desc, len(waiting)))

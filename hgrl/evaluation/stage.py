@@ -25,9 +25,9 @@ def evaluate(stage: str, experiment: Experiment, runs: str = "all") -> dict[str,
     """Score `runs` (comma-separated, or all that `params.yaml` lists for the stage); {run: {seed: scores}}.
 
     Writes results/<profile>/<stage>/<run>.json and results/<profile>/metrics/<stage>.json. A score whose
-    checkpoint, settings, data and code are unchanged is read. Raises InputError for an unknown run, and for one
-    whose checkpoint is missing, half trained or of another network. Listed runs that are not to be had here
-    (`unavailable`) are left out, and it says so; named ones are an InputError."""
+    checkpoint, settings, data and code are unchanged is read. Raises InputError for an unknown run, and for
+    one whose checkpoint is missing, half trained or of another network. Listed runs that are not to be had
+    here (`unavailable`) are left out, and it says so; named ones are an InputError."""
     started, files, code = time.monotonic(), experiment.files, code_mark(SCORE_RUN[stage].__module__)
     names = experiment.listed(stage) if runs == "all" else [name.strip() for name in runs.split(",")]
     chosen = [experiment.run(name) for name in dict.fromkeys(names)]

@@ -56,8 +56,8 @@ def tracking_features(
 def with_lab(function: FeatureFunction, layer: str, weight: float) -> FeatureFunction:
     """Features joined with Lab colour: (B, H, W, 3) uint8 -> (B, C + 6, h, w), of length 1.
 
-    function: maps images to features of a layer's stride. The cosine of two cells is (1 - weight) times that of
-    the features plus weight times that of the colours (`lab_angles`).
+    function: maps images to features of a layer's stride. The cosine of two cells is (1 - weight) times that
+    of the features plus weight times that of the colours (`lab_angles`).
     Not the paper's: its embedding is trained to see past colour, which tracking can use."""
 
     def joined(images: np.ndarray) -> Tensor:

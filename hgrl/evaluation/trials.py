@@ -84,8 +84,8 @@ def tune(experiment: Experiment, methods: list[str] | None = None) -> dict[str, 
 
     Each is a whole pretraining with the seeds of `tuning.seeds`, which no table row has. Writes
     results/<profile>/tuning/<cell>.json and tuning.md. The best one's overrides are to be copied into the
-    profile's `tuned` section: the pipeline does not do it, or it would train every run anew whenever a trial is
-    added."""
+    profile's `tuned` section: the pipeline does not do it, or it would train every run anew whenever a trial
+    is added."""
     trials = experiment.params.get("tuning") or {}
     if unknown := sorted(set(methods or ()) - set(trials)):
         reason = f"no trials for {', '.join(unknown)} under 'tuning'"
@@ -105,7 +105,8 @@ def train_and_score(
 ) -> dict[str, Result]:
     """Mean and deviation of the tune split's mIoU over the section's seeds, for each cell.
 
-    Writes results/<profile>/<stage>/<cell>.json. A finished cell is read, not trained and not scored again."""
+    Writes results/<profile>/<stage>/<cell>.json. A finished cell is read, not trained and not scored
+    again."""
     started, code = time.monotonic(), code_mark("hgrl.evaluation.probe")
     settings = {name: cell_settings(experiment, cell, section) for name, cell in cells.items()}
     scorings = {

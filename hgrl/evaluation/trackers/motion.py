@@ -18,8 +18,8 @@ def identity(video: Video, settings: TrackingSettings) -> list[np.ndarray]:
 def optical_flow(video: Video, settings: TrackingSettings) -> list[np.ndarray]:
     """DIS flow (Kroeger et al., ECCV 2016; OpenCV's medium preset) at `short_side`, chained from frame to frame.
 
-    Each pixel is traced back to the first frame through the flows t -> t-1 and takes the id it lands on; a trace
-    that leaves the image stays at the border. Not done: occlusion checks."""
+    Each pixel is traced back to the first frame through the flows t -> t-1 and takes the id it lands on; a
+    trace that leaves the image stays at the border. Not done: occlusion checks."""
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     mask, previous = _first_mask(video), _grey(video, 0, settings)
     here = np.stack(np.meshgrid(*map(np.arange, previous.shape[::-1])), -1).astype(np.float32)  # h, w, (x, y)

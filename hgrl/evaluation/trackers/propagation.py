@@ -34,9 +34,9 @@ def lift(features: Tensor, coordinate_weight: float) -> tuple[Tensor, Tensor]:
 
     features: (C, h, w), normalised here. p is a cell's (x, y) over the grid's longer side, in [0, 1]; w the
     coordinate weight.
-    Our reading of "features augmented with spatial coordinates": with a = [F / |F|, w p], sim = 1 - |a_i - a_j|^2
-    / 2. That orders neighbours by the distance of the augmented vectors, is their cosine for w = 0, and does not
-    depend on where the origin of p is."""
+    Our reading of "features augmented with spatial coordinates": with a = [F / |F|, w p], sim = 1 - |a_i -
+    a_j|^2 / 2. That orders neighbours by the distance of the augmented vectors, is their cosine for w = 0,
+    and does not depend on where the origin of p is."""
     _, h, w = features.shape
     unit = F.normalize(features.float(), dim=0).permute(1, 2, 0)  # h, w, C
     x, y = (torch.arange(count, device=unit.device) for count in (w, h))
@@ -49,8 +49,8 @@ def lift(features: Tensor, coordinate_weight: float) -> tuple[Tensor, Tensor]:
 def vote(queries: Tensor, context: list[Context], settings: TrackingSettings) -> Tensor:
     """Soft labels (h, w, n) of a frame's cells: the weighted mean over each cell's nearest neighbours.
 
-    The neighbours are exact, of all context frames together; frames that vote from anywhere come first. Queries
-    go by whole rows, at most `CHUNK` similarities at a time (one row at least)."""
+    The neighbours are exact, of all context frames together; frames that vote from anywhere come first.
+    Queries go by whole rows, at most `CHUNK` similarities at a time (one row at least)."""
     h, w, _ = queries.shape
     rows = max(1, CHUNK // (w * sum(frame.keys.shape[0] * w for frame in context)))
     voted = [_vote_rows(queries, context, settings, top, min(top + rows, h)) for top in range(0, h, rows)]
@@ -118,15 +118,15 @@ def propagate(
 ) -> list[np.ndarray]:
     """Masks of all frames from the first: y_t(i) = sum over k, j of sim(F_t(i), F_{t-k}(j)) y_{t-k}(j).
 
-    features: one (C, h, w) grid per frame, read one at a time; first_mask: (n, H, W) bool, one-hot, background
-    first. Returns an (H, W) uint8 id map per frame, the first being the given one. Labels live on the feature
-    grid and are soft (the first mask's by area); a frame's map is the largest of their bilinear enlargement.
-    Only the frames that still vote stay in memory. Variants:
-    paper: the last `previous_frames`, j among the 10 nearest of ALL their cells together (the paper's text could
-    also mean 10 per frame); with `first_frame`, which the paper does not have, the first frame stays beside them;
-    field (CRW, Jabri et al., NeurIPS 2020): the first frame, whole, and the last `context_frames` within `radius`
-    cells, softmax weights, no coordinates unless `field_coordinates`. Not done: CRW's padding of the first frames
-    with copies of the first."""
+    features: one (C, h, w) grid per frame, read one at a time; first_mask: (n, H, W) bool, one-hot,
+    background first. Returns an (H, W) uint8 id map per frame, the first being the given one. Labels live on
+    the feature grid and are soft (the first mask's by area); a frame's map is the largest of their bilinear
+    enlargement. Only the frames that still vote stay in memory. Variants:
+    paper: the last `previous_frames`, j among the 10 nearest of ALL their cells together (the paper's text
+    could also mean 10 per frame); with `first_frame`, which the paper does not have, the first frame stays
+    beside them; field (CRW, Jabri et al., NeurIPS 2020): the first frame, whole, and the last
+    `context_frames` within `radius` cells, softmax weights, no coordinates unless `field_coordinates`. Not
+    done: CRW's padding of the first frames with copies of the first."""
     masks = [first_mask.argmax(0).astype(np.uint8)]
     context: list[Context] = []
     field = settings.variant == "field"
