@@ -23,7 +23,7 @@ EMBEDDED_AT_ONCE = 32  # whole images
 
 
 class LabelledCrops(Dataset):
-    """(epoch, index) -> a random resized crop, flipped half of the time, of an image and its mask, by seed."""
+    """(epoch, index) -> a random resized crop of an image and its mask, flipped half of the time, by seed."""
 
     def __init__(self, samples: Samples, settings: ProbeSettings, seed: int) -> None:
         self.samples, self.settings, self.seed = samples, settings, seed

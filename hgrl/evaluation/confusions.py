@@ -1,4 +1,4 @@
-"""The confusion matrix of every reported image, per run and seed: what intervals over images are drawn from."""
+"""Confusion matrices of every reported image, per run and seed: intervals over images are drawn from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Convergence: how good a representation is along its pretraining. Snapshots of a run, probed by one protocol."""
+"""The stage `convergence`: how good a run's features are along its pretraining, one probe per snapshot."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _scoring(experiment: Experiment, run: Run, seed: int, share: float, code: st
 
 
 def point_file(experiment: Experiment, run: Run, seed: int, share: float) -> Path:
-    """The weights after a share of a run: a snapshot, at its end its checkpoint. InputError where there is none."""
+    """The weights after a share of a run: a snapshot, or its last checkpoint. InputError where it is missing."""
     checkpoint = experiment.files.checkpoint(run.trained, seed)
     path = checkpoint if share == 1 else snapshot_file(checkpoint, share)
     if not path.exists():

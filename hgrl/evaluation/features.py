@@ -61,7 +61,7 @@ class BaselineFeatures:
 
 
 def single_layer(features: Features, layer: str) -> FeatureFunction:
-    """One layer as a function of (B, H, W, 3) uint8 arrays, without gradients; InputError for an unknown one."""
+    """One layer as a function of (B, H, W, 3) uint8 arrays, without gradients; InputError if unknown."""
     if layer not in STRIDES:
         raise InputError(f"setting 'layer': {layer!r} is not one of {', '.join(STRIDES)}")
 
@@ -73,7 +73,7 @@ def single_layer(features: Features, layer: str) -> FeatureFunction:
 
 
 def equal_sized(items: Iterable[tuple[np.ndarray, ...]], most: int) -> Iterator[tuple[np.ndarray, ...]]:
-    """Tuples of arrays stacked array by array, in order: neighbours of equal shapes together, at most `most`."""
+    """Tuples of arrays, stacked array by array: neighbours of equal shapes together, at most `most`."""
     for _, same in itertools.groupby(items, key=lambda item: [array.shape for array in item]):
         while batch := list(itertools.islice(same, most)):
             yield tuple(np.stack(arrays) for arrays in zip(*batch, strict=True))

@@ -27,14 +27,14 @@ class AsppHead(nn.Sequential):
 
 
 class LinearHead(nn.Sequential):
-    """One affine classifier per cell; batch normalisation only brings layers of any scale to one learning rate."""
+    """One affine classifier per cell; batch normalisation lets layers of any scale share a learning rate."""
 
     def __init__(self, channels: int, classes: int, settings: ProbeSettings) -> None:
         super().__init__(nn.BatchNorm2d(channels, affine=False), nn.Conv2d(channels, classes, 1))
 
 
 class FcnHead(nn.Sequential):
-    """The head of MoCo's paper for PASCAL VOC (after Long et al. 2015): two dilated 3x3 conv-BN-ReLU, a classifier."""
+    """MoCo's head for PASCAL VOC (after Long et al. 2015): two dilated 3x3 conv-BN-ReLU and a classifier."""
 
     def __init__(self, channels: int, classes: int, settings: ProbeSettings) -> None:
         width, dilation = settings.head_channels, settings.fcn_dilation

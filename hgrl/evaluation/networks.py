@@ -102,12 +102,12 @@ def unavailable(experiment: Experiment, run: Run) -> str | None:
 
 
 def layers_of(run: Run) -> tuple[str, ...]:
-    """The layers of a run that mean something: those its method trained; all of a random network and of colour."""
+    """The layers that evaluations read: those that a run's method trained; all if it trains none."""
     if run.method == PRETRAINED:
         return ("backbone",)
     return REGISTRY[run.method].layers if run.method in REGISTRY else LAYERS
 
 
 def weights_of(experiment: Experiment, run: Run, seed: int) -> Path:
-    """The file whose content decides what a run's features are; of runs that learn nothing it does not exist."""
+    """The file whose content decides a run's features; for runs that learn nothing it does not exist."""
     return weights_file(run) if run.method == PRETRAINED else experiment.files.checkpoint(run.trained, seed)

@@ -1,4 +1,4 @@
-"""The segmentation probe: new heads on frozen features, or on a network trained end to end (sections 4.2, 5.1).
+"""The probe: new segmentation heads on frozen features, or trained end to end (sections 4.2 and 5.1).
 
 All heads of one network learn side by side from the same batches: frozen features are computed once for
 all."""
@@ -17,6 +17,7 @@ from hgrl.core.device import pick_device
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment, Run
 from hgrl.core.files import write_png
+from hgrl.core.labels import VOID
 from hgrl.core.settings import ProbeSettings, Settings
 from hgrl.data.samples import Samples
 from hgrl.data.sources import open_samples
@@ -25,7 +26,7 @@ from hgrl.evaluation.confusions import save_confusions
 from hgrl.evaluation.features import Features, NetworkFeatures, equal_sized
 from hgrl.evaluation.heads import build_heads, layer_of, layers_read
 from hgrl.evaluation.networks import layers_of, load_features
-from hgrl.metrics.segmentation import VOID, confusion_matrix, segmentation_scores
+from hgrl.metrics.segmentation import confusion_matrix, segmentation_scores
 from hgrl.sampling.views import mixed_seed
 
 Scores = dict[str, dict[str, Any]]  # head -> `segmentation_scores`
@@ -144,7 +145,7 @@ def evaluate_probe(features: Features, heads: nn.ModuleDict, val: Samples, setti
 def image_confusions(
     features: Features, heads: nn.ModuleDict, val: Samples, settings: ProbeSettings
 ) -> dict[str, np.ndarray]:
-    """The confusion matrix of every image by itself: {head: (N, C, C) int64}, N images in the split's order."""
+    """A confusion matrix per image: {head: (N, C, C) int64}, N images in the split's order."""
     classes = len(val.classes)
     confusions: dict[str, list[np.ndarray]] = {name: [] for name in heads}
     pairs = ((val.image(index, settings.short_side), val.mask(index)) for index in range(len(val)))
@@ -157,7 +158,7 @@ def image_confusions(
 
 
 def split_scores(confusions: dict[str, np.ndarray], classes: tuple[str, ...]) -> Scores:
-    """The scores of a whole split from its images' matrices, {head: (N, C, C)}: one sum, not a mean over images."""
+    """Scores of a whole split from {head: (N, C, C)}: of the matrices' sum, not a mean over images."""
     return {name: segmentation_scores(matrices.sum(0), classes) for name, matrices in confusions.items()}
 
 

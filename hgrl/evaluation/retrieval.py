@@ -1,4 +1,4 @@
-"""Semantic segment retrieval (section 5.2): K-means segments, mean descriptors, nearest neighbours from another split."""
+"""Segment retrieval (section 5.2): K-means segments, mean descriptors, neighbours from another split."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ import torch.nn.functional as F
 
 from hgrl.core import progress
 from hgrl.core.experiment import Experiment, Run
+from hgrl.core.labels import VOID
 from hgrl.core.settings import RetrievalSettings
 from hgrl.data.samples import Samples
 from hgrl.data.sources import open_samples
 from hgrl.evaluation.colour import FeatureFunction
 from hgrl.evaluation.features import BASELINES, equal_sized, single_layer
 from hgrl.evaluation.networks import layers_of, load_features
-from hgrl.metrics.segmentation import VOID, confusion_matrix, segmentation_scores
+from hgrl.metrics.segmentation import confusion_matrix, segmentation_scores
 
 EMBEDDED_AT_ONCE = 32  # images of one size
 QUERIES, GALLERY = 256, 4096  # segments compared at once: 4 MB of similarities, which fit a cache
 
 
 def score_run(experiment: Experiment, run: Run, seed: int) -> dict[str, dict[str, Any]]:
-    """{layer: scores} of each layer in the settings that the run trained: see `retrieve`. A baseline has one layer."""
+    """{layer: scores of `retrieve`} for the listed layers that the run trained; a baseline has one."""
     data, own, root = run.settings.data, run.settings.retrieval, experiment.data_root
     train, val = open_samples(data.probe_train, root), open_samples(data.probe_val, root)
     features = load_features(experiment, run, seed)
@@ -128,7 +129,7 @@ def nearest_segments(
 
     Returns gallery rows (R, neighbours) int64 and their cosines (R, neighbours) float32, most similar first;
     -1 and -inf where the gallery is smaller. `gallery.image[row]` and `gallery.mask(row, shape)` say where
-    each lies. Matrix products in blocks that stay in the cache: faiss's flat index takes four times as long
+    each lies. In blocks that stay in the cache: faiss's flat index takes four times as long
     on a CPU, most of it for the search through the products. Not done: an approximate index."""
     asked, offered = torch.from_numpy(queries.descriptors[rows]), torch.from_numpy(gallery.descriptors)
     if not len(rows):

@@ -66,7 +66,7 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
 
 
-def percent(result: dict[str, Any]) -> str:
-    """The mIoU of a result of several seeds or one, in percent, for reading."""
+def score_text(result: dict[str, Any]) -> str:
+    """The mIoU of a result in percent, with its deviation where there are several seeds."""
     spread = f"+- {100 * result['miou_std']:.2f}" if len(result["seeds"]) > 1 else "(one seed)"
     return f"{100 * result['miou_mean']:.2f} {spread}"

@@ -1,4 +1,4 @@
-"""Instance mask tracking (section 5.3): a run's features, or a tracker without any, scored by DAVIS's protocol."""
+"""Mask tracking (section 5.3): a run's features, or a tracker without any, scored as in DAVIS."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from hgrl.core import progress
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment, Run
+from hgrl.core.labels import VOID
 from hgrl.core.settings import TrackingSettings
 from hgrl.data.samples import Video
 from hgrl.data.sources import open_videos
@@ -22,7 +23,6 @@ from hgrl.evaluation.features import STRIDES, BaselineFeatures, Features, single
 from hgrl.evaluation.networks import layers_of, load_features
 from hgrl.evaluation.trackers import TRACKERS, Tracker
 from hgrl.evaluation.trackers.propagation import track_video
-from hgrl.metrics.segmentation import VOID
 from hgrl.metrics.video import mean_scores, object_scores, video_scores
 
 
@@ -43,7 +43,7 @@ def feature_tracker(feature_fn: FeatureFunction) -> Tracker:
 def tracking_features(
     features: Features, settings: TrackingSettings, layers: Sequence[str]
 ) -> FeatureFunction:
-    """What a run is tracked with: `tracking.layer`, or the backbone where that is none of the `layers` it trained.
+    """A run's features for tracking: `tracking.layer`, or the backbone where it is none of its `layers`.
 
     A layer "...+lab" joins Lab colour to a network's features; baselines stay what they are."""
     layer, _, colour = settings.layer.partition("+")

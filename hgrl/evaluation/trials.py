@@ -1,4 +1,4 @@
-"""Changed settings, trained and scored on the tune split: notebook 07's cells, and the trials that tune a method."""
+"""Changed settings, trained and scored on the tune split: notebook 07's cells, and a method's trials."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Cell:
 
 
 def cell_settings(experiment: Experiment, cell: Cell, section: str = "ablation") -> Settings:
-    """The profile's settings at the length that its `ablation` or `tuning` section states, with a cell's changes."""
+    """The profile's settings at the length of its `ablation` or `tuning` section, with a cell's changes."""
     trial = getattr(experiment.settings, section)
     length = {
         "seeds": trial.seeds,
@@ -52,7 +52,7 @@ def cell_settings(experiment: Experiment, cell: Cell, section: str = "ablation")
 
 
 def sweep(experiment: Experiment) -> dict[str, Result]:
-    """Every cell of the grid over cns and sigma_p that `params.yaml` lists; {name: result}; see `sweep_cell`."""
+    """Every cell of the grid over cns and sigma_p that `params.yaml` lists; {name: result}."""
     grid = experiment.params.get("sweep") or {}
     return _sweep(
         experiment, [(cns, sigma) for cns in grid.get("cns", ()) for sigma in grid.get("sigma_p", ())]

@@ -16,7 +16,7 @@ def identity(video: Video, settings: TrackingSettings) -> list[np.ndarray]:
 
 
 def optical_flow(video: Video, settings: TrackingSettings) -> list[np.ndarray]:
-    """DIS flow (Kroeger et al., ECCV 2016; OpenCV's medium preset) at `short_side`, chained from frame to frame.
+    """DIS flow (Kroeger et al., ECCV 2016; OpenCV's medium preset) at `short_side`, chained over frames.
 
     Each pixel is traced back to the first frame through the flows t -> t-1 and takes the id it lands on; a
     trace that leaves the image stays at the border. Not done: occlusion checks."""
@@ -42,7 +42,7 @@ def _grey(video: Video, t: int, settings: TrackingSettings) -> np.ndarray:
 
 
 def _look_up(mask: np.ndarray, origin: np.ndarray) -> np.ndarray:
-    """The id each pixel comes from: mask (H, W) at the points `origin` (h, w, 2) of a grid that may be coarser."""
+    """The id each pixel comes from: mask (H, W) at the points `origin` (h, w, 2) of a coarser grid."""
     (h, w), (full_h, full_w) = origin.shape[:2], mask.shape
     scale = np.array([full_w / w, full_h / h], np.float32)
     points = (cv2.resize(origin, (full_w, full_h), interpolation=cv2.INTER_LINEAR) + 0.5) * scale - 0.5

@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hgrl.core.labels import VOID
 from hgrl.core.settings import TrackingSettings
 from hgrl.data.samples import Video
 from hgrl.evaluation.colour import FeatureFunction
-from hgrl.metrics.segmentation import VOID
 
 # similarities held at once (a row of cells at least): 4 MB fit a cache, and bound memory whatever the frame
 CHUNK = 1_000_000
@@ -30,7 +30,7 @@ class Context:
 
 
 def lift(features: Tensor, coordinate_weight: float) -> tuple[Tensor, Tensor]:
-    """Queries and keys, each (h, w, C + 4), whose inner product is sim(i, j) = cos(F_i, F_j) - (w |p_i - p_j|)^2 / 2.
+    """Queries and keys, (h, w, C + 4), with the inner product sim = cos(F_i, F_j) - (w |p_i - p_j|)^2 / 2.
 
     features: (C, h, w), normalised here. p is a cell's (x, y) over the grid's longer side, in [0, 1]; w the
     coordinate weight.
@@ -77,14 +77,14 @@ def _vote_rows(
 
 
 def _outside(query_rows: range, key_rows: range, w: int, radius: int) -> Tensor:
-    """(Q, K) bool over the cells of rows of width w: True where query and key are over `radius` cells apart."""
+    """(Q, K) bool over the cells of rows of width w: True where they are over `radius` apart."""
     dy = (torch.tensor(query_rows)[:, None] - torch.tensor(key_rows)).square()  # q, r
     dx = (torch.arange(w)[:, None] - torch.arange(w)).square()  # w, w
     return (dy[:, None, :, None] + dx[None, :, None, :] > radius**2).flatten(2).flatten(0, 1)
 
 
 def _weights(similarity: Tensor, settings: TrackingSettings) -> Tensor:
-    """(Q, k) weights of sum 1: the paper's similarities (negative ones count as 0), or the field's softmax."""
+    """(Q, k) weights of sum 1: the paper's similarities (negative ones as 0), or the field's softmax."""
     if settings.variant == "field":
         return torch.softmax(similarity / settings.temperature, -1)
     positive = similarity.clamp(min=1e-6)  # not 0: where all k are negative, they count alike
