@@ -26,7 +26,8 @@ from hgrl.core.settings import Settings, grouping_preset, load_settings
 from hgrl.data.samples import Samples
 from hgrl.data.sets.folder import open_folder
 from hgrl.grouping.group import group_images
-from hgrl.sampling.views import EpochOrder, TrainingViews, batches
+from hgrl.sampling.order import EpochOrder
+from hgrl.sampling.views import TrainingViews, batches
 
 ROUNDS, EPOCHS = 3, 8  # repeats, and how often each photograph is read in one
 WORKERS = 2

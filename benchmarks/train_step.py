@@ -38,11 +38,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hgrl.core.errors import InputError
 from hgrl.core.settings import Settings, load_settings
-from hgrl.pretraining.loop import pick_device
+from hgrl.core.device import pick_device
 from hgrl.pretraining.methods import Method, build_method
 from hgrl.pretraining.methods.hierarchical import pixel_loss
 from hgrl.pretraining.methods.instfeat import instance_loss
-from hgrl.pretraining.methods.moco import image_codes
+from hgrl.pretraining.methods.contrast import image_codes
 from hgrl.pretraining.network import normalise
 from hgrl.sampling.views import Batch
 

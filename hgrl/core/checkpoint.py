@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import warnings
+import zipfile
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -59,18 +61,22 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read to the CPU without unpickling foreign code; InputError for a missing, cut-off or foreign file."""
+    """Read to the CPU without unpickling foreign code; InputError for a missing, damaged or foreign file."""
     try:
+        content = io.BytesIO(path.read_bytes())
+        if damaged := zipfile.ZipFile(content).testzip():  # torch does not look at the checksums
+            raise zipfile.BadZipFile(f"the checksum of {damaged} does not fit")
+        content.seek(0)
         with warnings.catch_warnings():
             # on the format of a foreign file, which is refused in our own words
             warnings.simplefilter("ignore")
-            return Checkpoint(**torch.load(path, map_location="cpu", weights_only=True))
+            return Checkpoint(**torch.load(content, map_location="cpu", weights_only=True))
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint; run `dvc repro` to train it") from None
     except Exception as error:  # torch and pickle raise a dozen different things on a broken file
         reason = " ".join(str(error).split())[:120]
         raise InputError(
-            f"{path}: cut off, or not a checkpoint of this project ({reason}); delete it and train again"
+            f"{path}: damaged, or not a checkpoint of this project ({reason}); delete it and train again"
         ) from None
 
 
@@ -86,14 +92,26 @@ def set_stale_aside(path: Path, identity: dict[str, Any], aside: Path) -> bool:
     except InputError as error:
         differing = [str(error)]
     if differing:
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        path.replace(aside)
-        changed = ", ".join(differing[:4])
+        moved, changed = set_aside(path, aside), ", ".join(differing[:4])
         print(
-            f"{path.name}: trained anew, because these changed: {changed}; the former one is {aside}",
+            f"{path.name}: trained anew, because these changed: {changed}; the former one is {moved}",
             flush=True,
         )
     return bool(differing)
+
+
+def set_aside(path: Path, aside: Path) -> Path:
+    """Move a file to `aside`, or to the first free of `aside` with ~2, ~3, ... before its suffix; returns where."""
+    aside.parent.mkdir(parents=True, exist_ok=True)
+    places = (aside.with_name(f"{aside.stem}~{number}{aside.suffix}") for number in itertools.count(2))
+    free = next(place for place in itertools.chain([aside], places) if not place.exists())
+    return path.replace(free)
+
+
+def remove_aside(aside: Path) -> None:
+    """Delete what `set_aside` moved there, a run's companions among it: its replacement stands."""
+    for file in aside.parent.glob(f"{aside.stem}[.~]*"):
+        file.unlink()
 
 
 def _flat(identity: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from hgrl.core.errors import InputError
@@ -27,3 +30,16 @@ def pick_device(name: str) -> torch.device:
             f"setting 'device': {name!r} is not on this machine ({cards} CUDA cards); choose auto or cpu"
         )
     return device
+
+
+@contextmanager
+def one_thread(device: torch.device) -> Iterator[None]:
+    """Hold torch to one thread on a CPU: sums over several threads differ in their last digits from those of one,
+    and from one repeat to the next.
+    """
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1 if device.type == "cpu" else threads)
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -89,9 +89,14 @@ class Experiment:
         layers.append((definition.overrides, f"{paths.PARAMS}: runs.{name}"))
         return Run(name, definition, self._layered(definition.grouping, layers))
 
-    def settings_with(self, overrides: dict[str, Any] | None = None, grouping: str | None = None) -> Settings:
-        """The profile's settings with one of its `groupings` and dotted overrides ("sampling.cns": 5)."""
-        return self._layered(grouping, [(overrides or {}, "overrides")])
+    def settings_with(
+        self, overrides: dict[str, Any] | None = None, grouping: str | None = None, origin: str = "overrides"
+    ) -> Settings:
+        """The profile's settings with one of its `groupings` and dotted overrides ("sampling.cns": 5).
+
+        origin: what an InputError blames for a bad override.
+        """
+        return self._layered(grouping, [(overrides or {}, origin)])
 
     def _layered(self, grouping: str | None, layers: list[tuple[dict[str, Any], str]]) -> Settings:
         content, settings = self.content, self.settings

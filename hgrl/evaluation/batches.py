@@ -15,7 +15,7 @@ from hgrl.core.errors import InputError
 from hgrl.core.settings import ProbeSettings
 from hgrl.data.samples import Samples
 from hgrl.evaluation.features import STRIDES, Features
-from hgrl.sampling.views import EpochOrder, mixed_seed
+from hgrl.sampling.order import EpochOrder, mixed_seed
 
 Maps = dict[str, Tensor]  # layer -> (B, C, h, w) float32
 FOREVER = 10**9  # epochs; the caller stops

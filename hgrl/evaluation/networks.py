@@ -16,7 +16,7 @@ from hgrl.evaluation.colour import FeatureFunction
 from hgrl.evaluation.features import BASELINES, BaselineFeatures, Features, NetworkFeatures, single_layer
 from hgrl.pretraining.methods import REGISTRY
 from hgrl.pretraining.network import LAYERS, Network
-from hgrl.sampling.views import mixed_seed
+from hgrl.sampling.order import mixed_seed
 
 UNTRAINED = "random"  # the method of networks that stay as they were initialised
 PRETRAINED = "imagenet"  # the method of torchvision's supervised ResNet-50, from a file that the reader has

@@ -27,7 +27,7 @@ from hgrl.evaluation.features import Features, NetworkFeatures, equal_sized
 from hgrl.evaluation.heads import build_heads, layer_of, layers_read
 from hgrl.evaluation.networks import layers_of, load_features
 from hgrl.metrics.segmentation import confusion_matrix, segmentation_scores
-from hgrl.sampling.views import mixed_seed
+from hgrl.sampling.order import mixed_seed
 
 Scores = dict[str, dict[str, Any]]  # head -> `segmentation_scores`
 EMBEDDED_AT_ONCE = 16  # images of a scored split

@@ -19,7 +19,7 @@ from typing import Any
 
 from hgrl.core import files as store
 from hgrl.core.errors import InputError
-from hgrl.core.provenance import code_fingerprint
+from hgrl.core.cache import code_fingerprint
 from hgrl.grouping.workers import IN_FLIGHT, as_they_come, stay_with_one_thread
 
 PATIENCE = 20.0  # seconds that a scheduler and its first worker have to answer

@@ -1,18 +1,20 @@
-"""The checkpoints of one run beside its newest: earlier states, and snapshots that stay for good."""
+"""The checkpoints of a run: the newest, which evaluations read once it is complete; the few before it while it
+is in progress; and snapshots, which stay.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from hgrl.core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+import torch
+
+from hgrl.core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, set_aside
 from hgrl.core.errors import InputError
 from hgrl.core.files import write_bytes
-
-# What may lie beside `seed0.pt`, the newest checkpoint and at last the complete one, which alone evaluations
-# read
+from hgrl.pretraining.job import TrainingJob
 
 
 def older_file(path: Path, step: int) -> Path:
@@ -20,15 +22,8 @@ def older_file(path: Path, step: int) -> Path:
     return path.with_name(f"{path.stem}.step{step:06d}{path.suffix}")
 
 
-def best_file(path: Path) -> Path:
-    """`seed0.best.pt`: the state after the epoch of the lowest mean loss."""
-    return path.with_name(f"{path.stem}.best{path.suffix}")
-
-
 def snapshot_file(path: Path, share: float) -> Path:
-    """`seed0.at020.pt`: the state after that share of the run, in percent (`pretrain.snapshots`).
-    `hgrl.evaluation.stage.network_of` reads it.
-    """
+    """`seed0.at020.pt`: the state after that share of the run, in percent (`pretrain.snapshots`)."""
     return path.with_name(f"{path.stem}.at{round(100 * share):03d}{path.suffix}")
 
 
@@ -39,103 +34,154 @@ def snapshot_step(share: float, total: int) -> int:
 
 def companions(path: Path) -> list[Path]:
     """All checkpoints of the same run beside the newest."""
-    kind = re.compile(rf"{re.escape(path.stem)}\.(step\d{{6,}}|best|at\d{{3}}){re.escape(path.suffix)}")
-    return (
-        sorted(file for file in path.parent.glob("*") if kind.fullmatch(file.name))
-        if path.parent.is_dir()
-        else []
-    )
+    kind = re.compile(rf"{re.escape(path.stem)}\.(step\d{{6,}}|at\d{{3}}){re.escape(path.suffix)}")
+    return sorted(file for file in path.parent.glob("*") if kind.fullmatch(file.name))
 
 
 def older_files(path: Path) -> list[Path]:
     """Earlier states of a run in progress, the newest first."""
-    found = [file for file in companions(path) if file.name.startswith(f"{path.stem}.step")]
-    return sorted(
-        found,
-        key=lambda file: int(file.name.removeprefix(f"{path.stem}.step").removesuffix(path.suffix)),
-        reverse=True,
-    )
+    found = [file for file in companions(path) if ".step" in file.name]
+    return sorted(found, key=lambda file: int(file.stem.rpartition(".step")[2]), reverse=True)
 
 
-def delete_run(path: Path) -> None:
-    """Remove a run's checkpoints, and what a killed process left of one."""
-    for file in (path, *companions(path), *_unfinished(path)):
+def remove_companions(path: Path, except_for: set[Path] = frozenset()) -> None:
+    """Delete what lies beside the newest checkpoint of a run, and what a killed process left of one."""
+    begins = f".{path.name}.", f".{path.stem}."
+    unfinished = [file for file in path.parent.glob(".*.part") if file.name.startswith(begins)]
+    for file in {*companions(path), *unfinished} - except_for:
         file.unlink(missing_ok=True)
 
 
-def tidy(path: Path, keep: set[Path]) -> None:
-    """Of a run's checkpoints leave the newest and those of `keep`."""
-    for file in (*companions(path), *_unfinished(path)):
-        if file not in keep:
-            file.unlink(missing_ok=True)
+@dataclass(frozen=True)
+class CheckpointKeeper:
+    """Reads and writes the checkpoints of one job. With several ranks only the first may call it."""
 
+    job: TrainingJob
 
-def _unfinished(path: Path) -> list[Path]:
-    return [
-        file
-        for file in path.parent.glob(".*.part")
-        if file.name.startswith((f".{path.name}.", f".{path.stem}."))
-    ]
+    @property
+    def path(self) -> Path:
+        return self.job.path
 
+    def newest(self) -> Checkpoint | None:
+        """The checkpoint to resume from; None if there is none: whatever lies beside it is then deleted.
 
-def save_newest(path: Path, checkpoint: Checkpoint, keep_last: int) -> None:
-    """`save_checkpoint`, with the `keep_last - 1` checkpoints before it set aside. A failure leaves all as it
-    was.
-    """
-    aside = _set_aside(path) if keep_last > 1 else None
-    try:
-        save_checkpoint(path, checkpoint)
-    except InputError:
-        if aside is not None:
-            aside.unlink(missing_ok=True)
-        raise
-    for file in older_files(path)[keep_last - 1 :]:
-        file.unlink(missing_ok=True)
+        A damaged one is first replaced by the last good one of the same run, if any, with a message.
+        Raises InputError for a damaged one that has no replacement, and for one of other settings.
+        """
+        self.restore_last_good()
+        if not self.path.exists():
+            remove_companions(self.path)
+            return None
+        saved = load_checkpoint(self.path)
+        saved.require(self.job.identity, self.path)
+        return saved
 
+    def restore_last_good(self) -> None:
+        """Replace a newest checkpoint that cannot be read by the last good one beside it, and say so."""
+        try:
+            if self.path.exists():
+                load_checkpoint(self.path)
+        except InputError as error:
+            good = [(saved.step, file) for file in companions(self.path) if (saved := self._own(file))]
+            if good:
+                step, file = max(good)
+                write_bytes(self.path, file.read_bytes())
+                damage, of = str(error).rpartition(";")[0], f"step {step} of {self.job.steps}"
+                print(f"{damage}; training resumes from {file.name}, {of}", flush=True)
 
-def _set_aside(path: Path) -> Path | None:
-    """A second name for the newest checkpoint, which survives its replacement: no byte is copied where the
-    file system has links.
-    """
-    try:
-        aside = older_file(path, load_checkpoint(path).step)
-    except InputError:  # none yet, or damaged: not worth keeping
-        return None
-    aside.unlink(missing_ok=True)
-    try:
-        os.link(path, aside)
-    except OSError:
-        write_bytes(aside, path.read_bytes())
-    return aside
-
-
-def mend(path: Path, identity: dict[str, Any]) -> None:
-    """Where the newest checkpoint cannot be read, put the last good one of the same run in its place, and say
-    so.
-
-    Leaves everything as it is where there is nothing to mend or to mend it with.
-    """
-    if not path.exists():
-        return
-    try:
-        load_checkpoint(path)
-    except InputError as error:
-        if good := _last_good(path, identity):
-            file, saved = good
-            write_bytes(path, file.read_bytes())
-            print(
-                f"{str(error).rpartition(';')[0]}; training goes on from {file.name}, step {saved.step} of {saved.total_steps}",
-                flush=True,
+    def set_stale_aside(self, aside: Path) -> None:
+        """Move a newest checkpoint that this job can neither resume nor end with, and all beside it, into the
+        folder of `aside`, and say why: it is damaged, of other settings, or has passed a snapshot that is
+        missing. See `hgrl.core.checkpoint.set_aside`.
+        """
+        if not self.path.exists():
+            return
+        try:
+            reason = "these changed: " + ", ".join(
+                load_checkpoint(self.path).differing(self.job.identity)[:4]
             )
+        except InputError as error:
+            reason = str(error).rpartition(";")[0]
+        else:
+            if reason.endswith(": ") and not (reason := self._missing_snapshots()):
+                return
+        moved = [set_aside(file, aside.with_name(file.name)) for file in (self.path, *companions(self.path))]
+        print(f"{self.path.name}: trained anew, because {reason}; the former one is {moved[0]}", flush=True)
 
+    def _missing_snapshots(self) -> str:
+        """A run that has passed the place of a snapshot cannot go back for it."""
+        saved = load_checkpoint(self.path)
+        missing = [
+            str(share)
+            for share in self.job.schedule.snapshots
+            if snapshot_step(share, saved.total_steps) <= saved.step
+            and not self._own(snapshot_file(self.path, share))
+        ]
+        return f"its snapshots at {', '.join(missing)} of the run are missing" if missing else ""
 
-def _last_good(path: Path, identity: dict[str, Any]) -> tuple[Path, Checkpoint] | None:
-    good = []
-    for file in companions(path):
+    def _own(self, file: Path) -> Checkpoint | None:
+        """A good checkpoint of this very run."""
         try:
             saved = load_checkpoint(file)
         except InputError:
-            continue
-        if not saved.differing(identity):
-            good.append((file, saved))
-    return max(good, key=lambda found: found[1].step, default=None)
+            return None
+        return None if saved.differing(self.job.identity) else saved
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Replace the newest, and leave `keep_last - 1` before it. A failure leaves all as it was.
+
+        Raises InputError for weights that are not finite, and for a full disk.
+        """
+        self._require_finite(checkpoint)
+        older = self._link_newest() if self.job.schedule.keep_last > 1 else None
+        try:
+            save_checkpoint(self.path, checkpoint)
+        except InputError:
+            if older is not None:
+                older.unlink(missing_ok=True)
+            raise
+        for file in older_files(self.path)[self.job.schedule.keep_last - 1 :]:
+            file.unlink(missing_ok=True)
+
+    def _link_newest(self) -> Path | None:
+        """A second name for the newest checkpoint, which survives its replacement: no byte is copied where the
+        file system has links. None if there is none or it is damaged.
+        """
+        try:
+            older = older_file(self.path, load_checkpoint(self.path).step)
+        except InputError:
+            return None
+        older.unlink(missing_ok=True)
+        try:
+            os.link(self.path, older)
+        except OSError:
+            write_bytes(older, self.path.read_bytes())
+        return older
+
+    def snapshots_at(self, step: int) -> list[Path]:
+        shares, total = self.job.schedule.snapshots, self.job.steps
+        return [snapshot_file(self.path, share) for share in shares if snapshot_step(share, total) == step]
+
+    def save_snapshots(self, checkpoint: Checkpoint) -> None:
+        self._require_finite(checkpoint)
+        for file in self.snapshots_at(checkpoint.step):
+            save_checkpoint(file, checkpoint)
+
+    def finish(self) -> None:
+        """Leave beside a complete checkpoint only files that depend on the settings alone, not on when this
+        run was saved or stopped.
+        """
+        remove_companions(
+            self.path, {snapshot_file(self.path, share) for share in self.job.schedule.snapshots}
+        )
+
+    def _require_finite(self, checkpoint: Checkpoint) -> None:
+        """A loss may be finite and its gradient not: such weights never replace a good checkpoint."""
+        for name, weights in checkpoint.method.items():
+            if not torch.isfinite(weights).all():
+                raise InputError(self.fault(f"{name} is not finite after step {checkpoint.step - 1}"))
+
+    def fault(self, what: str) -> str:
+        """The message of a run that stops because of `what`."""
+        good = f"; the last good checkpoint stays at {self.path}" if self.path.exists() else ""
+        return f"{what} of {self.job.steps}{good}; lower pretrain.lr or add pretrain.warmup_steps"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hgrl.core.settings import Settings
+from hgrl.core.settings import PretrainSettings, Settings
 from hgrl.data.samples import Samples
-from hgrl.pretraining.methods import method_class, method_settings
+from hgrl.pretraining.methods import Method, method_class, method_settings
 
 # settings of `pretrain` that change the weights by no more than rounding
-WITHOUT_SAY = ("workers", "compile", "checkpoint_minutes", "keep_last", "snapshots")
+NO_EFFECT = ("workers", "compile", "checkpoint_minutes", "keep_last", "snapshots")
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,27 @@ class TrainingJob:
     origin: str = ""  # a fingerprint of data and code
 
     @property
+    def schedule(self) -> PretrainSettings:
+        return self.settings.pretrain
+
+    @property
+    def method_class(self) -> type[Method]:
+        return method_class(self.method)
+
+    @property
+    def steps(self) -> int:
+        """Of the whole run; the last partial batch of an epoch is dropped."""
+        images = len(self.samples)
+        return self.schedule.run_epochs * (images // max(1, min(self.schedule.batch, images)))
+
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """What two runs must share for one to continue the other."""
-        settings, method = self.settings, method_class(self.method)
+        settings, method = self.settings, self.method_class
         own = settings.model_dump(mode="json", include={"network", "augment", "pretrain", *method.sections})
-        own["pretrain"] = {key: value for key, value in own["pretrain"].items() if key not in WITHOUT_SAY}
+        own["pretrain"] = {key: value for key, value in own["pretrain"].items() if key not in NO_EFFECT}
         own |= {"short_side": settings.data.short_side, "max_regions": settings.grouping.max_regions}
-        own["method"] = {name: method_settings(settings, name) for name in method.reads}
+        if method.own:
+            own[method.own[0]] = method_settings(settings, *method.own).model_dump(mode="json")
         about = {"method": self.method, "seed": self.seed, "images": len(self.samples), "origin": self.origin}
         return about | {"settings": own}

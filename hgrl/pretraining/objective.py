@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hgrl.core.settings import ObjectiveSettings
-from hgrl.pretraining.ranks import fetch, share, sum_over_ranks, world
+from hgrl.pretraining.ranks import batch_part, rows_of_ranks, sum_over_ranks, world
 from hgrl.sampling.pixels import PixelSample
 
 NO_NEGATIVE = -1e4  # a log-similarity that weighs nothing, and keeps gradients finite where -inf would not
@@ -54,7 +54,7 @@ def _negatives(cells: Tensor, sample: PixelSample) -> Tensor:
         return cells[sample.negatives]
     cns = sample.elsewhere.shape[-1]
     own = cells[sample.negatives[..., : sample.negatives.shape[-1] - cns]].float()
-    return torch.cat([own, share().of(fetch(cells, sample.owners, sample.elsewhere))], 2)
+    return torch.cat([own, batch_part().of(rows_of_ranks(cells, sample.owners, sample.elsewhere))], 2)
 
 
 def _unit(vectors: Tensor) -> Tensor:

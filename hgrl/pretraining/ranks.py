@@ -1,10 +1,10 @@
 """Several processes that train one network: who they are, what they exchange, and how they agree. Without
 `torchrun` all of it is one process.
 
-Each process ("rank") takes its share of every global batch. A rank's loss is such that the mean over ranks is
-the loss of the global batch, because that is what DistributedDataParallel does to gradients; what is
-exchanged on the way (`sum_over_ranks`) passes gradients back to the rank they belong to. Random draws are
-those of the global batch, made alike on every rank, of which each uses its share.
+Each process ("rank") takes its part of every global batch. The mean of the ranks' losses is the loss of the
+global batch, because DistributedDataParallel takes the mean of their gradients; what ranks exchange on the way
+(`sum_over_ranks`) passes gradients back to the rank they belong to. Every rank makes the random draws of the
+global batch and uses its part.
 """
 
 from __future__ import annotations
@@ -12,59 +12,36 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from hgrl.core.device import pick_device
 from hgrl.core.errors import InputError, ToldByFirst
+from hgrl.sampling.order import BatchPart
 
 Value = TypeVar("Value")
-Rows = TypeVar("Rows", Tensor, list)
 
 
-@dataclass(frozen=True)
-class Share:
-    """This rank's part of a global batch: images [rank * n, (rank + 1) * n) of world * n."""
-
-    rank: int = 0
-    world: int = 1
-
-    def of(self, rows: Rows) -> Rows:
-        """This rank's rows of (world * n, ...) rows."""
-        count = len(rows) // self.world
-        return rows[self.rank * count : (self.rank + 1) * count]
-
-    def uniform(
-        self, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device
-    ) -> Tensor:
-        """Random numbers in [0, 1) of the given shape, whose first axis is this rank's images: its rows of
-        the global batch's draw.
-        """
-        return self.of(torch.rand((shape[0] * self.world, *shape[1:]), generator=generator, device=device))
-
-
-def share() -> Share:
-    return (
-        Share(dist.get_rank(), dist.get_world_size())
-        if dist.is_available() and dist.is_initialized()
-        else Share()
-    )
+def batch_part() -> BatchPart:
+    """This rank's part of every global batch."""
+    together = dist.is_available() and dist.is_initialized()
+    return BatchPart(dist.get_rank(), dist.get_world_size()) if together else BatchPart()
 
 
 def rank() -> int:
-    return share().rank
+    return batch_part().rank
 
 
 def world() -> int:
-    return share().world
+    return batch_part().world
 
 
 def is_first() -> bool:
     """Whether this process writes checkpoints, logs and results."""
-    return int(os.environ.get("RANK", 0)) == 0 if started_by_torchrun() else share().rank == 0
+    return (int(os.environ.get("RANK", 0)) if started_by_torchrun() else rank()) == 0
 
 
 def started_by_torchrun() -> bool:
@@ -72,15 +49,29 @@ def started_by_torchrun() -> bool:
     return int(os.environ.get("WORLD_SIZE", 1)) > 1 and "LOCAL_RANK" in os.environ
 
 
-def local_rank() -> int:
-    """The number of this process on its machine, and of its card."""
-    return int(os.environ.get("LOCAL_RANK", 0))
+def training_device(name: str) -> torch.device:
+    """`pick_device`; each of several processes has a card of its own, or all of them have the CPU.
+
+    Raises InputError for a setting that names one card for all, and for a process without a card.
+    """
+    device = pick_device(name)
+    if not started_by_torchrun() or device.type == "cpu":
+        return device
+    if device.type != "cuda" or device.index is not None:
+        raise InputError(
+            f"setting 'device': {name!r} is one device, and several processes train; set it to cuda, cpu or auto"
+        )
+    own, cards = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if own >= cards:
+        raise InputError(
+            f"torchrun: process {own} of this machine has no card, there are {cards}; lower --nproc-per-node"
+        )
+    return torch.device("cuda", own)
 
 
 @contextmanager
 def processes(device: torch.device) -> Iterator[None]:
-    """Join the other processes that `torchrun` started, for as long as the block lasts; does nothing where
-    there are none.
+    """Join the other processes that `torchrun` started, if any, for as long as the block lasts.
 
     Tensors on a card go through NCCL, those on the CPU through Gloo.
     """
@@ -96,23 +87,17 @@ def processes(device: torch.device) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def share_of_batch(images: int, batch: int) -> Share:
-    """This rank's share of a global batch; InputError where it does not divide among the processes."""
-    mine, global_batch = share(), min(batch, images)
-    if rest := global_batch % mine.world:
-        fitting = [
-            size for size in (global_batch - rest, global_batch - rest + mine.world) if 2 <= size <= images
-        ]
-        remedy = f"take {' or '.join(map(str, fitting))}" if fitting else "start fewer processes"
-        what = (
-            f"{batch} images"
-            if batch == global_batch
-            else f"{batch} images, of which the split has {images},"
-        )
+def part_of_batch(images: int, batch: int) -> BatchPart:
+    """This rank's part of a global batch; InputError if the batch does not divide among the processes."""
+    part, size = batch_part(), min(batch, images)
+    if rest := size % part.world:
+        fitting = [str(n) for n in (size - rest, size - rest + part.world) if 2 <= n <= images]
+        remedy = f"take {' or '.join(fitting)}" if fitting else "start fewer processes"
+        what = f"{batch} images" + (f", of which the split has {images}," if size < batch else "")
         raise error_of_all(
-            f"setting 'pretrain.batch': {what} do not divide among {mine.world} processes; {remedy}"
+            f"setting 'pretrain.batch': {what} do not divide among {part.world} processes; {remedy}"
         )
-    return mine
+    return part
 
 
 def error_of_all(message: str) -> InputError:
@@ -121,9 +106,7 @@ def error_of_all(message: str) -> InputError:
 
 
 def from_first(function: Callable[[], Value]) -> Value:
-    """What `function` returns on the first rank, which alone runs it; where it raises InputError there, all
-    ranks do.
-    """
+    """What `function` returns on the first rank, which alone runs it; its InputError is raised on all ranks."""
     if world() == 1:
         return function()
     answer: list = [None, None]
@@ -132,12 +115,12 @@ def from_first(function: Callable[[], Value]) -> Value:
         try:
             answer[0] = function()
         except InputError as caught:
-            error, answer[1] = caught, (type(caught), str(caught))
+            error, answer[1] = caught, str(caught)
     dist.broadcast_object_list(answer, src=0, device=torch.device("cpu"))
     if error is not None:
         raise error
     if answer[1] is not None:
-        raise ToldByFirst(answer[1][1])
+        raise ToldByFirst(answer[1])
     return answer[0]
 
 
@@ -161,7 +144,11 @@ def gather(rows: Tensor) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """all_reduce; the gradient of the sum is the sum of the ranks' gradients."""
+    """all_reduce; the gradient of the sum is the sum of the ranks' gradients.
+
+    torch.distributed.nn.functional.all_reduce is the same, but deprecated in torch 2.14 without a public
+    successor that has gradients.
+    """
 
     @staticmethod
     def forward(_, values: Tensor) -> Tensor:
@@ -183,7 +170,7 @@ def mean_over_ranks(values: Tensor) -> Tensor:
     return sum_over_ranks(values) / world()
 
 
-def fetch(rows: Tensor, owner: Tensor, index: Tensor) -> Tensor:
+def rows_of_ranks(rows: Tensor, owner: Tensor, index: Tensor) -> Tensor:
     """rows[index] of the rank `owner`, with gradients: (n, D) rows of every rank, indices (...) -> (..., D)
     float32, alike on all ranks.
 
@@ -192,28 +179,16 @@ def fetch(rows: Tensor, owner: Tensor, index: Tensor) -> Tensor:
     return sum_over_ranks(rows[index].float().masked_fill((owner != rank()).unsqueeze(-1), 0.0))
 
 
-def gather_with_gradient(rows: Tensor) -> Tensor:
-    """As `gather`, and gradients find their way back to the rank that a row is of."""
-    if world() == 1:
-        return rows
-    before, after = rank() * len(rows), (world() - 1 - rank()) * len(rows)
-    return sum_over_ranks(
-        torch.cat([rows.new_zeros(before, *rows.shape[1:]), rows, rows.new_zeros(after, *rows.shape[1:])])
-    )
-
-
 class Agreement:
     """A flag that any rank may raise in any step and that all see in the same one, without waiting for each
-    other.
-
-    Several ranks: what is asked in one step is known to all one step later, when the answer has long arrived.
+    other: what is asked in one step is known to all in the next, when the answer has long arrived.
     """
 
     def __init__(self) -> None:
         self.sent: tuple[dist.Work, Tensor] | None = None
 
     def after_step(self, flag: bool) -> bool:
-        """Call once a step, on every rank."""
+        """Call once per step, on every rank. One process has its answer at once."""
         if world() == 1:
             return flag
         agreed, up = self.settle(), torch.tensor(int(flag))

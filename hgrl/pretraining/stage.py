@@ -10,7 +10,7 @@ import numpy as np
 
 from hgrl.core import paths
 from hgrl.core.cache import code_fingerprint, fingerprint
-from hgrl.core.checkpoint import Checkpoint, load_checkpoint, set_stale_aside
+from hgrl.core.checkpoint import Checkpoint, load_checkpoint, remove_aside
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment, Run
 from hgrl.core.files import write_text
@@ -25,10 +25,11 @@ from hgrl.data.sources import open_samples, pretraining_samples
 from hgrl.data.stage import is_prepared, prepare_data
 from hgrl.grouping.stage import auto_height_scale, group, is_grouped, train_edge_network
 from hgrl.pretraining import ranks
+from hgrl.pretraining.checkpoints import CheckpointKeeper
 from hgrl.pretraining.job import TrainingJob
 from hgrl.pretraining.loop import pretrain as train_to_the_end
-from hgrl.pretraining.loop import training_device
-from hgrl.pretraining.methods import REGISTRY, method_class
+from hgrl.pretraining.methods import REGISTRY, check_methods, method_class
+from hgrl.pretraining.ranks import training_device
 
 METHODS = "hgrl.pretraining.methods"
 
@@ -65,17 +66,25 @@ def pretrain(experiment: Experiment, run: Run, seed: int | None = None) -> list[
     the checkpoints are then not complete.
     """
     started, settings = time.monotonic(), run.settings
+    check_methods(experiment)
     if reason := experiment.left_out(run.name):
-        raise InputError(f"run {run.name!r} is left out of profile {experiment.profile!r}: {reason}; see {paths.PARAMS}")
+        raise InputError(
+            f"run {run.name!r} is left out of profile {experiment.profile!r}: {reason}; see {paths.PARAMS}"
+        )
     if run.trained != run.name:
-        raise InputError(f"{paths.PARAMS}: run {run.name!r} has the checkpoints of {run.trained!r}; list that under 'trained', not this")
+        raise InputError(
+            f"{paths.PARAMS}: run {run.name!r} has the checkpoints of {run.trained!r}; list that under 'trained', not this"
+        )
     if seed is not None and seed not in settings.seeds:
         known = ", ".join(map(str, settings.seeds))
-        raise InputError(f"profile {experiment.profile}: seed {seed} is none of its seeds; choose one of: {known}")
+        raise InputError(
+            f"profile {experiment.profile}: seed {seed} is none of its seeds; choose one of: {known}"
+        )
     one = settings if seed is None else settings.model_copy(update={"seeds": (seed,)})
     with ranks.processes(training_device(settings.device)):
-        jobs = training_jobs(experiment, run.method, one, experiment.files.checkpoints(run.name), run.definition.grouping)
-        checkpoints = _train_side_by_side(jobs, f"pretrain {run.name}")
+        folder = experiment.files.checkpoints(run.name)
+        jobs = training_jobs(experiment, run.method, one, folder, run.definition.grouping)
+        checkpoints = train_jobs(experiment, jobs, f"pretrain {run.name}")
         if seed is None:
             ranks.from_first(lambda: _write_training(experiment, run, checkpoints, started))
     return checkpoints
@@ -86,42 +95,69 @@ def training_jobs(
 ) -> list[TrainingJob]:
     """A job for each of `settings.seeds`, whose checkpoint goes to `folder`, from the trees of the named grouping.
 
-    Stale checkpoints are set aside, damaged ones replaced by the last good one.
+    Raises InputError if there is no image to learn from.
     """
     samples, files = training_samples(experiment, settings, method, grouping), experiment.files
     if not len(samples):
         stage = f"grouping-{grouping}" if grouping else "grouping"
         first = f"list the run's own `data.pretrain` under 'data.extra' in {paths.profile_file(experiment.profile)}, then "
         first = "" if _has_trees(experiment, settings, grouping) else first
-        raise InputError(f"{files.trees(grouping)}: no region trees; {first}run `dvc repro {stage}@{experiment.profile}` first")
-    code = code_fingerprint("hgrl.pretraining.loop", without=(METHODS,)), code_fingerprint(method_class(method).__module__)
+        raise InputError(
+            f"{files.trees(grouping)}: no region trees; {first}run `dvc repro {stage}@{experiment.profile}` first"
+        )
+    own = method_class(method).__module__
+    code = code_fingerprint("hgrl.pretraining.loop", without=(METHODS,)), code_fingerprint(own)
     origin = fingerprint(*code, samples.names, files.manifest, files.height_scale(grouping))
-    scale = auto_height_scale(experiment, grouping)
-    trees = files.trees(grouping)
+    scale, trees = auto_height_scale(experiment, grouping), files.trees(grouping)
     return [
         TrainingJob(method, settings, samples, trees, scale, seed, checkpoint_file(folder, seed), origin)
         for seed in settings.seeds
     ]
 
 
-def _train_side_by_side(jobs: list[TrainingJob], desc: str) -> list[Checkpoint]:
-    """The checkpoints, complete; of several ranks the first alone reads them back, the others return none."""
-    images, settings = len(jobs[0].samples), jobs[0].settings
-    steps = settings.pretrain.run_epochs * (images // min(settings.pretrain.batch, images))
-    processes, first = settings.jobs if ranks.world() == 1 else 1, ranks.is_first()
+def train_jobs(experiment: Experiment, jobs: list[TrainingJob], desc: str) -> list[Checkpoint]:
+    """Train jobs side by side, or resume them; their complete checkpoints.
+
+    A damaged checkpoint is replaced by the last good one; a stale one is set aside until its replacement stands.
+    Of several ranks the first alone reads the checkpoints back, the others return none.
+    """
+    settings, first = jobs[0].settings, ranks.is_first()
+    aside = [experiment.files.set_aside(job.path) for job in jobs]
+    ranks.from_first(lambda: [_make_ready(*pair) for pair in zip(jobs, aside, strict=True)])
+    steps, processes = sum(job.steps for job in jobs), settings.jobs if ranks.world() == 1 else 1
     with passing_on_sigterm():
-        run_tasks(train, [(job,) for job in jobs], processes, f"{desc}: {len(jobs)} seeds, steps", steps * len(jobs), shown=first)
-    return [load_checkpoint(job.path) for job in jobs] if first else []
+        run_tasks(
+            train,
+            [(job,) for job in jobs],
+            processes,
+            f"{desc}: {len(jobs)} seeds, steps",
+            steps,
+            shown=first,
+        )
+    if not first:
+        return []
+    trained = [load_checkpoint(job.path) for job in jobs]
+    for place in aside:
+        remove_aside(place)
+    return trained
+
+
+def _make_ready(job: TrainingJob, aside: Path) -> None:
+    keeper = CheckpointKeeper(job)
+    keeper.restore_last_good()
+    keeper.set_stale_aside(aside)
 
 
 def train(job: TrainingJob, tick: Callable[[int], None]) -> None:
-    """Train one seed up to its last step, from its checkpoint if there is one."""
+    """Train one seed up to its last step, from its checkpoint if there is one: a task of `run_tasks`."""
     train_to_the_end(job, tick)
 
 
 def _write_training(experiment: Experiment, run: Run, checkpoints: list[Checkpoint], started: float) -> None:
     seeds = dict(zip(run.settings.seeds, checkpoints, strict=True))
-    scores = {seed: {"loss": float(saved.losses[-50:].mean()), "steps": saved.step} for seed, saved in seeds.items()}
+    scores = {
+        seed: {"loss": float(saved.losses[-50:].mean()), "steps": saved.step} for seed, saved in seeds.items()
+    }
     settings = run.settings.model_dump(mode="json")
     write_results(experiment, "pretraining", run.name, {"seeds": scores}, settings, started)
     write_text(experiment.files.result("pretraining", run.name).with_suffix(".csv"), _loss_curves(seeds))

@@ -12,7 +12,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hgrl.pretraining import ranks as distributed
+from hgrl.pretraining import ranks
 
 AXES = (0, 2, 3)
 
@@ -25,11 +25,11 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
     @torch.compiler.disable
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) of this rank -> the same shape and dtype."""
-        if not self.training or distributed.world() == 1:
+        if not self.training or ranks.world() == 1:
             return super().forward(images)
         mean, variance = _global_statistics(images)
         with torch.no_grad():
-            count = images[:, 0].numel() * distributed.world()
+            count = images[:, 0].numel() * ranks.world()
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
@@ -40,7 +40,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
 def _global_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and (biased) variance of each channel over all ranks, float32."""
     variance, mean = torch.var_mean(images.float(), AXES, correction=0)
-    gathered = distributed.gather(torch.stack([mean, variance])[None])  # world, 2, C
+    gathered = ranks.gather(torch.stack([mean, variance])[None])  # world, 2, C
     means, variances = gathered.unbind(1)
     mean = means.mean(0)
     return mean, (variances + (means - mean).square()).mean(0)
@@ -65,7 +65,7 @@ class _Normalise(torch.autograd.Function):
         sums = torch.stack([gradient.sum(AXES), (gradient * normalised).sum(AXES)])
         means = sums.clone()
         dist.all_reduce(means)
-        means /= images[:, 0].numel() * distributed.world()
+        means /= images[:, 0].numel() * ranks.world()
         through_mean, through_variance = means.view(2, -1, 1, 1)
         of_images = (gradient - through_mean - normalised * through_variance) * (
             scale * weight.view(-1, 1, 1)

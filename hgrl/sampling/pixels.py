@@ -8,15 +8,13 @@ one vector there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from hgrl.core.settings import SamplingSettings
-from hgrl.grouping.region_tree import RegionTree
-from hgrl.pretraining.ranks import Share
+from hgrl.sampling.order import WHOLE, BatchPart
 
 
 @dataclass(frozen=True)
@@ -37,19 +35,6 @@ class PixelSample:
     # (W * B, A, cns) int64, the rank of each cell; None: one process has the whole batch
     owners: Tensor | None = None
     elsewhere: Tensor | None = None  # (W * B, A, cns) int64, its index among that rank's V * B * N cells
-
-
-def in_height_unit(tree: RegionTree, unit: str | float, auto_scale: float) -> RegionTree:
-    """The tree with its heights in the unit in which sigma_p is read; the paper leaves it open.
-
-    unit: `raw` (UCM heights in [0, 1]), a factor, `rank` (the merge's order, over the number of merges), or
-    `auto` (the factor `auto_scale`, measured once over the training trees). Returns float32 heights.
-    """
-    if unit == "rank":
-        merges = len(tree.heights)
-        return replace(tree, heights=np.arange(1, merges + 1, dtype=np.float32) / max(merges, 1))
-    factor = {"raw": 1.0, "auto": auto_scale}.get(unit, unit)
-    return replace(tree, heights=tree.heights * np.float32(factor))
 
 
 def positive_probability(distances: Tensor, sigma_p: float, present: Tensor) -> Tensor:
@@ -83,7 +68,7 @@ def sample_pixels(
     settings: SamplingSettings,
     cns: int,
     generator: torch.Generator | None = None,
-    share: Share = Share(),  # noqa: B008, frozen
+    part: BatchPart = WHOLE,
 ) -> PixelSample:
     """Draw anchors, positives and negatives for every image of a batch (section 3, "Pixel Sampling",
     "Augmented Reference Sampling").
@@ -99,13 +84,13 @@ def sample_pixels(
     count: every other region would be a guess. An image of one region has no negatives of its own; a batch of
     one image has none from others. Draws are with replacement.
 
-    share: which images of a global batch these are. Every rank makes the global batch's random draws and uses
+    part: which images of a global batch these are. Every rank makes the global batch's random draws and uses
     its rows, so that ranks together draw what one process would, without sending labels or distances.
     """
     views, batch = labels.shape[:2]
-    table = _RegionTable(labels.flatten(2), distances.shape[-1], share)
+    table = _RegionTable(labels.flatten(2), distances.shape[-1], part)
     # (B, A) each
-    regions, anchors_valid = _draw_anchor_regions(table.present, settings.anchors, generator, share)
+    regions, anchors_valid = _draw_anchor_regions(table.present, settings.anchors, generator, part)
     anchors = table.pixel_in(0, regions.unsqueeze(-1), generator).squeeze(-1)
 
     row = regions.unsqueeze(-1).expand(-1, -1, distances.shape[-1])
@@ -119,23 +104,23 @@ def sample_pixels(
             (p_positive, settings.positives, positives, positives_valid),
             (p_negative, settings.negatives, negatives, negatives_valid),
         ):
-            drawn, exists = _draw_regions(probability, count, generator, share)
+            drawn, exists = _draw_regions(probability, count, generator, part)
             pixels.append(table.pixel_in(view, drawn, generator))
             counts = visible if pixels is positives else anchors_valid
             valid.append((exists & counts).unsqueeze(-1).expand_as(drawn))
-    owners, others = _draw_from_other_images(anchors, views, batch, table.cells, cns, generator, share)
-    negatives.append(share.of(others))
-    negatives_valid.append(anchors_valid.unsqueeze(-1).expand_as(negatives[-1]) & (batch * share.world > 1))
+    owners, others = _draw_from_other_images(anchors, views, batch, table.cells, cns, generator, part)
+    negatives.append(part.of(others))
+    negatives_valid.append(anchors_valid.unsqueeze(-1).expand_as(negatives[-1]) & (batch * part.world > 1))
     pixels = (anchors, torch.cat(positives, -1), torch.cat(negatives, -1))
     valid = (anchors_valid, torch.cat(positives_valid, -1), torch.cat(negatives_valid, -1))
-    return PixelSample(*pixels, *valid, *((owners, others) if share.world > 1 else ()))
+    return PixelSample(*pixels, *valid, *((owners, others) if part.world > 1 else ()))
 
 
 class _RegionTable:
     """For each view and image: the cells sorted by region, so that a random cell of a region is one look-up."""
 
-    def __init__(self, labels: Tensor, regions: int, share: Share) -> None:
-        self.share = share
+    def __init__(self, labels: Tensor, regions: int, part: BatchPart) -> None:
+        self.part = part
         self.views, self.batch, self.cells = labels.shape
         self.order = labels.argsort(dim=-1, stable=True)  # (V, B, N)
         self.count = torch.zeros(*labels.shape[:2], regions, dtype=torch.int64, device=labels.device)
@@ -150,7 +135,7 @@ class _RegionTable:
         """
         flat = regions.flatten(1)
         count, first = self.count[view].gather(1, flat), self.first[view].gather(1, flat)
-        uniform = self.share.uniform(flat.shape, generator, flat.device)
+        uniform = self.part.uniform(flat.shape, generator, flat.device)
         offset = torch.minimum((uniform * count).long(), (count - 1).clamp_min(0))
         cell = self.order[view].gather(1, (first + offset).clamp_max(self.cells - 1))
         image = torch.arange(self.batch, device=flat.device).unsqueeze(1)
@@ -158,27 +143,27 @@ class _RegionTable:
 
 
 def _draw_anchor_regions(
-    present: Tensor, anchors: int, generator: torch.Generator | None, share: Share
+    present: Tensor, anchors: int, generator: torch.Generator | None, part: BatchPart
 ) -> tuple[Tensor, Tensor]:
     """Regions (B, A) without replacement, and whether each is there: (V, B, R) presence -> first those seen
     in both views.
     """
     first, augmented = present[0], present[1:].all(0)
-    key = share.uniform(first.shape, generator, first.device) + augmented.float()
+    key = part.uniform(first.shape, generator, first.device) + augmented.float()
     key = key.masked_fill(~first, -1.0)
     chosen = key.topk(min(anchors, key.shape[-1]), dim=-1)
     return chosen.indices, chosen.values >= 0
 
 
 def _draw_regions(
-    probability: Tensor, count: int, generator: torch.Generator | None, share: Share
+    probability: Tensor, count: int, generator: torch.Generator | None, part: BatchPart
 ) -> tuple[Tensor, Tensor]:
     """`count` regions with replacement from each row of (B, A, R); and whether the row had any: (B, A,
     count), (B, A).
     """
     exists = probability.sum(-1) > 0.5
     cumulative = probability.cumsum(-1)
-    uniform = share.uniform((*probability.shape[:-1], count), generator, probability.device)
+    uniform = part.uniform((*probability.shape[:-1], count), generator, probability.device)
     target = uniform * cumulative[..., -1:]
     # right: an empty region has no width
     drawn = torch.searchsorted(cumulative.contiguous(), target, right=True)
@@ -193,12 +178,12 @@ def _draw_from_other_images(
     cells: int,
     cns: int,
     generator: torch.Generator | None,
-    share: Share,
+    part: BatchPart,
 ) -> tuple[Tensor, Tensor]:
     """Neg(i)_cns: `cns` cells of other images, either view, for each anchor of the global batch. Ranks and
     indices, (W * B, A, cns) each.
     """
-    images = batch * share.world
+    images = batch * part.world
     shape, device = (images, anchors.shape[1], cns), anchors.device
     image = torch.arange(images, device=device).view(-1, 1, 1)
     step = torch.randint(1, max(images, 2), shape, generator=generator, device=device)

@@ -15,7 +15,7 @@ from hgrl.core import paths
 from hgrl.core.errors import InputError
 from hgrl.core.files import write_text
 from hgrl.core.progress import bar
-from hgrl.core.provenance import fingerprint
+from hgrl.core.cache import fingerprint
 from hgrl.data.samples import Samples, sample_name
 from hgrl.data.sets.listing import find_folder
 

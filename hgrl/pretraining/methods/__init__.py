@@ -1,21 +1,20 @@
 """Methods that pretrain a network: one file each, one interface, one registry line.
 
-A method is a module with a `network` (whose features every evaluation reads) and `loss(batch) -> (loss,
-diagnostics)`.
-The loop knows nothing else about it.
+A method is a module with a `network`, whose features every evaluation reads, and `loss(batch) -> (loss,
+diagnostics)`. Its settings stand in its file. The loop knows nothing else about it.
 """
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from collections.abc import Collection, Iterable
 
+from hgrl.core import paths
 from hgrl.core.errors import InputError
+from hgrl.core.experiment import Experiment
 from hgrl.core.settings import Settings
-from hgrl.pretraining.methods.base import Method
+from hgrl.pretraining.methods.base import Method, method_settings
 from hgrl.pretraining.methods.densecl import DenseCL
 from hgrl.pretraining.methods.hierarchical import HierarchicalGrouping
-from hgrl.pretraining.methods.hierarchical_best import HierarchicalBest
 from hgrl.pretraining.methods.hierarchical_image import HierarchicalImage
 from hgrl.pretraining.methods.instfeat import InstFeat
 from hgrl.pretraining.methods.moco import MoCo
@@ -29,31 +28,49 @@ REGISTRY: dict[str, type[Method]] = {
     "segsort": SegSort,
     "hierarchical-image": HierarchicalImage,
     "densecl": DenseCL,
-    "hierarchical-best": HierarchicalBest,
     "supervised": ImageLabels,
 }
 
-__all__ = ["REGISTRY", "Method", "build_method", "method_files"]
+
+def method_class(name: str) -> type[Method]:
+    """The class of a method; InputError for an unknown name."""
+    _require_known([name], REGISTRY, f"{paths.PARAMS}: a run's method")
+    return REGISTRY[name]
 
 
 def build_method(name: str, settings: Settings) -> Method:
     """A method with fresh weights from torch's global random state; InputError for an unknown name."""
-    if name not in REGISTRY:
-        raise InputError(f"params.yaml: unknown method {name!r}; choose one of: {', '.join(REGISTRY)}")
-    return REGISTRY[name](settings)
+    return method_class(name)(settings)
 
 
-def method_files(name: str) -> list[Path]:
-    """The files that decide what a method does: its own, and all of this package that it imports from.
+def check_methods(experiment: Experiment) -> None:
+    """Check what the profile and params.yaml say about methods: `methods`, `tuned`, `tuning` and every run's.
 
-    A new method or a change of one leaves the checkpoints of the others as they are.
+    Raises InputError, which names file, key, value and what is allowed, for the first mistake.
     """
-    found: dict[str, Path] = {}
-    waiting = [REGISTRY[name].__module__]
-    while waiting:
-        module = waiting.pop()
-        if module.startswith(f"{__name__}.") and module not in found:
-            contents = vars(sys.modules[module])
-            found[module] = Path(contents["__file__"])
-            waiting += [getattr(value, "__module__", None) or "" for value in contents.values()]
-    return [found[module] for module in sorted(found)]
+    file, tuning = paths.profile_file(experiment.profile), experiment.params.get("tuning") or {}
+    methods = dict.fromkeys([*REGISTRY, *(run.method for run in experiment.definitions.values())])
+    _require_known(experiment.settings.tuned, methods, f"{file}: setting 'tuned'")
+    _require_known(tuning, REGISTRY, f"{paths.PARAMS}: section 'tuning'")
+    _check_own(experiment.settings, str(file))
+    for method, overrides in experiment.settings.tuned.items():
+        origin = f"{file}: tuned.{method}"
+        _check_own(experiment.settings_with(overrides, origin=origin), origin)
+    for method, trials in tuning.items():
+        origin = f"{paths.PARAMS}: tuning.{method}"
+        for overrides in trials:
+            _check_own(experiment.settings_with(overrides, origin=origin), origin)
+    for run in experiment.definitions:
+        _check_own(experiment.run(run).settings, f"{paths.PARAMS}: runs.{run}")
+
+
+def _check_own(settings: Settings, origin: str) -> None:
+    known = dict(method.own for method in REGISTRY.values() if method.own)
+    _require_known(settings.methods, known, f"{origin}: setting 'methods'")
+    for key, section in known.items():
+        method_settings(settings, key, section, origin)
+
+
+def _require_known(names: Iterable[str], known: Collection[str], what: str) -> None:
+    if unknown := [name for name in names if name not in known]:
+        raise InputError(f"{what}: unknown method {unknown[0]!r}; choose one of: {', '.join(known)}")

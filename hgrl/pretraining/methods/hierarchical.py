@@ -10,7 +10,7 @@ from hgrl.core.settings import ObjectiveSettings, SamplingSettings, Settings
 from hgrl.pretraining.methods.base import Method
 from hgrl.pretraining.network import normalise
 from hgrl.pretraining.objective import contrastive_loss
-from hgrl.pretraining.ranks import share
+from hgrl.pretraining.ranks import batch_part
 from hgrl.sampling.pixels import sample_pixels
 from hgrl.sampling.views import Batch
 
@@ -36,7 +36,7 @@ def pixel_loss(
     embedding = embedding.unflatten(0, batch.images.shape[:2])
     terms = []
     for cns in cns_now(sampling, batch.progress):
-        sample = sample_pixels(batch.labels, batch.distances, sampling, cns, batch.generator, share())
+        sample = sample_pixels(batch.labels, batch.distances, sampling, cns, batch.generator, batch_part())
         terms.append(contrastive_loss(embedding, sample, objective))
     loss = sum(term for term, _ in terms) / len(terms)
     return loss, terms[-1][1]

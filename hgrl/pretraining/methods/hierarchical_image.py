@@ -12,15 +12,14 @@ from hgrl.sampling.views import Batch
 
 
 class HierarchicalImage(MoCo):
-    """The two losses, added (section 5.1: "simply adding our pixel-wise contrastive target"; no weight is
-    given).
+    """The two losses, added (section 5.1: "simply adding our pixel-wise contrastive target", with no weight).
 
     One forward pass of both views serves both: the pixel loss reads the embedding, MoCo's query the first
-    view's backbone.
+    view's backbone. Both views are augmented, because MoCo's contrast lives by it.
     """
 
     needs_trees = True
-    sections = ("moco", "sampling", "objective")
+    sections = ("sampling", "objective")
     layers = LAYERS
 
     def __init__(self, settings: Settings) -> None:

@@ -6,53 +6,57 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hgrl.core.settings import Settings
-from hgrl.pretraining.methods.base import Method
-from hgrl.pretraining.methods.moco import image_codes
+from hgrl.core.settings import AtLeastOne, Positive, Section, Settings
+from hgrl.pretraining.methods.base import Method, method_settings
+from hgrl.pretraining.methods.contrast import image_codes
 from hgrl.pretraining.network import normalise
 from hgrl.pretraining.ranks import gather, rank
 from hgrl.sampling.views import Batch
 
 
+class InstFeatSettings(Section):
+    temperature: Positive = 0.1  # the paper's section 4
+    dim: AtLeastOne = 128
+
+
 class InstFeat(Method):
-    """A siamese network, no memory: each view is told from all other views of the batch. One linear head on
-    the pooled last stage.
+    """A siamese network without memory: each view is told from all other views of the batch. One linear head
+    on the pooled last stage.
 
     The hypercolumn and the embedding are not trained: read the backbone.
     """
 
     needs_trees = False
-    sections = ("instfeat",)
+    own = ("instfeat", InstFeatSettings)
     layers = ("backbone",)
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self.instfeat = settings.instfeat
+        self.instfeat = method_settings(settings, *self.own)
         self.head = nn.Linear(self.network.channels["backbone"], self.instfeat.dim)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         codes = image_codes(self.network.backbone(normalise(batch.flat_images))[-1], self.head)
         first, second = codes.detach().chunk(2)
-        return instance_loss(codes, self.instfeat.temperature), {
-            "positive_similarity": (first * second).sum(1).mean()
-        }
+        similarity = (first * second).sum(1).mean()
+        return instance_loss(codes, self.instfeat.temperature), {"positive_similarity": similarity}
 
 
 def instance_loss(codes: Tensor, temperature: float) -> Tensor:
     """Equation 6, averaged over views: -log P(own other view) - sum over the other images' views of log(1 -
     P(that view)).
 
-    codes: (2 B, D) unit vectors, the second views after the first; all ranks' are compared with. P is a
+    codes: (2 B, D) unit vectors, second views after first ones; compared with those of all ranks. P is a
     softmax over all other views of the global batch; what is compared with counts as constant. Both as in the
     authors' code (`BatchAverage.py`); the paper's text has the first views alone in the softmax.
     """
-    count, everything = len(codes), gather(codes)  # 2 B, D; 2 B a rank, D
+    count, everything = len(codes), gather(codes)  # 2 B, D; 2 B per rank, D
     row = torch.arange(count, device=codes.device).unsqueeze(1)
     # 2 B, 1: where the view and the other one stand
     own, partner = rank() * count + row, rank() * count + row.roll(count // 2, 0)
     with torch.autocast(codes.device.type, enabled=False):
         logits = (codes @ everything.T / temperature).scatter(1, own, -torch.inf)
-    log_share = F.log_softmax(logits, 1)
-    others = log_share.exp().scatter(1, partner, 0.0)  # the share of itself is 0 already
-    repelled = torch.log1p(-others.clamp_max(1 - 1e-6))  # a share of 1 would give -inf
-    return -(log_share.gather(1, partner).mean() + repelled.sum() / count)
+    log_p = F.log_softmax(logits, 1)
+    others = log_p.exp().scatter(1, partner, 0.0)  # P of itself is 0 already
+    repelled = torch.log1p(-others.clamp_max(1 - 1e-6))  # P = 1 would give -inf
+    return -(log_p.gather(1, partner).mean() + repelled.sum() / count)

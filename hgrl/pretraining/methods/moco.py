@@ -1,159 +1,62 @@
-"""MoCo (He et al. 2020, version 1): an image's two views are told from a queue of other images' keys.
-
-Names are its paper's: queries come from the trained encoder, keys from a copy that follows it with momentum
-m.
-"""
+"""MoCo (He et al. 2020, version 1): an image's two views are told from a queue of other images' keys."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hgrl.core.errors import InputError
-from hgrl.core.settings import Settings
-from hgrl.pretraining.methods.base import Method
+from hgrl.core.settings import AtLeastOne, Fraction, Positive, Section, Settings
+from hgrl.pretraining.methods.base import Method, method_settings
+from hgrl.pretraining.methods.contrast import MomentumEncoder, Queue, image_codes, info_nce
 from hgrl.pretraining.network import normalise
-from hgrl.pretraining.ranks import error_of_all, gather, share, sum_over_ranks
+from hgrl.pretraining.ranks import batch_part
 from hgrl.sampling.views import Batch
 
-# modules, uint8 images (B, 3, S, S) -> codes, B first
-Encode = Callable[[Sequence[nn.Module], Tensor], tuple[Tensor, ...]]
+
+class MoCoSettings(Section):
+    momentum: Fraction = 0.999  # the paper's section 3.3, and its code
+    queue: AtLeastOne = 65_536
+    temperature: Positive = 0.07
+    dim: AtLeastOne = 128
+    groups: AtLeastOne = 8  # of shuffled batch normalisation: the authors' GPUs
 
 
 class MoCo(Method):
     """Queries of the first view, keys of the second; one linear head on the pooled last stage.
 
-    Differs from the authors' code in what the common loop fixes: the optimiser, the batch, the augmentation,
-    and the backbone, which ends at Res4 for every method. The hypercolumn and the embedding are not trained:
-    read the backbone.
+    Differs from the authors' code in what the common loop fixes: optimiser, batch, augmentation, and the
+    backbone, which ends at Res4 for every method. The hypercolumn and the embedding are not trained: read the
+    backbone.
     """
 
     needs_trees = False
-    sections = ("moco",)
+    own = ("moco", MoCoSettings)
     layers = ("backbone",)
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self.moco = settings.moco
-        self.head = nn.Linear(self.network.channels["backbone"], self.moco.dim)
-        self.key_encoder = MomentumEncoder(
-            (self.network.backbone, self.head), encode_image, self.moco.momentum, self.moco.groups
-        )
-        self.queue = Queue(self.moco.queue, self.moco.dim, settings.pretrain.batch, "moco.queue")
+        own = self.moco = method_settings(settings, *self.own)
+        self.head = nn.Linear(self.network.channels["backbone"], own.dim)
+        followed = (self.network.backbone, self.head)
+        self.key_encoder = MomentumEncoder(followed, encode_image, own.momentum, own.groups)
+        self.queue = Queue(own.queue, own.dim, settings.pretrain.batch, "methods.moco.queue")
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         features = self.network.backbone(normalise(batch.images[0]))[-1]
         return self.image_loss(features, batch)
 
     def image_loss(self, features: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of the first view's last stage, (B, C, h, w); moves the key encoder and the queue one step
-        on.
-        """
+        """The loss of the first view's last stage, (B, C, h, w); moves key encoder and queue one step on."""
         queries = image_codes(features, self.head)
         self.key_encoder.follow((self.network.backbone, self.head))
         (all_keys,) = self.key_encoder(batch.images[1], batch.generator)
-        keys = share().of(all_keys)
+        keys = batch_part().of(all_keys)
         loss = info_nce(queries, keys, self.queue.keys, self.moco.temperature)
         self.queue.push(all_keys)
         return loss, {"positive_similarity": (queries * keys).sum(1).mean().detach()}
 
 
-def image_codes(features: Tensor, head: nn.Module) -> Tensor:
-    """(B, C, h, w) features -> (B, D) float32 unit vectors: average pooling, then the head."""
-    return F.normalize(head(features.mean((2, 3))).float(), dim=1)
-
-
 def encode_image(modules: Sequence[nn.Module], images: Tensor) -> tuple[Tensor]:
     backbone, head = modules
     return (image_codes(backbone(normalise(images))[-1], head),)
-
-
-def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
-    """MoCo's equation 1, averaged: -log of the own key's share of the own key and all of the queue.
-
-    queries, keys: (N, D) unit vectors, row by row a pair; queue: (K, D) unit vectors, all negatives. Computed
-    in the queries' own precision even under autocast: bf16 would round cosines to 3 digits, before the
-    temperature.
-    """
-    with torch.autocast(queries.device.type, enabled=False):
-        positive = (queries * keys).sum(1, keepdim=True)  # N, 1
-        negative = queries @ queue.clone().T  # N, K; cloned, for the queue moves on before the backward pass
-        logits = torch.cat([positive, negative], 1) / temperature
-    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
-
-
-class MomentumEncoder(nn.Module):
-    """A copy of some modules that follows them: theta_k <- m theta_k + (1 - m) theta_q (MoCo's equation 2).
-    No gradient.
-
-    Shuffled batch normalisation (MoCo, section 3.3) on one device: the batch is dealt at random into
-    `groups`, each encoded, and so normalised, by itself, and put back in order. A key then shares its
-    statistics with other images than its query does (the query's batch is normalised as one), as with the
-    authors' 8 GPUs, and the pair cannot be told by them. Buffers, the running statistics among them, are the
-    copy's own, as in the authors' code.
-
-    With several ranks the images are shuffled across ranks, as in the authors' code: all are sent to all, the
-    global batch is dealt into the same `groups`, and each rank encodes every world-th of them. Codes are then
-    put together, alike on all ranks. Running statistics, which nothing reads, are of the rank's own groups.
-    """
-
-    def __init__(self, modules: Sequence[nn.Module], encode: Encode, momentum: float, groups: int) -> None:
-        super().__init__()
-        self.copies = nn.ModuleList(copy.deepcopy(module).requires_grad_(False) for module in modules)
-        self.encode, self.momentum, self.groups = encode, momentum, groups
-
-    @torch.no_grad()
-    def follow(self, modules: Sequence[nn.Module]) -> None:
-        for own, followed in zip(self.copies, modules, strict=True):
-            for key, query in zip(own.parameters(), followed.parameters(), strict=True):
-                key.lerp_(query, 1 - self.momentum)
-
-    @torch.no_grad()
-    def forward(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
-        """(B, 3, S, S) images of this rank -> codes of the images of all ranks."""
-        mine, images = share(), gather(images)
-        order = torch.randperm(len(images), generator=generator, device=images.device)
-        count = max(1, min(self.groups, len(images) // 2))  # never an image by itself
-        if count < mine.world:
-            raise error_of_all(
-                f"setting 'groups' of moco or densecl: {count} groups of images for {mine.world} processes; raise it or the batch"
-            )
-        places = order.tensor_split(count)[mine.rank :: mine.world]
-        codes = [self.encode(self.copies, images[place]) for place in places]
-        return tuple(
-            _put_together(torch.cat(parts), torch.cat(places), len(images))
-            for parts in zip(*codes, strict=True)
-        )
-
-
-def _put_together(codes: Tensor, places: Tensor, count: int) -> Tensor:
-    """Codes of the images at `places` -> (count, ...) codes of all images, from all ranks; each has its own,
-    so the sum is exact.
-    """
-    return sum_over_ranks(codes.new_zeros(count, *codes.shape[1:]).index_copy(0, places, codes))
-
-
-class Queue(nn.Module):
-    """The last K keys, a ring: the oldest are written over. Random unit vectors until it has filled once, as
-    in the authors' code.
-    """
-
-    def __init__(self, size: int, dim: int, batch: int, setting: str) -> None:
-        super().__init__()
-        if size < batch:
-            raise InputError(
-                f"setting {setting!r}: a queue of {size} is shorter than a batch of {batch}; lengthen it"
-            )
-        self.register_buffer("keys", F.normalize(torch.randn(size, dim), dim=1))  # K, D
-        self.register_buffer("next", torch.zeros((), dtype=torch.long))  # the row to write first
-
-    @torch.no_grad()
-    def push(self, keys: Tensor) -> None:
-        """(N, D) keys, N <= K, take the place of the N oldest."""
-        rows = (self.next + torch.arange(len(keys), device=keys.device)) % len(self.keys)
-        self.keys.index_copy_(0, rows, keys)
-        self.next.copy_((self.next + len(keys)) % len(self.keys))

@@ -8,10 +8,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hgrl.core.settings import Settings
-from hgrl.pretraining.methods.base import Method
+from hgrl.core.settings import AtLeastOne, Positive, Section, Settings
+from hgrl.pretraining.methods.base import Method, method_settings
 from hgrl.pretraining.network import normalise
 from hgrl.sampling.views import Batch
+
+
+class SegSortSettings(Section):
+    concentration: Positive = 10.0  # the paper's, and its code's
+    clusters: AtLeastOne = 5  # per side: 25 clusters of spherical K-means per image; 1: the regions alone
+    iterations: AtLeastOne = 10
 
 
 class SegSort(Method):
@@ -21,16 +27,16 @@ class SegSort(Method):
     Regions are the leaves of our trees, in the place of the authors' own over-segmentation: no hierarchy is
     read. Contrast is within an image, as table 1 says ("None"); the authors' code has all segments of a batch
     in the denominator. Their unsupervised script takes the regions as segments, without K-means:
-    `segsort.clusters: 1`. Both views count as images of their own: as many forward passes as the paper's
+    `methods.segsort.clusters: 1`. Both views count as images of their own: as many forward passes as the paper's
     method. Not done: an ImageNet-trained ResNet-101 to start from, and the memory bank of the supervised
     variant.
     """
 
-    sections = ("segsort",)
+    own = ("segsort", SegSortSettings)
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self.segsort = settings.segsort
+        self.segsort = method_settings(settings, *self.own)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         embedding = F.normalize(self.network(normalise(batch.flat_images)).float(), dim=1)

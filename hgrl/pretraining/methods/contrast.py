@@ -1,0 +1,110 @@
+"""What contrastive methods share: codes of images, InfoNCE, a momentum encoder and a queue of keys.
+
+Names are MoCo's (He et al. 2020): queries come from the trained encoder, keys from a copy that follows it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hgrl.core.errors import InputError
+from hgrl.pretraining.ranks import batch_part, error_of_all, gather, sum_over_ranks
+
+# modules, uint8 images (B, 3, S, S) -> codes, B first
+Encode = Callable[[Sequence[nn.Module], Tensor], tuple[Tensor, ...]]
+
+
+def image_codes(features: Tensor, head: nn.Module) -> Tensor:
+    """(B, C, h, w) features -> (B, D) float32 unit vectors: average pooling, then the head."""
+    return F.normalize(head(features.mean((2, 3))).float(), dim=1)
+
+
+def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
+    """MoCo's equation 1, averaged: -log of the own key's weight among the own key and all of the queue.
+
+    queries, keys: (N, D) unit vectors, row by row a pair; queue: (K, D) unit vectors, all negatives. Computed
+    in the queries' precision even under autocast: bf16 would round cosines to 3 digits before the temperature.
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        positive = (queries * keys).sum(1, keepdim=True)  # N, 1
+        negative = queries @ queue.clone().T  # N, K; cloned: the queue moves on before the backward pass
+        logits = torch.cat([positive, negative], 1) / temperature
+    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+
+
+class MomentumEncoder(nn.Module):
+    """A copy of some modules that follows them: theta_k <- m theta_k + (1 - m) theta_q (MoCo's equation 2).
+    No gradient.
+
+    Shuffled batch normalisation (MoCo, section 3.3) on one device: the batch is dealt at random into `groups`,
+    each encoded, and so normalised, by itself, and put back in order. A key then shares its statistics with
+    other images than its query (the query's batch is normalised as one), as with the authors' 8 GPUs, and
+    statistics do not give the pair away. Buffers, running statistics among them, are the copy's own, as in the
+    authors' code.
+
+    Several ranks shuffle the images across ranks, as the authors' code does: all are sent to all, the global
+    batch is dealt into the same `groups`, and each rank encodes every world-th of them. The codes put together
+    are alike on all ranks. Running statistics, which nothing reads, are of the rank's own groups.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], encode: Encode, momentum: float, groups: int) -> None:
+        super().__init__()
+        self.copies = nn.ModuleList(copy.deepcopy(module).requires_grad_(False) for module in modules)
+        self.encode, self.momentum, self.groups = encode, momentum, groups
+
+    @torch.no_grad()
+    def follow(self, modules: Sequence[nn.Module]) -> None:
+        for own, followed in zip(self.copies, modules, strict=True):
+            for key, query in zip(own.parameters(), followed.parameters(), strict=True):
+                key.lerp_(query, 1 - self.momentum)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, ...]:
+        """(B, 3, S, S) images of this rank -> codes of the images of all ranks."""
+        part, images = batch_part(), gather(images)
+        order = torch.randperm(len(images), generator=generator, device=images.device)
+        count = max(1, min(self.groups, len(images) // 2))  # never an image by itself
+        if count < part.world:
+            raise error_of_all(
+                f"setting 'groups' of moco or densecl: {count} groups of images for {part.world} processes; "
+                "raise it or the batch"
+            )
+        places = order.tensor_split(count)[part.rank :: part.world]
+        codes = [self.encode(self.copies, images[place]) for place in places]
+        return tuple(
+            _put_together(torch.cat(own), torch.cat(places), len(images)) for own in zip(*codes, strict=True)
+        )
+
+
+def _put_together(codes: Tensor, places: Tensor, count: int) -> Tensor:
+    """Codes of the images at `places` -> (count, ...) codes of all images. Each rank fills in its own and the
+    rest is zero, so the sum is exact.
+    """
+    return sum_over_ranks(codes.new_zeros(count, *codes.shape[1:]).index_copy(0, places, codes))
+
+
+class Queue(nn.Module):
+    """The last K keys, a ring: new ones overwrite the oldest. It starts with random unit vectors, as in the
+    authors' code.
+    """
+
+    def __init__(self, size: int, dim: int, batch: int, setting: str) -> None:
+        super().__init__()
+        if size < batch:
+            raise InputError(
+                f"setting {setting!r}: a queue of {size} is shorter than a batch of {batch}; lengthen it"
+            )
+        self.register_buffer("keys", F.normalize(torch.randn(size, dim), dim=1))  # K, D
+        self.register_buffer("next", torch.zeros((), dtype=torch.long))  # the row to write first
+
+    @torch.no_grad()
+    def push(self, keys: Tensor) -> None:
+        """(N, D) keys, N <= K, take the place of the N oldest."""
+        rows = (self.next + torch.arange(len(keys), device=keys.device)) % len(self.keys)
+        self.keys.index_copy_(0, rows, keys)
+        self.next.copy_((self.next + len(keys)) % len(self.keys))
