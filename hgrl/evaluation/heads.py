@@ -17,13 +17,8 @@ class AsppHead(nn.Sequential):
 
     def __init__(self, channels: int, classes: int, settings: ProbeSettings) -> None:
         width = settings.head_channels
-        super().__init__(
-            ASPP(channels, settings.atrous_rates, width),
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.Conv2d(width, classes, 1),
-        )
+        aspp = ASPP(channels, settings.atrous_rates, width)
+        super().__init__(aspp, *_conv_bn_relu(width, width), nn.Conv2d(width, classes, 1))
 
 
 class LinearHead(nn.Sequential):
@@ -38,11 +33,13 @@ class FcnHead(nn.Sequential):
 
     def __init__(self, channels: int, classes: int, settings: ProbeSettings) -> None:
         width, dilation = settings.head_channels, settings.fcn_dilation
-        layers: list[nn.Module] = []
-        for inputs in (channels, width):
-            conv = nn.Conv2d(inputs, width, 3, padding=dilation, dilation=dilation, bias=False)
-            layers += [conv, nn.BatchNorm2d(width), nn.ReLU()]
-        super().__init__(*layers, nn.Conv2d(width, classes, 1))
+        first = _conv_bn_relu(channels, width, dilation)
+        super().__init__(*first, *_conv_bn_relu(width, width, dilation), nn.Conv2d(width, classes, 1))
+
+
+def _conv_bn_relu(inputs: int, width: int, dilation: int = 1) -> tuple[nn.Module, ...]:
+    conv = nn.Conv2d(inputs, width, 3, padding=dilation, dilation=dilation, bias=False)
+    return conv, nn.BatchNorm2d(width), nn.ReLU()
 
 
 HEADS = {"aspp": AsppHead, "linear": LinearHead, "fcn": FcnHead}

@@ -6,6 +6,7 @@ all."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from hgrl.evaluation.batches import crop_batches, whole_image_batches
 from hgrl.evaluation.confusions import save_confusions
 from hgrl.evaluation.features import Features, NetworkFeatures, equal_sized
 from hgrl.evaluation.heads import build_heads, layer_of, layers_read
-from hgrl.evaluation.networks import layers_of, load_features
+from hgrl.evaluation.networks import layers_of, load_features, network_of
 from hgrl.metrics.segmentation import confusion_matrix, segmentation_scores
 from hgrl.sampling.order import mixed_seed
 
@@ -38,7 +39,7 @@ def score_run(experiment: Experiment, run: Run, seed: int) -> Scores:
     """Scores of each probe head of a run on the reported split.
 
     Also writes every image's confusion matrix, and some predictions of the first seed."""
-    features, settings = load_features(experiment, run, seed), probe_settings(run)
+    features, settings = load_features(experiment, run, seed), settings_of(run)
     if run.definition.end_to_end and not isinstance(features, NetworkFeatures):
         reason = f"method {run.method!r} has nothing to train end to end"
         raise InputError(f"params.yaml: run {run.name!r}: {reason}; take end_to_end off")
@@ -54,7 +55,7 @@ def score_run(experiment: Experiment, run: Run, seed: int) -> Scores:
     return split_scores(confusions, val.classes)
 
 
-def probe_settings(run: Run) -> ProbeSettings:
+def settings_of(run: Run) -> ProbeSettings:
     """The probe's settings for a run: only heads on layers that it trained.
 
     A run that goes on from another's checkpoint, end to end, has the protocol `finetune` instead."""
@@ -72,6 +73,21 @@ def probe_settings(run: Run) -> ProbeSettings:
         reason = f"none reads a layer that method {run.method!r} trains ({', '.join(layers)})"
         raise InputError(f"setting 'probe.heads': {reason}")
     return probe.model_copy(update={"heads": heads})
+
+
+def score_checkpoint(
+    experiment: Experiment,
+    settings: Settings,
+    probe: ProbeSettings,
+    path: Path,
+    seed: int,
+    complete: bool = True,
+) -> Scores:
+    """Scores of each head on the frozen network in a checkpoint; complete: whether it must be a run's end."""
+    network = network_of(path, settings.network, complete)
+    features = NetworkFeatures(network, pick_device(settings.device))
+    heads, val = fit_heads(experiment, settings, probe, features, seed)
+    return split_scores(image_confusions(features, heads, val, probe), val.classes)
 
 
 def fit_heads(
@@ -135,11 +151,6 @@ def _cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
     logits = F.interpolate(logits.float(), size=masks.shape[-2:], mode="bilinear", align_corners=False)
     scored = (masks != VOID).sum().clamp_min(1)  # a batch of void alone gives 0, not NaN
     return F.cross_entropy(logits, masks.long(), ignore_index=VOID, reduction="sum") / scored
-
-
-def evaluate_probe(features: Features, heads: nn.ModuleDict, val: Samples, settings: ProbeSettings) -> Scores:
-    """Scores of each head over all of `val`, at the masks' own size."""
-    return split_scores(image_confusions(features, heads, val, settings), val.classes)
 
 
 def image_confusions(

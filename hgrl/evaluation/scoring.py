@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from hgrl.core.cache import code_fingerprint, store_scores, stored_scores
 from hgrl.core.processes import run_tasks
 
-TRAINING = "it reaches a score by the checkpoint, whose content counts"
+Key = TypeVar("Key", bound=Hashable)
+TRAINING = "it reaches a score by the checkpoint, which counts itself or by the identity of its training"
 # What the scoring code imports without a say in the scores, and why it has none
 WITHOUT_SAY = {
     "hgrl.pretraining.methods": f"{TRAINING}; the layers that a method trains count by value",
     "hgrl.pretraining.objective": TRAINING,
     "hgrl.pretraining.ranks": TRAINING,
     "hgrl.sampling.augment": TRAINING,
+    "hgrl.sampling.heights": TRAINING,
     "hgrl.sampling.pixels": TRAINING,
+    "hgrl.sampling.views": TRAINING,
     "hgrl.grouping": TRAINING,
 }
 
@@ -39,19 +42,18 @@ class Scoring:
 
 
 def code_mark(module: str) -> str:
-    """A fingerprint of the code that scores: a module, and all it imports but for `WITHOUT_SAY`."""
+    """A fingerprint of the code that scores: a module, and all it imports except `WITHOUT_SAY`."""
     return code_fingerprint(module, without=tuple(WITHOUT_SAY))
 
 
-def gather(scorings: Sequence[Scoring], jobs: int, desc: str) -> list[Any]:
-    """The scores of all, in order. Those stored under their mark are read; the others are made, `jobs` at a time.
+def gather(scorings: dict[Key, Scoring], jobs: int, desc: str) -> dict[Key, Any]:
+    """The scores of all. Those stored under their mark are read, the others made, in `jobs` processes.
 
-    A finished score is stored at once, over its predecessor: an interrupted evaluation goes on where it
-    was."""
-    found = [scoring.stored() for scoring in scorings]
-    waiting = [(scoring,) for scoring, scores in zip(scorings, found, strict=True) if scores is None]
-    made = iter(run_tasks(_make, waiting, jobs, desc, len(waiting)))
-    return [next(made) if scores is None else scores for scores in found]
+    A finished score is stored at once, in place of its predecessor: an interrupted evaluation resumes."""
+    found = {key: scoring.stored() for key, scoring in scorings.items()}
+    waiting = [key for key, scores in found.items() if scores is None]
+    made = run_tasks(_make, [(scorings[key],) for key in waiting], jobs, desc, len(waiting))
+    return found | dict(zip(waiting, made, strict=True))
 
 
 def _make(scoring: Scoring, tick: Callable[[int], None]) -> Any:
@@ -64,9 +66,3 @@ def _make(scoring: Scoring, tick: Callable[[int], None]) -> Any:
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     """Mean and the sample's standard deviation (n - 1); 0 for one value."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-
-
-def score_text(result: dict[str, Any]) -> str:
-    """The mIoU of a result in percent, with its deviation where there are several seeds."""
-    spread = f"+- {100 * result['miou_std']:.2f}" if len(result["seeds"]) > 1 else "(one seed)"
-    return f"{100 * result['miou_mean']:.2f} {spread}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from hgrl.core import paths
 from hgrl.core.cache import fingerprint
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment, Run
@@ -13,7 +14,6 @@ from hgrl.core.results import write_results
 from hgrl.evaluation import probe, retrieval, tracking
 from hgrl.evaluation.features import BASELINES
 from hgrl.evaluation.networks import PRETRAINED, UNTRAINED, layers_of, unavailable, weights_of
-from hgrl.evaluation.probe import probe_settings
 from hgrl.evaluation.scoring import Scoring, code_mark, gather, mean_and_deviation
 from hgrl.evaluation.trackers import TRACKERS
 from hgrl.pretraining.methods import REGISTRY
@@ -27,24 +27,24 @@ def evaluate(stage: str, experiment: Experiment, runs: str = "all") -> dict[str,
     Writes results/<profile>/<stage>/<run>.json and results/<profile>/metrics/<stage>.json. A score whose
     checkpoint, settings, data and code are unchanged is read. Raises InputError for an unknown run, and for
     one whose checkpoint is missing, half trained or of another network. Listed runs that are not to be had
-    here (`unavailable`) are left out, and it says so; named ones are an InputError."""
-    started, files, code = time.monotonic(), experiment.files, code_mark(SCORE_RUN[stage].__module__)
+    here (`unavailable`) are left out with a message; named ones are an InputError."""
+    started, code = time.monotonic(), code_mark(SCORE_RUN[stage].__module__)
     names = experiment.listed(stage) if runs == "all" else [name.strip() for name in runs.split(",")]
-    chosen = [experiment.run(name) for name in dict.fromkeys(names)]
+    chosen = [experiment.run(name) for name in names]
     if runs == "all":
         chosen = [run for run in chosen if _is_available(experiment, run)]
-    pairs = [(run, seed) for run in chosen for seed in seeds_of(stage, run)]
-    scorings = [_scoring(stage, experiment, run, seed, code) for run, seed in pairs]
-    found = gather(scorings, experiment.settings.jobs, f"{stage}: {len(chosen)} runs, seeds to score")
-    results: dict[str, dict[int, Any]] = {run.name: {} for run in chosen}
-    for (run, seed), scores in zip(pairs, found, strict=True):
-        results[run.name][seed] = scores
+    keys = [(run, seed) for run in chosen for seed in seeds_of(stage, run)]
+    scorings = {(run.name, seed): _scoring(stage, experiment, run, seed, code) for run, seed in keys}
+    desc = f"{stage}: {len(chosen)} runs, seeds to score"
+    scores, results = gather(scorings, experiment.settings.jobs, desc), {}
     for run in chosen:
+        results[run.name] = {seed: scores[run.name, seed] for seed in seeds_of(stage, run)}
         content = {"method": run.method, "seeds": results[run.name]}
         write_results(experiment, stage, run.name, content, _deciding_settings(stage, run), started)
-    summary = {run: summarise(list(seeds.values())) for run, seeds in results.items()}
-    others = read_json(files.metrics(stage)) if runs != "all" and files.metrics(stage).exists() else {}
-    write_json(files.metrics(stage), {**others, **summary})
+    summary, metrics = {name: summarise([*rows.values()]) for name, rows in results.items()}, {}
+    if runs != "all" and experiment.files.metrics(stage).exists():
+        metrics = read_json(experiment.files.metrics(stage))
+    write_json(experiment.files.metrics(stage), metrics | summary)
     return results
 
 
@@ -63,31 +63,28 @@ def seeds_of(stage: str, run: Run) -> tuple[int, ...]:
 
 def _scoring(stage: str, experiment: Experiment, run: Run, seed: int, code: str) -> Scoring:
     _require_method(stage, run)
-    files, settings = experiment.files, _deciding_settings(stage, run)
-    about = settings, run.definition.model_dump(mode="json"), layers_of(run), seed
+    files, definition = experiment.files, run.definition.model_dump(mode="json")
+    about = _deciding_settings(stage, run), definition, layers_of(run), seed
     mark = fingerprint(*about, weights_of(experiment, run, seed), files.manifest, code)
     beside = files.confusions(run.name, seed) if stage == "probe" else None
-    return Scoring(
-        files.score(stage, run.name, seed), mark, SCORE_RUN[stage], (experiment, run, seed), beside
-    )
+    arguments = experiment, run, seed
+    return Scoring(files.score(stage, run.name, seed), mark, SCORE_RUN[stage], arguments, beside)
 
 
 def _require_method(stage: str, run: Run) -> None:
-    origin, known = (
-        f"params.yaml: run {run.name!r}",
-        [*REGISTRY, UNTRAINED, PRETRAINED, *BASELINES, *TRACKERS],
-    )
-    if run.method not in known:
-        raise InputError(f"{origin}: unknown method {run.method!r}; choose one of: {', '.join(known)}")
+    origin, known = f"{paths.PARAMS}: run {run.name!r}", [*REGISTRY, UNTRAINED, PRETRAINED, *BASELINES]
     if run.method in TRACKERS and stage != "tracking":
         reason = f"method {run.method!r} tracks masks and has no features"
         raise InputError(f"{origin}: {reason}; list it under 'tracking' only")
+    if run.method not in (*known, *TRACKERS):
+        known = ", ".join([*known, *TRACKERS])
+        raise InputError(f"{origin}: unknown method {run.method!r}; choose one of: {known}")
 
 
 def _deciding_settings(stage: str, run: Run) -> dict[str, Any]:
     """The settings that decide a run's scores."""
     settings = run.settings.model_dump(mode="json", include={stage, "data", "network"})
-    return settings | ({"probe": probe_settings(run).model_dump(mode="json")} if stage == "probe" else {})
+    return settings | ({"probe": probe.settings_of(run).model_dump(mode="json")} if stage == "probe" else {})
 
 
 def summarise(scores: list[Any]) -> Any:

@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from tabulate import tabulate
 
 from hgrl.core import paths
 from hgrl.core.cache import fingerprint
-from hgrl.core.device import pick_device
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment
 from hgrl.core.files import write_text
 from hgrl.core.results import read_results, write_results
 from hgrl.core.settings import Settings
-from hgrl.evaluation.features import NetworkFeatures
-from hgrl.evaluation.networks import network_of
-from hgrl.evaluation.probe import evaluate_probe, fit_heads
+from hgrl.evaluation import probe
 from hgrl.evaluation.scoring import Scoring, code_mark, gather, mean_and_deviation
 from hgrl.pretraining.job import TrainingJob
-from hgrl.pretraining.stage import train, training_jobs
+from hgrl.pretraining.stage import train_jobs, training_jobs
 
-METHOD = "hierarchical"
 Result = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Cell:
+class Cell(NamedTuple):
     """One set of settings to try."""
 
     overrides: dict[str, Any]  # dotted setting -> value
-    method: str = METHOD
-    grouping: str | None = None  # a name in the profile's `groupings`, whose trees it learns from
+    method: str = "hierarchical"
 
 
 def cell_settings(experiment: Experiment, cell: Cell, section: str = "ablation") -> Settings:
@@ -48,29 +41,24 @@ def cell_settings(experiment: Experiment, cell: Cell, section: str = "ablation")
         "data.probe_val": trial.val.model_dump(),
     }
     length = {name: value for name, value in length.items() if value is not None}
-    return experiment.settings_with(length | cell.overrides, cell.grouping)  # which may change the length too
+    return experiment.settings_with(length | cell.overrides)  # which may change the length too
 
 
 def sweep(experiment: Experiment) -> dict[str, Result]:
     """Every cell of the grid over cns and sigma_p that `params.yaml` lists; {name: result}."""
     grid = experiment.params.get("sweep") or {}
-    return _sweep(
-        experiment, [(cns, sigma) for cns in grid.get("cns", ()) for sigma in grid.get("sigma_p", ())]
-    )
+    values = [(cns, sigma_p) for cns in grid.get("cns", ()) for sigma_p in grid.get("sigma_p", ())]
+    return train_and_score(experiment, "sweep", dict(_sweep_cell(*pair) for pair in values))
 
 
 def sweep_cell(experiment: Experiment, cns: str | int, sigma_p: float) -> Result:
     """One cell of the grid; writes results/<profile>/sweep/cns<cns>-sigma<sigma_p>.json."""
-    (result,) = _sweep(experiment, [(cns, sigma_p)]).values()
-    return result
+    name, cell = _sweep_cell(cns, sigma_p)
+    return train_and_score(experiment, "sweep", {name: cell})[name]
 
 
-def _sweep(experiment: Experiment, grid: list[tuple[str | int, float]]) -> dict[str, Result]:
-    cells = {
-        f"cns{cns}-sigma{sigma_p}": Cell({"sampling.cns": cns, "sampling.sigma_p": sigma_p})
-        for cns, sigma_p in grid
-    }
-    return train_and_score(experiment, "sweep", cells)
+def _sweep_cell(cns: str | int, sigma_p: float) -> tuple[str, Cell]:
+    return f"cns{cns}-sigma{sigma_p}", Cell({"sampling.cns": cns, "sampling.sigma_p": sigma_p})
 
 
 def ablate(experiment: Experiment) -> dict[str, Result]:
@@ -84,17 +72,13 @@ def tune(experiment: Experiment, methods: list[str] | None = None) -> dict[str, 
 
     Each is a whole pretraining with the seeds of `tuning.seeds`, which no table row has. Writes
     results/<profile>/tuning/<cell>.json and tuning.md. The best one's overrides are to be copied into the
-    profile's `tuned` section: the pipeline does not do it, or it would train every run anew whenever a trial
-    is added."""
+    profile's `tuned` section by hand: otherwise a new trial would train every run anew."""
     trials = experiment.params.get("tuning") or {}
     if unknown := sorted(set(methods or ()) - set(trials)):
         reason = f"no trials for {', '.join(unknown)} under 'tuning'"
         raise InputError(f"{paths.PARAMS}: {reason}; choose from: {', '.join(trials)}")
-    cells = {
-        f"{method}-{number}": Cell(overrides, method)
-        for method in methods or trials
-        for number, overrides in enumerate(trials[method])
-    }
+    listed = [(method, *trial) for method in methods or trials for trial in enumerate(trials[method])]
+    cells = {f"{method}-{number}": Cell(overrides, method) for method, number, overrides in listed}
     results = train_and_score(experiment, "tuning", cells, section="tuning")
     write_text(experiment.files.results / "tuning.md", _trials_table(experiment))
     return results
@@ -105,62 +89,53 @@ def train_and_score(
 ) -> dict[str, Result]:
     """Mean and deviation of the tune split's mIoU over the section's seeds, for each cell.
 
-    Writes results/<profile>/<stage>/<cell>.json. A finished cell is read, not trained and not scored
-    again."""
-    started, code = time.monotonic(), code_mark("hgrl.evaluation.probe")
+    Writes results/<profile>/<stage>/<cell>.json. Finished seeds of a cell are read, neither trained nor scored
+    again. Raises InputError for an override that is no setting, before anything is trained."""
+    started, code = time.monotonic(), code_mark(probe.__name__)
     settings = {name: cell_settings(experiment, cell, section) for name, cell in cells.items()}
-    scorings = {
-        name: _scorings(experiment, stage, name, cell, settings[name], code) for name, cell in cells.items()
-    }
-    desc = f"{stage}: {', '.join(cells)}, seeds"
-    scores = iter(gather(sum(scorings.values(), []), experiment.settings.jobs, desc))
-    results = {}
+    jobs = {}
     for name, cell in cells.items():
-        about = {"method": cell.method, "grouping": cell.grouping, "overrides": cell.overrides}
-        seeds = {seed: next(scores) for seed in settings[name].seeds}
-        mean, deviation = mean_and_deviation(list(seeds.values()))
-        about |= {"head": settings[name].probe.heads[0], "miou_mean": mean, "miou_std": deviation}
-        results[name] = about | {"seeds": seeds}
-        write_results(experiment, stage, name, results[name], settings[name].model_dump(mode="json"), started)
+        folder = experiment.files.trial(stage, name)
+        for job in training_jobs(experiment, cell.method, settings[name], folder):
+            jobs[name, job.seed] = job
+    scorings = {key: _scoring(experiment, stage, key[0], job, code) for key, job in jobs.items()}
+    desc = f"{stage}: {', '.join(cells)}"
+    if waiting := [job for key, job in jobs.items() if scorings[key].stored() is None]:
+        train_jobs(experiment, waiting, desc)
+    scores, results = gather(scorings, experiment.settings.jobs, f"{desc}, seeds to score"), {}
+    for name, cell in cells.items():
+        own, head = settings[name], settings[name].probe.heads[0]
+        seeds = {seed: scores[name, seed][head]["miou"] for seed in own.seeds}
+        mean, deviation = mean_and_deviation([*seeds.values()])
+        about = {"method": cell.method, "overrides": cell.overrides, "head": head, "seeds": seeds}
+        results[name] = about | {"miou_mean": mean, "miou_std": deviation}
+        write_results(experiment, stage, name, results[name], own.model_dump(mode="json"), started)
     return results
 
 
-def _scorings(
-    experiment: Experiment, stage: str, name: str, cell: Cell, settings: Settings, code: str
-) -> list[Scoring]:
-    """A scoring per seed. The identity of its training is in the mark: all that decides the weights."""
-    files, sections = experiment.files, settings.model_dump(mode="json", include={"probe", "data", "network"})
-    jobs = training_jobs(experiment, cell.method, settings, files.trial(stage, name), cell.grouping)
-    return [
-        Scoring(
-            files.score(stage, name, job.seed),
-            fingerprint(sections, job.identity, files.manifest, code),
-            score_trial,
-            (experiment, job),
-        )
-        for job in jobs
-    ]
+def _scoring(experiment: Experiment, stage: str, name: str, job: TrainingJob, code: str) -> Scoring:
+    """The training's identity is in the mark, all that decides the weights: they need not be there any more."""
+    files, sections = experiment.files, {"probe", "data", "network"}
+    about = job.settings.model_dump(mode="json", include=sections), job.identity, files.manifest
+    arguments = experiment, job.settings, job.settings.probe, job.path, job.seed
+    file = files.score(stage, name, job.seed)
+    return Scoring(file, fingerprint(*about, code), probe.score_checkpoint, arguments)
 
 
-def score_trial(experiment: Experiment, job: TrainingJob) -> float:
-    """The mIoU of one seed's first head, trained first where its checkpoint is not there or not complete."""
-    train(job, lambda steps: None)
-    settings = job.settings
-    features = NetworkFeatures(network_of(job.path, settings.network), pick_device(settings.device))
-    heads, val = fit_heads(experiment, settings, settings.probe, features, job.seed)
-    return evaluate_probe(features, heads, val, settings.probe)[settings.probe.heads[0]]["miou"]
+def score_text(result: Result) -> str:
+    """The mIoU of a result in percent, with its deviation where there are several seeds."""
+    spread = f"+- {100 * result['miou_std']:.2f}" if len(result["seeds"]) > 1 else "(one seed)"
+    return f"{100 * result['miou_mean']:.2f} {spread}"
 
 
 def _trials_table(experiment: Experiment) -> str:
     """Every cell of `tuning` in Markdown, the best of each method in bold."""
-    cells, best = read_results(experiment, "tuning"), {}
-    for cell in cells.values():
-        best[cell["method"]] = max(best.get(cell["method"], 0), cell["miou_mean"])
-    rows = []
+    cells, rows = read_results(experiment, "tuning"), []
     for name, cell in cells.items():
+        rivals = [other["miou_mean"] for other in cells.values() if other["method"] == cell["method"]]
+        mark = "**" if cell["miou_mean"] == max(rivals) else ""
         changed = ", ".join(f"{key} {value}" for key, value in cell["overrides"].items()) or "nothing"
-        score, is_best = f"{100 * cell['miou_mean']:.2f}", cell["miou_mean"] == best[cell["method"]]
-        score = f"**{score}**" if is_best else score
+        score = f"{mark}{100 * cell['miou_mean']:.2f}{mark}"
         rows.append([name, cell["method"], changed, score, ", ".join(cell["seeds"])])
     table = tabulate(rows, ["trial", "method", "changed", "mIoU", "seeds"], "pipe", disable_numparse=True)
     return f"# Trials on the tune split: mIoU in percent, profile `{experiment.profile}`\n\n{table}\n"
