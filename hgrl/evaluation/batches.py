@@ -17,7 +17,7 @@ from hgrl.data.samples import Samples
 from hgrl.evaluation.features import STRIDES, Features
 from hgrl.sampling.order import EpochOrder, mixed_seed
 
-Maps = dict[str, Tensor]  # layer -> (B, C, h, w) float32
+Batches = Iterator[tuple[dict[str, Tensor], Tensor]]  # layer -> (B, C, h, w) float32; masks (B, H, W) uint8
 FOREVER = 10**9  # epochs; the caller stops
 EMBEDDED_AT_ONCE = 32  # whole images
 
@@ -33,20 +33,14 @@ class LabelledCrops(Dataset):
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor]:
         epoch, index = key
-        image, mask = self._read(index)
+        pair = self.decoded.get(index) or read_pair(self.samples, index, self.settings.short_side)
+        if self.settings.keep_in_memory:
+            self.decoded[index] = pair
         with torch.random.fork_rng(devices=[]):
             # the CPU alone: see hgrl.sampling.augment
             torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))
-            image, mask = self.transform(tv_tensors.Image(image), tv_tensors.Mask(mask))
+            image, mask = self.transform(tv_tensors.Image(pair[0]), tv_tensors.Mask(pair[1]))
         return image.as_subclass(Tensor), mask.as_subclass(Tensor)
-
-    def _read(self, index: int) -> tuple[Tensor, Tensor]:
-        if index in self.decoded:
-            return self.decoded[index]
-        item = read_pair(self.samples, index, self.settings.short_side)
-        if self.settings.keep_in_memory:
-            self.decoded[index] = item
-        return item
 
 
 def read_pair(samples: Samples, index: int, short_side: int | None, stride: int = 1) -> tuple[Tensor, Tensor]:
@@ -64,11 +58,8 @@ def crop_batches(
     settings: ProbeSettings,
     seed: int,
     workers: int,
-    frozen: bool,
-) -> Iterator[tuple[Maps, Tensor]]:
-    """Endless batches of random crops, (maps, masks (B, S, S) uint8).
-
-    Gradients reach the network behind `features` unless it is frozen."""
+) -> Batches:
+    """Endless batches of random crops."""
     loader = DataLoader(
         LabelledCrops(train, settings, mixed_seed(seed, 4)),
         batch_sampler=EpochOrder(len(train), settings.batch, FOREVER, mixed_seed(seed, 3)),
@@ -78,34 +69,22 @@ def crop_batches(
         multiprocessing_context="forkserver" if workers else None,
     )
     for images, masks in loader:
-        with torch.set_grad_enabled(not frozen):
-            maps = features(images.to(features.device, non_blocking=True), layers)
+        maps = features(images.to(features.device, non_blocking=True), layers)
         yield dict(zip(layers, maps, strict=True)), masks.to(features.device, non_blocking=True)
 
 
 def whole_image_batches(
     features: Features, layers: Sequence[str], train: Samples, settings: ProbeSettings, seed: int
-) -> Iterator[tuple[Maps, Tensor]]:
-    """Endless batches of whole images and their mirror images, (maps, masks (B, h, w) uint8), embedded once.
+) -> Batches:
+    """Endless batches of whole images and their mirror images, embedded once.
 
     Masks are read at the centres of the embedding's cells: a loss over all pixels takes sixteen times as
     long. Raises InputError for images of different sizes, which do not stack."""
-    maps, masks = _embed_all(features, layers, train, settings)
-    for batch in EpochOrder(len(masks), settings.batch, FOREVER, mixed_seed(seed, 3)):
-        rows = torch.tensor([index for _, index in batch])
-        chosen = {layer: embedded[rows].to(features.device) for layer, embedded in maps.items()}
-        yield chosen, masks[rows].to(features.device)
-
-
-@torch.no_grad()
-def _embed_all(
-    features: Features, layers: Sequence[str], train: Samples, settings: ProbeSettings
-) -> tuple[Maps, Tensor]:
     parts: dict[str, list[Tensor]] = {layer: [] for layer in layers}
     masks = []
     for indices in torch.arange(len(train)).split(EMBEDDED_AT_ONCE):
         pairs = [read_pair(train, i, settings.short_side, STRIDES["embedding"]) for i in indices.tolist()]
-        if len({(image.shape, mask.shape) for image, mask in pairs}) > 1:
+        if len({image.shape for image, _ in pairs}) > 1:
             reason = "images of different sizes cannot be used whole"
             raise InputError(f"setting 'probe.crops': {reason}; set it to true")
         images, truths = (torch.stack(column) for column in zip(*pairs, strict=True))
@@ -113,4 +92,8 @@ def _embed_all(
             for layer, embedded in zip(layers, features(seen, layers), strict=True):
                 parts[layer].append(embedded.cpu())
             masks.append(truth)
-    return {layer: torch.cat(batches) for layer, batches in parts.items()}, torch.cat(masks)
+    maps, truth = {layer: torch.cat(part) for layer, part in parts.items()}, torch.cat(masks)
+    for batch in EpochOrder(len(truth), settings.batch, FOREVER, mixed_seed(seed, 3)):
+        rows = torch.tensor([index for _, index in batch])
+        chosen = {layer: embedded[rows].to(features.device) for layer, embedded in maps.items()}
+        yield chosen, truth[rows].to(features.device)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from hgrl.core.cache import fingerprint
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment, Run
 from hgrl.core.results import write_results
-from hgrl.core.settings import ProbeSettings
+from hgrl.core.settings import Settings
 from hgrl.evaluation import probe
 from hgrl.evaluation.scoring import Scoring, code_mark, gather, mean_and_deviation
 from hgrl.pretraining.checkpoints import snapshot_file
@@ -38,7 +39,7 @@ def trace(experiment: Experiment) -> dict[str, dict[str, Any]]:
     scores, results = gather(scorings, experiment.settings.jobs, desc), {}
     for run in runs:
         results[run.name] = _curve(run, [scores[run.name, *point] for point in _points(run)])
-        write_results(experiment, STAGE, run.name, results[run.name], _deciding_settings(run), started)
+        write_results(experiment, STAGE, run.name, results[run.name], _sections(run), started)
     return results
 
 
@@ -55,10 +56,10 @@ def _points(run: Run) -> list[tuple[int, float]]:
 
 def _scoring(experiment: Experiment, run: Run, seed: int, share: float, code: str) -> Scoring:
     weights, files = point_file(experiment, run, seed, share), experiment.files
-    about = _deciding_settings(run), run.definition.model_dump(mode="json"), seed, share
+    about = _sections(run), run.definition.model_dump(mode="json"), seed, share
     mark = fingerprint(*about, weights, files.manifest, code)
     file = snapshot_file(files.score(STAGE, run.name, seed), share)
-    arguments = experiment, run.settings, _probe_settings(run), weights, seed, share == 1
+    arguments = experiment.data_root, _point_settings(run), weights, seed, share == 1
     return Scoring(file, mark, probe.score_checkpoint, arguments)
 
 
@@ -67,37 +68,34 @@ def point_file(experiment: Experiment, run: Run, seed: int, share: float) -> Pat
     checkpoint = experiment.files.checkpoint(run.trained, seed)
     path = checkpoint if share == 1 else snapshot_file(checkpoint, share)
     if not path.exists():
-        remedy = (
-            f"list {share} under 'pretrain.snapshots', delete {checkpoint.name} and " if share != 1 else ""
-        )
         reason = f"run {run.name!r} has no snapshot after {share:.0%} of its epochs"
-        raise InputError(f"{path}: {reason}; {remedy}run `dvc repro`")
+        first = f"list {share} under 'pretrain.snapshots', delete {checkpoint.name} and "
+        raise InputError(f"{path}: {reason}; {first if share != 1 else ''}run `dvc repro`")
     return path
 
 
-def _probe_settings(run: Run) -> ProbeSettings:
-    """The probe's, cut down to what every point is given."""
-    own = run.settings.convergence
-    cut = run.settings.probe.model_copy(update={"heads": (own.head,), "iterations": own.iterations})
-    return probe.settings_of(Run(run.name, run.definition, run.settings.model_copy(update={"probe": cut})))
+def _point_settings(run: Run) -> Settings:
+    """A run's settings, with the probe cut down to what every point is given."""
+    own, settings = run.settings.convergence, run.settings
+    cut = settings.probe.model_copy(update={"heads": (own.head,), "iterations": own.iterations})
+    return probe.settings_of(replace(run, settings=settings.model_copy(update={"probe": cut})))
 
 
-def _deciding_settings(run: Run) -> dict[str, Any]:
+def _sections(run: Run) -> dict[str, Any]:
     """The settings that decide a point's score."""
-    settings = run.settings.model_dump(mode="json", include={"data", "network"})
-    return settings | {"probe": _probe_settings(run).model_dump(mode="json")}
+    return _point_settings(run).model_dump(mode="json", include={"probe", "data", "network"})
 
 
 def _curve(run: Run, scores: list[probe.Scores]) -> dict[str, Any]:
     own, settings = run.settings.convergence, run.settings
     mious = np.array([score[own.head]["miou"] for score in scores]).reshape(len(settings.seeds), -1)
-    means, deviations = zip(*map(mean_and_deviation, mious.T), strict=True)
+    curve = [mean_and_deviation(point) for point in mious.T]
     return {
         "method": run.method,
         "head": own.head,
         "iterations": own.iterations,
         "epochs": [share * settings.pretrain.run_epochs for share in own.shares],
         "seeds": dict(zip(settings.seeds, mious.tolist(), strict=True)),
-        "miou_mean": list(means),
-        "miou_std": list(deviations),
+        "miou_mean": [mean for mean, _ in curve],
+        "miou_std": [deviation for _, deviation in curve],
     }

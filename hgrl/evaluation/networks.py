@@ -12,8 +12,14 @@ from hgrl.core.device import pick_device
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment, Run
 from hgrl.core.settings import NetworkSettings
-from hgrl.evaluation.colour import FeatureFunction
-from hgrl.evaluation.features import BASELINES, BaselineFeatures, Features, NetworkFeatures, single_layer
+from hgrl.evaluation.features import (
+    BASELINES,
+    BaselineFeatures,
+    FeatureFunction,
+    Features,
+    NetworkFeatures,
+    single_layer,
+)
 from hgrl.pretraining.methods import REGISTRY
 from hgrl.pretraining.network import LAYERS, Network
 from hgrl.sampling.order import mixed_seed

@@ -5,7 +5,6 @@ all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hgrl.core import paths
 from hgrl.core.device import pick_device
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment, Run
@@ -39,70 +39,52 @@ def score_run(experiment: Experiment, run: Run, seed: int) -> Scores:
     """Scores of each probe head of a run on the reported split.
 
     Also writes every image's confusion matrix, and some predictions of the first seed."""
-    features, settings = load_features(experiment, run, seed), settings_of(run)
-    if run.definition.end_to_end and not isinstance(features, NetworkFeatures):
+    features, settings, files = load_features(experiment, run, seed), settings_of(run), experiment.files
+    end_to_end, probe = run.definition.end_to_end, settings.probe
+    if end_to_end and not isinstance(features, NetworkFeatures):
         reason = f"method {run.method!r} has nothing to train end to end"
-        raise InputError(f"params.yaml: run {run.name!r}: {reason}; take end_to_end off")
-    trained = features.network if run.definition.end_to_end else None
-    heads, val = fit_heads(experiment, run.settings, settings, features, seed, trained)
-    confusions = image_confusions(features, heads, val, settings)
-    save_confusions(experiment.files.confusions(run.name, seed), confusions)
-    if seed == run.settings.seeds[0]:
-        for index in range(min(PICTURES, len(val))):
-            image, size = val.image(index, settings.short_side), val.mask(index).shape
-            predicted = predict(features, heads, image[None], size)[settings.heads[0]]
-            write_png(experiment.files.prediction(run.name, index), predicted[0])
+        raise InputError(f"{paths.PARAMS}: run {run.name!r}: {reason}; take end_to_end off")
+    heads, val = fit_heads(experiment.data_root, settings, features, seed, end_to_end)
+    confusions = image_confusions(features, heads, val, probe)
+    save_confusions(files.confusions(run.name, seed), confusions)
+    for index in range(min(PICTURES, len(val)) if seed == settings.seeds[0] else 0):
+        image, size = val.image(index, probe.short_side), val.mask(index).shape
+        predicted = predict(features, heads, image[None], size)[probe.heads[0]]
+        write_png(files.prediction(run.name, index), predicted[0])
     return split_scores(confusions, val.classes)
 
 
-def settings_of(run: Run) -> ProbeSettings:
-    """The probe's settings for a run: only heads on layers that it trained.
+def settings_of(run: Run) -> Settings:
+    """A run's settings, with the section `probe` as the run is probed: only heads on layers that it trained.
 
     A run that goes on from another's checkpoint, end to end, has the protocol `finetune` instead."""
-    probe, own = run.settings.probe, run.settings.finetune
+    probe, own, layers = run.settings.probe, run.settings.finetune, layers_of(run)
     if run.definition.end_to_end and run.definition.checkpoint_of is not None:
-        changed = {
-            "heads": (own.head,),
-            "end_to_end_iterations": own.iterations,
-            "fcn_dilation": own.dilation,
-        }
-        return probe.model_copy(update=changed | own.model_dump(exclude={"head", "iterations", "dilation"}))
-    layers = layers_of(run)
-    heads = tuple(head for head in probe.heads if layer_of(head) in layers)
-    if not heads:
-        reason = f"none reads a layer that method {run.method!r} trains ({', '.join(layers)})"
-        raise InputError(f"setting 'probe.heads': {reason}")
-    return probe.model_copy(update={"heads": heads})
+        changed = own.model_dump(exclude={"head", "iterations", "dilation"}) | {"heads": (own.head,)}
+        changed |= {"end_to_end_iterations": own.iterations, "fcn_dilation": own.dilation}
+    else:
+        changed = {"heads": tuple(head for head in probe.heads if layer_of(head) in layers)}
+        if not changed["heads"]:
+            reason = f"none reads a layer that method {run.method!r} trains ({', '.join(layers)})"
+            raise InputError(f"setting 'probe.heads': {reason}")
+    return run.settings.model_copy(update={"probe": probe.model_copy(update=changed)})
 
 
-def score_checkpoint(
-    experiment: Experiment,
-    settings: Settings,
-    probe: ProbeSettings,
-    path: Path,
-    seed: int,
-    complete: bool = True,
-) -> Scores:
+def score_checkpoint(root: Path, settings: Settings, path: Path, seed: int, complete: bool = True) -> Scores:
     """Scores of each head on the frozen network in a checkpoint; complete: whether it must be a run's end."""
     network = network_of(path, settings.network, complete)
     features = NetworkFeatures(network, pick_device(settings.device))
-    heads, val = fit_heads(experiment, settings, probe, features, seed)
-    return split_scores(image_confusions(features, heads, val, probe), val.classes)
+    heads, val = fit_heads(root, settings, features, seed)
+    return split_scores(image_confusions(features, heads, val, settings.probe), val.classes)
 
 
 def fit_heads(
-    experiment: Experiment,
-    settings: Settings,
-    probe: ProbeSettings,
-    features: Features,
-    seed: int,
-    trained: nn.Module | None = None,
+    root: Path, settings: Settings, features: Features, seed: int, end_to_end: bool = False
 ) -> tuple[nn.ModuleDict, Samples]:
-    """Heads trained on `data.probe_train`, and the split `data.probe_val` to score them on."""
-    data, root = settings.data, experiment.data_root
-    train, val = open_samples(data.probe_train, root), open_samples(data.probe_val, root)
+    """Heads trained on `data.probe_train`, and the split `data.probe_val` to score them on, both below `root`."""
+    train, val = (open_samples(part, root) for part in (settings.data.probe_train, settings.data.probe_val))
     workers = settings.pretrain.workers if pick_device(settings.device).type == "cuda" else 0
-    return train_probe(features, train, probe, seed, trained, workers), val
+    return train_probe(features, train, settings.probe, seed, end_to_end, workers), val
 
 
 def train_probe(
@@ -110,41 +92,33 @@ def train_probe(
     train: Samples,
     settings: ProbeSettings,
     seed: int,
-    trained: nn.Module | None = None,
+    end_to_end: bool = False,
     workers: int = 0,
-    tick: Callable[[int], None] = lambda steps: None,
 ) -> nn.ModuleDict:
     """SGD with cross entropy; returns trained heads by name: all of `settings.heads`.
 
-    features: frozen, unless `trained` is the module behind them: then it learns with the first head alone
-    (end to end), for `end_to_end_iterations`.
-    Deliberately not done: no auxiliary loss, no class weights, no multi-scale testing."""
-    iterations = settings.iterations if trained is None else settings.end_to_end_iterations
+    end_to_end: the network behind the features learns too, with the first head alone, for
+    `end_to_end_iterations`. Deliberately not done: auxiliary loss, class weights, multi-scale testing."""
     torch.manual_seed(mixed_seed(seed, 2))
-    names = settings.heads if trained is None else settings.heads[:1]
+    names = settings.heads[:1] if end_to_end else settings.heads
+    iterations = settings.end_to_end_iterations if end_to_end else settings.iterations
     heads = build_heads(features.channels, len(train.classes), settings, names).to(features.device)
-    layers = layers_read(names)
-    parameters = [*heads.parameters(), *(trained.parameters() if trained is not None else [])]
+    learning = nn.ModuleList([heads, *([features.network] if end_to_end else [])]).train()
     options = {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
-    optimizer = torch.optim.SGD(parameters, lr=settings.lr, **options)
+    optimizer = torch.optim.SGD(learning.parameters(), lr=settings.lr, **options)
     milestones = [round(milestone * iterations) for milestone in settings.milestones]
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
-    if trained is not None:
-        trained.train()
-    if trained is None and not settings.crops:
-        batches = whole_image_batches(features, layers, train, settings, seed)
-    else:
-        batches = crop_batches(features, layers, train, settings, seed, workers, frozen=trained is None)
+    source = features, layers_read(names), train, settings, seed
+    in_crops = end_to_end or settings.crops
+    batches = crop_batches(*source, workers) if in_crops else whole_image_batches(*source)
     for _, (maps, masks) in zip(range(iterations), batches, strict=False):  # batches have no end
         loss = sum(_cross_entropy(head(maps[layer_of(name)]), masks) for name, head in heads.items())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         scheduler.step()
-        tick(1)
-    if trained is not None:
-        trained.eval()
-    return heads.eval()
+    learning.eval()
+    return heads
 
 
 def _cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:

@@ -18,8 +18,7 @@ from hgrl.core.labels import VOID
 from hgrl.core.settings import RetrievalSettings
 from hgrl.data.samples import Samples
 from hgrl.data.sources import open_samples
-from hgrl.evaluation.colour import FeatureFunction
-from hgrl.evaluation.features import BASELINES, equal_sized, single_layer
+from hgrl.evaluation.features import BASELINES, FeatureFunction, equal_sized, single_layer
 from hgrl.evaluation.networks import layers_of, load_features
 from hgrl.metrics.segmentation import confusion_matrix, segmentation_scores
 

@@ -40,7 +40,7 @@ def evaluate(stage: str, experiment: Experiment, runs: str = "all") -> dict[str,
     for run in chosen:
         results[run.name] = {seed: scores[run.name, seed] for seed in seeds_of(stage, run)}
         content = {"method": run.method, "seeds": results[run.name]}
-        write_results(experiment, stage, run.name, content, _deciding_settings(stage, run), started)
+        write_results(experiment, stage, run.name, content, _sections(stage, run), started)
     summary, metrics = {name: summarise([*rows.values()]) for name, rows in results.items()}, {}
     if runs != "all" and experiment.files.metrics(stage).exists():
         metrics = read_json(experiment.files.metrics(stage))
@@ -64,7 +64,7 @@ def seeds_of(stage: str, run: Run) -> tuple[int, ...]:
 def _scoring(stage: str, experiment: Experiment, run: Run, seed: int, code: str) -> Scoring:
     _require_method(stage, run)
     files, definition = experiment.files, run.definition.model_dump(mode="json")
-    about = _deciding_settings(stage, run), definition, layers_of(run), seed
+    about = _sections(stage, run), definition, layers_of(run), seed
     mark = fingerprint(*about, weights_of(experiment, run, seed), files.manifest, code)
     beside = files.confusions(run.name, seed) if stage == "probe" else None
     arguments = experiment, run, seed
@@ -81,10 +81,10 @@ def _require_method(stage: str, run: Run) -> None:
         raise InputError(f"{origin}: unknown method {run.method!r}; choose one of: {known}")
 
 
-def _deciding_settings(stage: str, run: Run) -> dict[str, Any]:
+def _sections(stage: str, run: Run) -> dict[str, Any]:
     """The settings that decide a run's scores."""
-    settings = run.settings.model_dump(mode="json", include={stage, "data", "network"})
-    return settings | ({"probe": probe.settings_of(run).model_dump(mode="json")} if stage == "probe" else {})
+    settings = probe.settings_of(run) if stage == "probe" else run.settings
+    return settings.model_dump(mode="json", include={stage, "data", "network"})
 
 
 def summarise(scores: list[Any]) -> Any:

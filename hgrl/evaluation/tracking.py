@@ -18,8 +18,14 @@ from hgrl.core.labels import VOID
 from hgrl.core.settings import TrackingSettings
 from hgrl.data.samples import Video
 from hgrl.data.sources import open_videos
-from hgrl.evaluation.colour import FeatureFunction, lab_angles
-from hgrl.evaluation.features import STRIDES, BaselineFeatures, Features, single_layer
+from hgrl.evaluation.features import (
+    STRIDES,
+    BaselineFeatures,
+    FeatureFunction,
+    Features,
+    lab_angles,
+    single_layer,
+)
 from hgrl.evaluation.networks import layers_of, load_features
 from hgrl.evaluation.trackers import TRACKERS, Tracker
 from hgrl.evaluation.trackers.propagation import track_video

@@ -117,7 +117,7 @@ def _scoring(experiment: Experiment, stage: str, name: str, job: TrainingJob, co
     """The training's identity is in the mark, all that decides the weights: they need not be there any more."""
     files, sections = experiment.files, {"probe", "data", "network"}
     about = job.settings.model_dump(mode="json", include=sections), job.identity, files.manifest
-    arguments = experiment, job.settings, job.settings.probe, job.path, job.seed
+    arguments = experiment.data_root, job.settings, job.path, job.seed
     file = files.score(stage, name, job.seed)
     return Scoring(file, fingerprint(*about, code), probe.score_checkpoint, arguments)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from hgrl.core.labels import VOID
 from hgrl.core.settings import TrackingSettings
 from hgrl.data.samples import Video
-from hgrl.evaluation.colour import FeatureFunction
+from hgrl.evaluation.features import FeatureFunction
 
 # similarities held at once (a row of cells at least): 4 MB fit a cache, and bound memory whatever the frame
 CHUNK = 1_000_000
