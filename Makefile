@@ -1,4 +1,4 @@
-# Two commands: `make repro` makes every table, `make test` runs every test. Both set up `.venv` first where it is missing.
+# `make repro` makes every table, `make test` runs every test, `make lint` checks the code; each sets up `.venv` first where it is missing.
 VENV ?= .venv
 PYTHON ?= $(firstword $(foreach p,python3 python3.11 python3.12 python3.13 python3.14 python,$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
 READY := $(VENV)/.ready
@@ -7,17 +7,24 @@ NAME ?= mini
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export PYTHONUNBUFFERED = 1
 
-.PHONY: repro quick test setup profile lab bench lock
+.PHONY: repro quick test lint format setup profile lab bench lock
 
-repro: $(READY) ## every table and figure of the current profile
-	@$(if $(PROFILE),python -m hgrl profile $(PROFILE))
-	@python -m hgrl repro
+repro: $(READY) ## every table and figure of the current profile, or of PROFILE
+	@python -m hgrl repro $(if $(PROFILE),--profile $(PROFILE))
 
 quick: $(READY) ## less of the same, in a quarter of the time, into results/quick
 	@python -m hgrl repro --quick
 
 test: $(READY) ## all tests, and the seven notebooks
 	python -m pytest tests notebooks --nbval-lax
+
+lint: $(READY) ## ruff's rules and layout, as pyproject.toml sets them
+	ruff check
+	ruff format --check
+
+format: $(READY) ## repair what ruff can repair
+	ruff check --fix
+	ruff format
 
 setup: $(READY) ## only the environment
 
@@ -39,5 +46,5 @@ bench: $(READY) ## speed and memory against what one would use instead: benchmar
 	python benchmarks/run.py
 
 lock: ## renew requirements.lock from pyproject.toml (needs uv)
-	uv pip compile pyproject.toml --constraint constraints.txt --extra test --universal --fork-strategy fewest --python-version 3.11 \
+	uv pip compile pyproject.toml --constraint constraints.txt --extra test --extra dev --universal --fork-strategy fewest --python-version 3.11 \
 	  --generate-hashes --no-emit-index-url --no-annotate --no-header --output-file requirements.lock

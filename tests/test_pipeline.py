@@ -1,8 +1,7 @@
-"""The pipeline's files agree with the code: one source for versions, code dependencies, runs and table rows."""
+"""The pipeline's files agree with the code: one source for versions, dependencies, runs and table rows."""
 
 import json
 import re
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -165,29 +164,6 @@ def test_paper_tables_have_all_of_the_papers_rows():
     assert [row["paper_miou"] for row in tables["table1"]["paper"]] == [
         12.99, 45.43, 70.54, 65.53, 51.02, 64.70, 38.11, 36.15, 42.07, 47.01, 46.51, 48.82, 32.04, 43.51, 44.92, 45.57, 39.63,
     ]  # fmt: skip
-
-
-def test_conda_installs_the_lock_and_nothing_else():
-    environment = yaml.safe_load((HOME / "environment.yml").read_text())
-    conda = [item for item in environment["dependencies"] if isinstance(item, str)]
-    pip = next(item["pip"] for item in environment["dependencies"] if isinstance(item, dict))
-    assert pip == ["--require-hashes", "-r requirements.lock"]
-    assert {re.split("[=<>]", name)[0] for name in conda} == {"python", "pip"}
-
-
-def test_every_dependency_is_locked_once_with_hashes_and_named_in_the_readme():
-    project = tomllib.loads((HOME / "pyproject.toml").read_text())["project"]
-    names = {
-        re.split("[=<>]", item)[0]
-        for item in (*project["dependencies"], *project["optional-dependencies"]["test"])
-    }
-    lock = (HOME / "requirements.lock").read_text()
-    readme = (HOME / "README.md").read_text()
-    for name in names:
-        assert (
-            len(re.findall(rf"^{re.escape(name)}==\S+ .*\\\n    --hash=sha256:", lock, re.MULTILINE)) >= 1
-        ), name
-        assert f"`{name}`" in readme, f"the README gives no reason for {name}"
 
 
 @pytest.mark.parametrize("path", sorted((HOME / "notebooks").glob("*.ipynb")), ids=lambda path: path.stem)

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import subprocess
 
 import pytest
 
@@ -10,7 +9,6 @@ from hgrl.core import paths
 from hgrl.core.files import read_json, write_json
 from hgrl.core.settings import NOT_IN_PROFILE, load_run, load_yaml
 from hgrl.evaluation.stage import NO_WEIGHTS, OTHER_NETWORK, summarise
-from hgrl.reporting import pages as readme
 from hgrl.reporting import tables
 from hgrl.reporting.tables import INAPPLICABLE, MISSING, NOT_RUN
 
@@ -222,23 +220,3 @@ def test_summary_is_mean_and_sample_deviation_over_seeds():
     assert summary["seeds"] == 2
     assert summary["iou"].keys() == {"a_mean", "a_std", "seeds"}  # b is absent in one seed
     assert summarise(seeds[:1])["miou_std"] == 0
-
-
-def test_the_readme_shows_the_committed_results():
-    changed = subprocess.run(
-        ["git", "status", "--porcelain", "results"], cwd=paths.HOME, capture_output=True, text=True
-    )
-    if changed.returncode != 0 or changed.stdout.strip():
-        pytest.skip(
-            "results were made anew here and are not committed: `python -m hgrl readme` writes them into the README"
-        )
-    text = (paths.HOME / "README.md").read_text()
-    for name in ("table1", "table2", "table3"):
-        assert readme.side_by_side(name) in text, "run `python -m hgrl readme` and commit the README"
-
-
-@pytest.mark.parametrize(("cells", "shown"), [
-    (("14.41", "0.26", "3"), "14.41 ± 0.26"), (("24.81", "0.00", "1"), "24.81"), (("-", "-", "3"), "-"), (("not run", "not run", "not run"), "not run"),
-])  # fmt: skip
-def test_the_readme_shows_a_deviation_only_of_what_has_one(cells, shown):
-    assert readme._score(dict(zip(("miou_mean", "miou_std", "seeds"), cells, strict=True)), "miou") == shown

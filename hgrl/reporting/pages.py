@@ -1,6 +1,5 @@
-"""The README's results: the tables of several profiles side by side, written between its markers. Never
-typed.
-"""
+"""The generated parts of README.md, results/README.md and docs/: tables of several profiles side by side,
+written between markers from the committed results."""
 
 from __future__ import annotations
 
@@ -11,11 +10,24 @@ from typing import Any
 from hgrl.core import paths
 from hgrl.core.errors import InputError
 from hgrl.core.files import read_json, write_text
-from hgrl.reporting.claims import difference, paper_figures, read_claims
-from hgrl.reporting.tables import TITLES
+from hgrl.core.paths import Files
+from hgrl.reporting.claims import difference, paper_figures
+from hgrl.reporting.markdown import markdown_table
+from hgrl.reporting.tables import INAPPLICABLE, TITLES
 
 PROFILES = ("mini", "photos")
-COLUMNS = {"table1": ["miou"], "table2": ["miou"], "table3": ["j_mean", "f_mean"]}
+COLUMNS = {"table1": {"miou": "mIoU"}, "table2": {"miou": "mIoU"}, "table3": {"j_mean": "J", "f_mean": "F"}}
+# The README's rows: title, run in table 1, run in table 3; image-level methods train no embedding to track by
+HEADLINES = (
+    ("untrained network", "random", "random"),
+    ("Lab colour, no network", "lab-position", "lab"),
+    ("InstFeat", "instfeat", None),
+    ("SegSort", "segsort", "segsort"),
+    ("MoCo", "moco", None),
+    ("MoCo, 2.5 times longer", "moco-long", None),
+    ("ours (cns 5, 20)", "ours-cns5-20", "ours-cns5-20"),
+    ("ours, HED's edges", "ours-hed", "ours-hed"),
+)
 BSDS_ROWS = {
     "se": "edges, sharpened, one scale",
     "se_multiscale": "edges, sharpened, three scales",
@@ -23,128 +35,123 @@ BSDS_ROWS = {
     "ucm_fast": "contour map, `fast`",
     "ucm_best": "contour map, `best`",
 }
-BSDS_HEADS = {
-    "ods": "ODS",
-    "ois": "OIS",
-    "ap": "AP",
-    "covering_ods": "covering",
-    "pri_ods": "PRI",
-    "vi_ods": "VI",
+# heading, and gPb-owt-ucm's score in BSDS500's own files
+BSDS_SCORES = {
+    "ods": ("ODS", 0.7263),
+    "ois": ("OIS", 0.7595),
+    "ap": ("AP", 0.7266),
+    "covering_ods": ("covering", 0.5884),
+    "pri_ods": ("PRI", 0.8273),
+    "vi_ods": ("VI", 1.6896),
 }
-# BSDS500's own files
-OFFICIAL = {
-    "ods": 0.7263,
-    "ois": 0.7595,
-    "ap": 0.7266,
-    "covering_ods": 0.5884,
-    "pri_ods": 0.8273,
-    "vi_ods": 1.6896,
-}
-HEADS = {"miou": "mIoU", "j_mean": "J", "f_mean": "F"}
+
+Row = dict[str, Any]
 
 
 def update_readme() -> None:
-    """Replace what stands between `<!-- table1 -->` and `<!-- end -->` (likewise 2, 3, bsds500 and claims) by
-    the committed results.
-    """
-    path = paths.HOME / "README.md"
-    text = path.read_text()
-    for name, content in {
-        **{name: side_by_side(name) for name in COLUMNS},
-        "bsds500": bsds500(),
-        "claims": claims(),
-    }.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        if not pattern.search(text):
-            raise InputError(
-                f"{path}: no <!-- {name} --> ... <!-- end --> to write the results into; put the markers back"
-            )
-        text = pattern.sub(lambda match, content=content: match[1] + content + match[2], text)
-    write_text(path, text)
+    """Write the committed results into every page; InputError for a page without its markers."""
+    for page, contents in generated().items():
+        path = paths.HOME / page
+        text = path.read_text()
+        for name, content in contents.items():
+            pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+            if not pattern.search(text):
+                raise InputError(f"{path}: no <!-- {name} --> ... <!-- end --> around its results; add it")
+            text = pattern.sub(lambda match, content=content: f"{match[1]}{content}\n{match[2]}", text)
+        write_text(path, text)
+
+
+def generated() -> dict[str, dict[str, str]]:
+    """Page -> name -> what stands between `<!-- name -->` and `<!-- end -->`."""
+    tables = {name: f"**{title}**\n\n{side_by_side(name)}" for name, title in TITLES.items()}
+    return {
+        "README.md": {"results": headlines()},
+        "results/README.md": {**tables, "claims": claims()},
+        "docs/region-trees.md": {"bsds500": bsds500()},
+    }
+
+
+def headlines() -> str:
+    """The README's table: the probe's mIoU and tracking's J, the paper's beside each profile's."""
+    scores = {(1, "miou"): "probe, mIoU", (3, "j_mean"): "tracking, J"}
+    found = {
+        (number, profile): {row["run"]: row for row in _rows(profile, f"table{number}")}
+        for number, _ in scores
+        for profile in PROFILES
+    }
+    header = ["", *(f"{title}: {source}" for title in scores.values() for source in ("paper", *PROFILES))]
+    rows = []
+    for title, *runs in HEADLINES:
+        cells = [title]
+        for run, (number, column) in zip(runs, scores, strict=True):
+            ours = [found[number, profile].get(run) for profile in PROFILES]
+            cells.append(next((row[f"paper_{column}"] for row in ours if row), INAPPLICABLE))
+            cells += [shown(row, column) if row else INAPPLICABLE for row in ours]
+        rows.append(cells)
+    return markdown_table(rows, header)
 
 
 def side_by_side(name: str) -> str:
-    """One table in Markdown: method, cross-image negatives, the paper's scores, ours in every profile that
-    has results.
-    """
+    """One table: method, cross-image negatives, the paper's scores, ours in every profile with results."""
     tables = {profile: rows for profile in PROFILES if (rows := _rows(profile, name))}
-    columns = COLUMNS[name]
-    header = [
-        "method",
-        "cross-image negatives",
-        "paper: data, epochs",
-        *(f"paper: {HEADS[c]}" for c in columns),
-    ]
-    header += [f"{profile}: {HEADS[c]}" for profile in tables for c in columns]
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     if len({len(rows) for rows in tables.values()}) > 1:
-        raise InputError(
-            f"{name} has other rows in one profile than in another; run `python -m hgrl tables` for {', '.join(tables)}"
-        )
+        profiles = ", ".join(tables)
+        raise InputError(f"{name} has more rows in one profile: run `python -m hgrl tables` for {profiles}")
+    header = ["method", "cross-image negatives", "paper: data, epochs"]
+    header += [f"{source}: {head}" for source in ("paper", *tables) for head in COLUMNS[name].values()]
+    cells = []
     for rows in zip(*tables.values(), strict=True):
-        scores = [_score(row, column) for row in rows for column in columns]
-        lines.append(
-            "| "
-            + " | ".join(
-                [
-                    rows[0]["method"],
-                    rows[0]["cns"],
-                    _trained_on(rows[0]),
-                    *(rows[0][f"paper_{c}"] for c in columns),
-                    *scores,
-                ]
-            )
-            + " |"
-        )
-    return f"**{TITLES[name]}**\n\n" + "\n".join(lines) + "\n"
-
-
-def _trained_on(row: dict[str, Any]) -> str:
-    data, epochs = row.get("paper_pretraining_data", "-"), row.get("paper_epochs", "-")
-    return f"{data}, {epochs}" if epochs != "-" else "-"
+        paper = [rows[0]["method"], rows[0]["cns"], _trained_on(rows[0])]
+        paper += [rows[0][f"paper_{column}"] for column in COLUMNS[name]]
+        cells.append([*paper, *(shown(row, column) for row in rows for column in COLUMNS[name])])
+    return markdown_table(cells, header)
 
 
 def bsds500() -> str:
-    """The grouping on BSDS500 in Markdown, from results/bsds500/summary.json; "" where that was not made."""
+    """The grouping's scores on BSDS500, from results/bsds500/summary.json; "" where that was not made."""
     path = paths.HOME / "results" / "bsds500" / "summary.json"
     if not path.exists():
         return ""
     summary = read_json(path)
-    lines = [
-        "| | " + " | ".join(BSDS_HEADS.values()) + " | s an image |",
-        "|---|" + "---|" * (len(BSDS_HEADS) + 1),
-    ]
+    seconds = {f"ucm_{preset}": found["total"] for preset, found in summary["seconds_per_image"].items()}
+    rows = []
     for row, title in BSDS_ROWS.items():
         found = summary.get(row, {})
-        seconds = summary.get("seconds_per_image", {}).get(row.removeprefix("ucm_"), {}).get("total")
-        scores = [f"{found[figure]:.3f}" if figure in found else "-" for figure in BSDS_HEADS]
-        lines.append(f"| {title} | {' | '.join(scores)} | {'-' if seconds is None else f'{seconds:.2f}'} |")
-    official = [f"{OFFICIAL[figure]:.3f}" if figure in OFFICIAL else "-" for figure in BSDS_HEADS]
-    lines.append(f"| gPb-owt-ucm, published | {' | '.join(official)} | minutes |")
-    return "\n".join(lines) + "\n"
+        scores = [_fixed(found.get(score), 3) for score in BSDS_SCORES]
+        rows.append([title, *scores, _fixed(seconds.get(row), 2)])
+    official = [_fixed(score, 3) for _, score in BSDS_SCORES.values()]
+    rows.append(["gPb-owt-ucm, published", *official, "minutes"])
+    return markdown_table(rows, ["", *(head for head, _ in BSDS_SCORES.values()), "s per image"])
 
 
 def claims() -> str:
-    """The verdicts in Markdown: a row for each claim, the paper's figures, the difference and the verdict in
-    every profile that was judged.
-    """
-    judged = {profile: read_claims(profile) for profile in PROFILES if paths.claims(profile).exists()}
-    if not judged:
-        return ""
-    columns = [title for profile in judged for title in (f"{profile}: difference", f"{profile}: verdict")]
-    lines = ["| | claim | paper | " + " | ".join(columns) + " |", "|" + "---|" * (3 + len(columns))]
-    for entries in zip(*judged.values(), strict=True):
-        first = entries[0]
-        found = [cell for entry in entries for cell in (difference(entry), entry["verdict"])]
-        lines.append("| " + " | ".join([first["id"], first["claim"], paper_figures(first), *found]) + " |")
-    return "\n".join(lines) + "\n"
+    """A row per claim: the paper's figures, then difference and verdict in every profile that was judged."""
+    files = {profile: Files(profile, paths.HOME).claims for profile in PROFILES}
+    judged = {profile: read_json(path) for profile, path in files.items() if path.exists()}
+    rows = [
+        [entries[0]["id"], entries[0]["claim"], paper_figures(entries[0])]
+        + [cell for entry in entries for cell in (difference(entry), entry["verdict"])]
+        for entries in zip(*judged.values(), strict=True)
+    ]
+    columns = [f"{profile}: {what}" for profile in judged for what in ("difference", "verdict")]
+    return markdown_table(rows, ["", "claim", "paper", *columns])
 
 
-def _rows(profile: str, name: str) -> list[dict[str, Any]]:
-    path = paths.results(profile) / "tables" / f"{name}.csv"
-    return list(csv.DictReader(path.open())) if path.exists() else []
-
-
-def _score(row: dict[str, Any], column: str) -> str:
+def shown(row: Row, column: str) -> str:
+    """A score as "mean ± deviation"; of one seed the mean alone, of none the reason why."""
     mean, std, seeds = row[f"{column}_mean"], row[f"{column}_std"], row["seeds"]
-    return f"{mean} ± {std}" if std != "-" and seeds.isdigit() and int(seeds) > 1 else mean
+    return f"{mean} ± {std}" if std != INAPPLICABLE and seeds.isdigit() and int(seeds) > 1 else mean
+
+
+def _trained_on(row: Row) -> str:
+    data, epochs = row.get("paper_pretraining_data", INAPPLICABLE), row.get("paper_epochs", INAPPLICABLE)
+    return INAPPLICABLE if epochs == INAPPLICABLE else f"{data}, {epochs}"
+
+
+def _fixed(value: float | None, digits: int) -> str:
+    return INAPPLICABLE if value is None else f"{value:.{digits}f}"
+
+
+def _rows(profile: str, name: str) -> list[Row]:
+    path = Files(profile, paths.HOME).results / "tables" / f"{name}.csv"
+    return list(csv.DictReader(path.open())) if path.exists() else []

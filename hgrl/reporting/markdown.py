@@ -1,0 +1,13 @@
+"""Tables in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from tabulate import tabulate
+
+
+def markdown_table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
+    """A table in GitHub's Markdown, every cell as it is; no newline at its end."""
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
