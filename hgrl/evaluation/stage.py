@@ -18,7 +18,7 @@ from hgrl.evaluation.scoring import Scoring, code_mark, gather, mean_and_deviati
 from hgrl.evaluation.trackers import TRACKERS
 from hgrl.pretraining.methods import REGISTRY
 
-SCORE_RUN = {"probe": probe.score_run, "retrieval": retrieval.score_run, "tracking": tracking.score_run}
+MODULES = {"probe": probe, "retrieval": retrieval, "tracking": tracking}  # each with its `score_run`
 
 
 def evaluate(stage: str, experiment: Experiment, runs: str = "all") -> dict[str, dict[int, Any]]:
@@ -28,7 +28,7 @@ def evaluate(stage: str, experiment: Experiment, runs: str = "all") -> dict[str,
     checkpoint, settings, data and code are unchanged is read. Raises InputError for an unknown run, and for
     one whose checkpoint is missing, half trained or of another network. Listed runs that are not to be had
     here (`unavailable`) are left out with a message; named ones are an InputError."""
-    started, code = time.monotonic(), code_mark(SCORE_RUN[stage].__module__)
+    started, code = time.monotonic(), code_mark(MODULES[stage].__name__)
     names = experiment.listed(stage) if runs == "all" else [name.strip() for name in runs.split(",")]
     chosen = [experiment.run(name) for name in names]
     if runs == "all":
@@ -67,8 +67,8 @@ def _scoring(stage: str, experiment: Experiment, run: Run, seed: int, code: str)
     about = _sections(stage, run), definition, layers_of(run), seed
     mark = fingerprint(*about, weights_of(experiment, run, seed), files.manifest, code)
     beside = files.confusions(run.name, seed) if stage == "probe" else None
-    arguments = experiment, run, seed
-    return Scoring(files.score(stage, run.name, seed), mark, SCORE_RUN[stage], arguments, beside)
+    file, function = files.score(stage, run.name, seed), MODULES[stage].score_run
+    return Scoring(file, mark, function, (experiment, run, seed), beside)
 
 
 def _require_method(stage: str, run: Run) -> None:
