@@ -198,7 +198,10 @@ class SamplingSettings(Section):
     @classmethod
     def _one_or_many(cls, value: Any) -> Any:
         if isinstance(value, str):  # papermill passes "5,20"
-            value = [int(part) for part in value.split(",")]
+            parts = [part.strip() for part in value.split(",")]
+            if not all(part.isdecimal() for part in parts):
+                raise ValueError("one whole number or several with commas between, e.g. 5 or 5,20")
+            value = [int(part) for part in parts]
         return (value,) if isinstance(value, int) else value
 
 

@@ -15,7 +15,7 @@ from hgrl.core import paths
 from hgrl.core.cache import kept
 from hgrl.core.errors import InputError
 from hgrl.core.files import read_json, write_json, write_text
-from hgrl.core.provenance import fingerprint
+from hgrl.core.cache import fingerprint
 from hgrl.core.settings import load_settings, load_yaml
 from hgrl.evaluation.confusions import confusion_file, load_confusions
 from hgrl.reporting.bootstrap import Contrast, Probed, by_seed, interval, replicates, seeds_interval
