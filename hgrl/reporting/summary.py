@@ -13,15 +13,16 @@ def summarise_results(experiment: Experiment) -> str:
     """Lines for the terminal: what is there and where, what is missing and the command that makes it."""
     profile, there, missing = experiment.profile, [], []
     for name, (folder, patterns) in _expected(experiment).items():
+        line = f"  {name + ':':<20}{folder.relative_to(paths.HOME)}/"
         lacking = [pattern for pattern in patterns if not _is_there(folder, pattern)]
         if len(lacking) < len(patterns):
-            there.append(f"  {name + ':':<20}{folder.relative_to(paths.HOME)}/")
+            there.append(line)
         if lacking:
-            missing.append(f"  {name + ':':<20}{', '.join(lacking)}")
-    lines = [f"\nOf profile {profile!r} there is:", *there] if there else []
+            missing.append(line if lacking == patterns else f"{line} without {', '.join(lacking)}")
+    lines = [f"\nProfile {profile!r} has", *there] if there else []
     if missing:
-        remedy = f"`python -m hgrl repro {profile}` makes it"
-        return "\n".join([*lines, f"\nOf profile {profile!r} this is missing; {remedy}:", *missing])
+        remedy = f"`python -m hgrl repro --profile {profile}` makes"
+        return "\n".join([*lines, f"\nProfile {profile!r} lacks, and {remedy}", *missing])
     following = "`make lab` opens the notebooks; `dvc metrics show` and `dvc plots show` show the scores."
     return "\n".join([*lines, f"Nothing is missing. Next: {following}"])
 
