@@ -204,9 +204,7 @@ def test_an_overlay_tints_objects_and_leaves_background_and_void():
 @pytest.mark.parametrize("frames", [1, 3])
 def test_a_picture_of_neighbours_has_an_axis_per_frame(frames):
     neighbours = [(0, 1, 1), (0, 2, 2)]
-    figure = drawn(
-        tracking.neighbour_picture(IMAGES[:frames], (1, 2), neighbours, (4, 6)), axes=frames
-    )
+    figure = drawn(tracking.neighbour_picture(IMAGES[:frames], (1, 2), neighbours, (4, 6)), axes=frames)
     assert figure.axes[-1].get_title() == "the cell"
 
 

@@ -146,7 +146,9 @@ def test_what_supervision_and_other_data_read_is_said(smoke, tmp_path):
     describe(paper, {"pretrain": 48, "probe_train": 24})
     score(paper, dict.fromkeys(("moco", "moco-pascal"), backbone))
     rows = tables.table_rows(paper, "table1")
-    shown = [[by_run(rows, run)[key] for key in ("pretraining_data", "epochs")] for run in ("moco", "moco-pascal")]
+    shown = [
+        [by_run(rows, run)[key] for key in ("pretraining_data", "epochs")] for run in ("moco", "moco-pascal")
+    ]
     assert shown == [["VOC2012 + coco (48 images)", 80], ["VOC2012", 400]]
 
 
@@ -192,5 +194,5 @@ def test_files_hold_the_rows(smoke):
     files = tables.write_tables(smoke)
     assert {path.name for path in files} == {f"table{n}.{kind}" for n in (1, 2, 3) for kind in ("csv", "md")}
     text = next(path for path in files if path.name == "table3.csv").read_text()
-    assert list(csv.DictReader(io.StringIO(text)))[0]["j_mean_mean"] == "22.00"
+    assert next(csv.DictReader(io.StringIO(text)))["j_mean_mean"] == "22.00"
     assert "25.00 ± 1.00" in next(path for path in files if path.name == "table1.md").read_text()

@@ -29,13 +29,15 @@ NOTHING_LEARNT = (
 )
 WITH_MARGIN = ("matches", "costs_little")
 COMPARED = (
-    *("difference", "interval_95", "interval_95_seeds", "by_seed"),
-    *("images", "margin", "borne_out_by_seeds"),
+    "difference",
+    "interval_95",
+    "interval_95_seeds",
+    "by_seed",
+    "images",
+    "margin",
+    "borne_out_by_seeds",
 )
-COLUMNS = (
-    *("", "claim", "paper", "runs", "ours", "theirs", "seeds"),
-    *("difference", "95 % interval", "by the seeds alone", "margin", "verdict"),
-)
+MEAN, POINTS, RANGE = "{:.2f} ± {:.2f}", "{:+.2f}", "[{:+.2f}, {:+.2f}]"
 
 Entry = dict[str, Any]
 
@@ -88,7 +90,7 @@ def _terms(side: str | list[str]) -> list[tuple[float, str]]:
 
 
 def _has_learnt(experiment: Experiment, theirs: Contrast, head: str, margin: float, rules: Entry) -> bool:
-    """Whether theirs is above an untrained network by more than the margin; True if that has no such score."""
+    """Whether theirs is above an untrained network by over the margin; True if that has no such score."""
     probed, missing = _probed(experiment, [rules["reference"]], head)
     untrained = [(-1.0, run) for run in probed.values()]
     return bool(missing) or _interval([*theirs, *untrained], rules)[0] > margin
@@ -175,14 +177,11 @@ def verdict(bounds: tuple[float, float], wanted: tuple[float, float]) -> str:
 def _why(decided: str, wanted: tuple[float, float]) -> str:
     if decided == BETTER:
         return f"all of the interval is above {wanted[1]:.2f}"
+    told = {HOLDS: "all of the interval is", FAILS: "none of the interval is"}
+    unsettled = "the interval does not settle whether the difference is"
     named = zip(("above", "below"), wanted, strict=True)
     limits = " and ".join(f"{word} {limit:.2f}" for word, limit in named if math.isfinite(limit))
-    told = {
-        HOLDS: "all of the interval is",
-        FAILS: "none of the interval is",
-        UNDECIDED: "the interval does not settle whether the difference is",
-    }
-    return f"{told[decided]} {limits}"
+    return f"{told.get(decided, unsettled)} {limits}"
 
 
 def _rounded(value: Any) -> Any:
@@ -197,28 +196,29 @@ def as_markdown(entries: Sequence[Entry], profile: str) -> str:
     parts = [
         f"# The paper's claims at this scale, profile `{profile}`",
         f"{counts}. mIoU in percent, differences in points.",
-        markdown_table([_cells(entry) for entry in entries], COLUMNS),
+        markdown_table([_row(entry) for entry in entries]),
         *load_yaml(CLAIMS)["rule"],
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _cells(entry: Entry) -> list[str]:
+def _row(entry: Entry) -> dict[str, str]:
     names = [run if isinstance(run, str) else " - ".join(run) for run in entry["runs"].values()]
     doubt = r"\*" if entry["borne_out_by_seeds"] is False else ""
-    return [
-        entry["id"],
-        entry["claim"],
-        paper_figures(entry),
-        " v. ".join(names),
-        *(_mean(entry[side]) for side in ("ours", "theirs")),
-        _number(entry["ours"]["seeds"], "d"),
-        _number(entry["difference"], "+.2f"),
-        _range(entry["interval_95"]),
-        _range(entry["interval_95_seeds"]),
-        _number(entry["margin"], ".2f"),
-        f"undecided ({entry['why']})" if entry["difference"] is None else f"**{entry['verdict']}**{doubt}",
-    ]
+    judged = entry["difference"] is not None
+    return {
+        "": entry["id"],
+        "claim": entry["claim"],
+        "paper": paper_figures(entry),
+        "runs": " v. ".join(names),
+        **{side: _shown(MEAN, entry[side]["mean"], entry[side]["std"]) for side in ("ours", "theirs")},
+        "seeds": _shown("{}", entry["ours"]["seeds"]),
+        "difference": _shown(POINTS, entry["difference"]),
+        "95 % interval": _shown(RANGE, *(entry["interval_95"] or [None])),
+        "by the seeds alone": _shown(RANGE, *(entry["interval_95_seeds"] or [None])),
+        "margin": _shown("{:.2f}", entry["margin"]),
+        "verdict": f"**{entry['verdict']}**{doubt}" if judged else f"{UNDECIDED} ({entry['why']})",
+    }
 
 
 def paper_figures(entry: Entry) -> str:
@@ -229,18 +229,8 @@ def paper_figures(entry: Entry) -> str:
 
 def difference(entry: Entry) -> str:
     """Ours - theirs in points with its interval, for reading."""
-    if entry["difference"] is None:
-        return INAPPLICABLE
-    return f"{entry['difference']:+.2f} {_range(entry['interval_95'])}"
+    return _shown(f"{POINTS} {RANGE}", entry["difference"], *(entry["interval_95"] or [None]))
 
 
-def _mean(summary: Entry) -> str:
-    return INAPPLICABLE if summary["mean"] is None else f"{summary['mean']:.2f} ± {summary['std']:.2f}"
-
-
-def _number(value: float | None, form: str) -> str:
-    return INAPPLICABLE if value is None else f"{value:{form}}"
-
-
-def _range(bounds: Sequence[float] | None) -> str:
-    return INAPPLICABLE if bounds is None else f"[{bounds[0]:+.2f}, {bounds[1]:+.2f}]"
+def _shown(form: str, *values: float | None) -> str:
+    return INAPPLICABLE if None in values else form.format(*values)

@@ -67,8 +67,8 @@ def _row(experiment: Experiment, table: Row, row: Row, metrics: Row) -> Row:
     columns = ["pretraining_data", "epochs", *columns, "seeds"]
     if row.get("class_frequency"):
         frequency = read_json(experiment.files.manifest)["class_frequency"]
-        scores = dict.fromkeys(columns, INAPPLICABLE)
-        scores |= {f"iou_{name}": _percent(value) for name, value in frequency.items()}
+        by_class = {f"iou_{name}": _percent(value) for name, value in frequency.items()}
+        scores = dict.fromkeys(columns, INAPPLICABLE) | by_class
     elif run in metrics:
         classes = row.get("classes", table.get("classes"))
         scores = _pretraining(experiment, run) | _scores(metrics[run], places, classes)
@@ -154,18 +154,13 @@ def _as_csv(rows: list[Row]) -> str:
 
 def _as_markdown(rows: list[Row]) -> str:
     """Mean and deviation in one cell, for reading."""
-    merged = [
-        {column.removesuffix("_mean"): _cell(row, column) for column in row if not column.endswith("_std")}
-        for row in rows
-    ]
-    return markdown_table([list(row.values()) for row in merged], list(merged[0]))
+    columns = {name: name.removesuffix("_mean") for name in rows[0] if not name.endswith("_std")}
+    return markdown_table([{title: _cell(row, name) for name, title in columns.items()} for row in rows])
 
 
 def _cell(row: Row, column: str) -> str:
-    name, mean = column.removesuffix("_mean"), row[column]
-    std = row.get(f"{name}_std")
-    both = name != column and _is_number(mean) and _is_number(std)
-    return f"{mean} ± {std}" if both else mean
+    mean, std = row[column], row.get(f"{column.removesuffix('_mean')}_std")
+    return f"{mean} ± {std}" if _is_number(mean) and _is_number(std) else mean
 
 
 def _is_number(value: Any) -> bool:

@@ -20,12 +20,12 @@ Scores = Mapping[str, Mapping[str, Sequence[float]]]  # {group: {run: a score in
 def probe_scores(scores: Mapping[str, Mapping[Any, Mapping[str, Any]]], head: str) -> Scores:
     """{head: {run: mIoU per seed}} of {run: {seed: {head: scores}}}.
 
-    Runs without `head` are grouped under the first one they have: fine-tuned runs have a head of their own."""
+    Runs without `head` go under the first one they have: fine-tuned runs are read by a head of their own."""
     groups: dict[str, dict[str, list[float]]] = {head: {}}
     for run, seeds in scores.items():
-        read = [head if head in seed else next(iter(seed)) for seed in seeds.values()]
-        values = [seed[name]["miou"] for name, seed in zip(read, seeds.values(), strict=True)]
-        groups.setdefault(read[0], {})[run] = values
+        heads = list(next(iter(seeds.values())))
+        read = head if head in heads else heads[0]
+        groups.setdefault(read, {})[run] = [seed[read]["miou"] for seed in seeds.values()]
     return {name: runs for name, runs in groups.items() if runs}
 
 
