@@ -328,9 +328,9 @@ def claims(options: Options) -> None:
 
 def report(options: Options) -> None:
     from hgrl.core.pipeline import current_profile
-    from hgrl.reporting.summary import report as text
+    from hgrl.reporting.summary import summarise_results
 
-    print(text(load_experiment(current_profile())))
+    print(summarise_results(load_experiment(current_profile())))
 
 
 def readme(options: Options) -> None:
@@ -348,13 +348,13 @@ def switch_profile(options: Options) -> None:
 
 def repro(options: Options) -> None:
     from hgrl.core.pipeline import QUICK, current_profile, reproduce
-    from hgrl.reporting.summary import report as text
+    from hgrl.reporting.summary import summarise_results
 
     if options.quick and options.profile:
         raise InputError("repro: --quick is a profile of its own; give it or --profile, not both")
     profile = QUICK if options.quick else options.profile or current_profile()
     reproduce(profile)
-    print(text(load_experiment(profile)))
+    print(summarise_results(load_experiment(profile)))
 
 
 def group(options: Options) -> int:
