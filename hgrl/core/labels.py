@@ -1,0 +1,3 @@
+"""What the ids in a mask mean."""
+
+VOID = 255  # pixels that are not scored; `hgrl.data` maps every data set's void to it
