@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from hgrl.core.errors import InputError
+from hgrl.core.labels import VOID
 from hgrl.core.settings import ProbeSettings
 from hgrl.data.samples import Samples
 from hgrl.evaluation.features import Features
@@ -24,7 +25,6 @@ from hgrl.evaluation.probe_batches import crop_batches, whole_image_batches
 from hgrl.metrics.segmentation import confusion_matrix, segmentation_scores
 from hgrl.sampling.order import mixed_seed
 
-VOID = 255
 TOGETHER = 16  # images of a scored split that are embedded at once
 
 

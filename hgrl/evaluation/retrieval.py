@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 
 from hgrl.core import progress
+from hgrl.core.labels import VOID
 from hgrl.core.settings import RetrievalSettings
 from hgrl.evaluation.colour import FeatureFunction
-from hgrl.metrics.segmentation import VOID, confusion_matrix, segmentation_scores
+from hgrl.metrics.segmentation import confusion_matrix, segmentation_scores
 
 if TYPE_CHECKING:
     from hgrl.data.samples import Samples

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from hgrl.core import progress
 from hgrl.core.errors import InputError
+from hgrl.core.labels import VOID
 from hgrl.core.settings import TrackingSettings
 from hgrl.evaluation.colour import FeatureFunction
-from hgrl.metrics.segmentation import VOID
 from hgrl.metrics.video import mean_scores, object_scores, video_scores
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ import cv2
 import numpy as np
 
 from hgrl.core import files as store
+from hgrl.core.cache import code_fingerprint, fingerprint
 from hgrl.core.errors import InputError
 from hgrl.core.processes import as_completed
 from hgrl.core.progress import bar
-from hgrl.core.provenance import PACKAGE, fingerprint
 from hgrl.data.sets.bsds import ContourSamples, load_ucm2
 from hgrl.grouping.region_tree import RegionTree
 from hgrl.metrics import bsds
@@ -24,16 +24,6 @@ from hgrl.metrics.bsds import BenchmarkCounts, ImageScore
 from hgrl.metrics.regions import Hierarchy, RegionCounts, ucm_hierarchy
 
 ENDINGS = {"edges": ".png", "ucm": ".mat", "trees": ".npz"}
-CODE = [
-    PACKAGE / f"{name}.py"
-    for name in (
-        "grouping/bsds_benchmark",
-        "data/sets/bsds",
-        "metrics/boundaries",
-        "metrics/bsds",
-        "metrics/regions",
-    )
-]
 
 
 def run_benchmark(
@@ -63,7 +53,8 @@ def run_benchmark(
     without = [image.stem for k, image in enumerate(samples.images) if k not in files]
     scores, missing = {}, dict.fromkeys(without, f"{results}: no file for this image")
     parts = {k: out.with_suffix(".parts") / f"{samples.images[k].stem}.json" for k in files}
-    tasks = [(samples.subset([k]), file, kind, thresholds, parts[k]) for k, file in files.items()]
+    code = code_fingerprint(__name__)
+    tasks = [(samples.subset([k]), file, kind, thresholds, parts[k], code) for k, file in files.items()]
     done = as_completed(_score_task, tasks, min(workers, len(tasks)), "bsds-bench")
     for name, answer in bar(done, desc="scoring", total=len(tasks)):
         (missing if isinstance(answer, str) else scores)[name] = answer
@@ -174,8 +165,8 @@ def load_edges(path: Path) -> np.ndarray:
 
 def _score_task(task: tuple) -> tuple[str, ImageScore | str]:
     """(image, its score or what is wrong); the score is also written to a file of its own."""
-    sample, file, kind, thresholds, part = task
-    name, key = sample.images[0].stem, fingerprint(file, sample.ground_truths[0], kind, thresholds, *CODE)
+    sample, file, kind, thresholds, part, code = task
+    name, key = sample.images[0].stem, fingerprint(file, sample.ground_truths[0], kind, thresholds, code)
     with suppress(OSError, ValueError, KeyError, TypeError):  # left whole by an interrupted run, or not
         content = json.loads(part.read_text())
         if content["key"] == key:

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from hgrl.core.errors import InputError
+from hgrl.metrics.bootstrap import draws
 
 
 @dataclass(frozen=True)
@@ -53,12 +54,12 @@ def replicates(contrast: Contrast, count: int, seed: int) -> np.ndarray:
     """
     _require_pairs(contrast)
     random, drawn = np.random.default_rng(seed), {}
-    seeds = _draws(random, count, len(contrast[0][1].confusions))  # (count, S): how often each was drawn
+    seeds = draws(random, count, len(contrast[0][1].confusions))  # (count, S): how often each was drawn
     total = np.zeros(count)
     for weight, run in contrast:
         s, n, c, _ = run.confusions.shape
         if run.split not in drawn:
-            drawn[run.split] = _draws(random, count, n)
+            drawn[run.split] = draws(random, count, n)
         scores = np.zeros(count)
         for k in range(s):
             # exact: whole numbers below 2**53
@@ -66,12 +67,6 @@ def replicates(contrast: Contrast, count: int, seed: int) -> np.ndarray:
             scores += seeds[:, k] / s * mious(summed.reshape(count, c, c))
         total += weight * scores  # at once: equal runs cancel to exactly 0
     return total
-
-
-def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of bootstrap values."""
-    low, high = np.quantile(values, ((1 - level) / 2, (1 + level) / 2))
-    return float(low), float(high)
 
 
 def seeds_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float] | None:
@@ -82,11 +77,6 @@ def seeds_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, floa
         return None
     half = student.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
-
-
-def _draws(random: np.random.Generator, count: int, size: int) -> np.ndarray:
-    """(count, size) float64: how often each of `size` things is drawn in `size` draws with replacement."""
-    return random.multinomial(size, np.full(size, 1 / size), count).astype(np.float64)
 
 
 def _require_pairs(contrast: Contrast) -> None:

@@ -18,7 +18,8 @@ from hgrl.core.files import read_json, write_json, write_text
 from hgrl.core.provenance import fingerprint
 from hgrl.core.settings import load_settings, load_yaml
 from hgrl.evaluation.confusions import confusion_file, load_confusions
-from hgrl.reporting.bootstrap import Contrast, Probed, by_seed, interval, replicates, seeds_interval
+from hgrl.metrics.bootstrap import interval
+from hgrl.reporting.bootstrap import Contrast, Probed, by_seed, replicates, seeds_interval
 from hgrl.reporting.tables import INAPPLICABLE, NOT_RUN
 
 CLAIMS = Path(__file__).parent / "claims.yaml"

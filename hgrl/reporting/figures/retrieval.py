@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hgrl.core.labels import VOID
 from hgrl.evaluation.retrieval import Segments, distinct_images, enlarge, majority_classes, nearest_segments
-from hgrl.metrics.segmentation import VOID
 
 if TYPE_CHECKING:
     from hgrl.data.samples import Samples

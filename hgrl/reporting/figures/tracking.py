@@ -10,8 +10,8 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from hgrl.core.labels import VOID
 from hgrl.metrics.outlines import boundary_map
-from hgrl.metrics.segmentation import VOID
 
 if TYPE_CHECKING:
     from hgrl.data.samples import Video
