@@ -128,16 +128,13 @@ def result_text(result: dict[str, Any]) -> str:
 
 def score_file(path: Path, kind: str, sample: ContourSamples, thresholds: np.ndarray) -> ImageScore:
     """Score one file against one image's annotators. Raises InputError for a damaged file, for one of another
-    image's size, and for contours whose scale cannot be meant."""
+    image's size, and for a ground truth that is none."""
     truths, boundaries = sample.ground_truth(0), sample.boundaries(0)
     strength, hierarchy = _contours(path, kind, thresholds)
     if strength.shape != truths[0].shape:
         found, wanted = (f"{width}x{height}" for height, width in (strength.shape, truths[0].shape))
         sizes = f"is of a {found} image, but the image is {wanted}"
         raise InputError(f"{path}: {sizes}; write it at the image's size")
-    if kind != "trees" and 0 < strength.max() <= 1 / 255:
-        remedy = "whole numbers are scaled by their type's largest, so save 0 and 1 as floats"
-        raise InputError(f"{path}: no contour is stronger than 1/255; {remedy}")
     return bsds.score_image(strength, hierarchy, boundaries, truths, thresholds)
 
 
@@ -155,11 +152,13 @@ def _contours(path: Path, kind: str, thresholds: np.ndarray) -> tuple[np.ndarray
 
 def load_edges(path: Path) -> np.ndarray:
     """An 8- or 16-bit grey PNG as (H, W) float64 in [0, 1]. Raises InputError for a missing or damaged file,
-    and for colours."""
+    for colours, and for levels 0 and 1 alone."""
     levels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if Path(path).is_file() else None
     if levels is None or levels.ndim != 2:
         wrong = "cannot be read as an image" if levels is None else f"has {levels.shape[2]} channels"
         raise InputError(f"{path}: {wrong}; write the edge map as an 8- or 16-bit grey PNG")
+    if levels.max() == 1:  # at most 1/255, below every threshold
+        raise InputError(f"{path}: is of 0 and 1 alone; scale it to the type's largest, 255 or 65535")
     return levels / float(np.iinfo(levels.dtype).max)
 
 
