@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def figure(value: float, unit: str, peer: str, n: int) -> dict[str, Any]:
 def write(
     earlier: dict[str, dict[str, Any]], figures: dict[str, dict[str, Any]], started: float
 ) -> dict[str, dict[str, Any]]:
-    """Write results.json, one flat object of earlier figures and new ones, and results.md. Returns the object."""
+    """Write results.json, earlier figures and new ones, and results.md; returns the object."""
     where = machine(started)
     card = f", {where['card']}" if where["card"] else ""
     processor = f"{where['processor']}, {where['cores']} cores{card}"
@@ -65,7 +66,7 @@ def write(
 
 
 def loader_cores(content: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """How many cores of the loader keep up with the paper's step as measured, and with steps of assumed rates."""
+    """How many cores of the loader keep up with the paper's step as measured, and at assumed rates."""
     loader = content["loader.images_per_second_one_core"]
     measured = {
         name: found["value"]
@@ -112,9 +113,17 @@ def bar_of(name: str, found: dict[str, Any]) -> float | None:
     return GPU_SHARE if bar and found["unit"] == "share" and "on cuda" in found["peer"] else bar
 
 
+def seconds_of(action: Callable[[], Any], times: int = 1) -> float:
+    """Mean seconds of an action."""
+    started = time.perf_counter()
+    for _ in range(times):
+        action()
+    return (time.perf_counter() - started) / times
+
+
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """`count` threads for torch, OpenMP and every BLAS in this process, so that both sides of a pair are equal."""
+    """`count` threads for torch, OpenMP and every BLAS in this process: the same for both sides of a pair."""
     import torch
     from threadpoolctl import threadpool_limits
 

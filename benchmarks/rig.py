@@ -1,4 +1,4 @@
-"""One method's training step on a made-up batch, cut where the network ends, and the bare network work in it."""
+"""A method's training step on a made-up batch, cut where the network ends, and the network's own work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ METHODS = ("hierarchical", "moco", "instfeat")
 
 @dataclass(frozen=True)
 class Cut:
-    """A method's loss as the trained network's work and the rest: `rest(network(batch), batch)` is the loss."""
+    """A method's loss as the network's work and the rest: `rest(network(batch), batch)` is the loss."""
 
     network: Callable[[Method, Batch], Tensor]
     rest: Callable[[Method, Tensor, Batch], Tensor]
@@ -103,7 +103,7 @@ class Rig:
             module.compile()
 
     def step(self) -> dict[str, float]:
-        """Seconds of the parts of the whole step; the backward pass is cut at the network's output, so that the
+        """Seconds of the whole step's parts; the backward pass is cut at the network's output, so that the
         loss's own is timed by itself."""
         self.watch = Watch(self.device)
         with self._autocast():
@@ -142,7 +142,7 @@ class Rig:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=bf16)
 
     def flops_per_image(self) -> float:
-        """Operations of a step's matrix products and convolutions; a multiplication and an addition are two."""
+        """Operations of a step's matrix products and convolutions; multiplying and adding are two."""
         with FlopCounterMode(display=False) as counter:
             self.step()
         return counter.get_total_flops() / self.settings.pretrain.batch

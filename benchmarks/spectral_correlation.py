@@ -1,4 +1,4 @@
-"""How near the decimated spectral signal comes to the exact one on photographs of BSDS500, and what both cost.
+"""How near the decimated spectral signal comes to the exact one on BSDS500's photographs, and what both cost.
 
     python benchmarks/spectral_correlation.py
 

@@ -1,4 +1,4 @@
-"""What a measured training step means: figures for results.json, hours of the paper's training, and a table."""
+"""What a measured training step means: figures for results.json, hours of the paper's training, a table."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def measure(
     steps: int = STEPS,
     compiled: bool = False,
 ) -> dict[str, Any]:
-    """Medians over `steps` repeats, in seconds: {"backbone", "hypercolumn", "methods": {name: `_summary`}}."""
+    """Medians in seconds over `steps` repeats: {"backbone", "hypercolumn", "methods": {name: `_summary`}}."""
     peaks = {name: peak_memory(name, settings, device, compiled) for name in methods}
     if compiled:
         torch._dynamo.reset()  # it compiles one function only so many times, and then leaves it as it is
@@ -85,7 +85,7 @@ def _timed_in_turns(
 
 
 def _summary(steps: list[dict[str, float]], bare: list[dict[str, float]], batch: int) -> dict[str, Any]:
-    """step, bare (s); ratio; share: sampling and objective as a part of the step; parts (s); images_per_second."""
+    """step, bare (s); ratio; share: of the step, sampling and objective; parts (s); images_per_second."""
     totals, bare_totals = [sum(part.values()) for part in steps], [sum(part.values()) for part in bare]
     ours = [part["sampling and objective"] for part in steps]
     return {

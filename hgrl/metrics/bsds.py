@@ -209,7 +209,7 @@ def _best_f(thresholds: np.ndarray, recalls: np.ndarray, precisions: np.ndarray)
 
 
 def benchmark_figures(counts: BenchmarkCounts) -> dict[str, float]:
-    """Every figure of `FIGURES` that these counts have, and where the ODS ones are reached, ready for json."""
+    """Every figure of `FIGURES` that these counts have, and where ODS is reached, ready for json."""
     once = np.ones((1, len(counts)))
     threshold, recall, precision, _ = _ods(counts, once)[0]
     figures = {"ods_threshold": threshold, "ods_recall": recall, "ods_precision": precision}
