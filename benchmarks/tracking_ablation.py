@@ -19,10 +19,6 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-<<<<<<< HEAD
-from hgrl.evaluation.features import STRIDE
-=======
->>>>>>> metrics
 
 from hgrl.core import files as store
 from hgrl.core.errors import InputError
