@@ -57,7 +57,7 @@ def test_an_executed_notebook_lies_among_the_artefacts_and_its_bars_reach_the_lo
     assert [path.name for path in target.parent.iterdir()] == [target.name]
 
 
-@pytest.mark.parametrize(("name", "value", "expected"), [("runs", "all", "True"), ("photograph", "a", "False")])
+@pytest.mark.parametrize(("name", "value", "expected"), [("runs", "all", "True"), ("own", "a", "False")])
 def test_figures_are_results_only_with_the_pipelines_own_parameters(small, name, value, expected):
     write_notebook(small, f"import os\nprint({IN_PIPELINE!r} in os.environ)")
     assert outputs(run_notebook("00_small", load_experiment("tiny"), {name: value})).strip() == expected
