@@ -23,18 +23,19 @@ from typing import Any
 
 import cv2
 import numpy as np
+from hgrl.core.provenance import machine
 from scipy.io import savemat
 
 from hgrl.core import files as store
 from hgrl.core import paths
+from hgrl.core.loading import grouping_preset
 from hgrl.core.processes import run_tasks
-from hgrl.core.provenance import machine
-from hgrl.core.settings import grouping_preset
 from hgrl.data.sets.bsds import ContourSamples, open_bsds
 from hgrl.grouping.bsds_benchmark import committed_curves, load_counts, report, run_benchmark
 from hgrl.grouping.edges import EdgeNetwork, detect_edges
-from hgrl.grouping.group import contour_arcs, edge_map_path, save_edge_map, tree_path
+from hgrl.grouping.group import contour_arcs
 from hgrl.grouping.hierarchy import build_hierarchy, build_tree
+from hgrl.grouping.outputs import save_edge_map, tree_path
 from hgrl.grouping.region_tree import RegionTree
 from hgrl.grouping.thinning import thin_edges
 from hgrl.metrics import bsds
@@ -154,7 +155,7 @@ def _detect_one(sample: ContourSamples, preset: str, network: EdgeNetwork | None
     settings, name = SETTINGS[preset], sample.images[0].stem
     cv2.setNumThreads(1)
     edge_map = detect_edges(sample.image(0), settings, network)
-    save_edge_map(edge_map_path(MADE / preset / "edges", name), thin_edges(edge_map))
+    save_edge_map(MADE / preset / "edges" / f"{name}.png", thin_edges(edge_map))
     arcs = contour_arcs(edge_map, settings)
     buffer = io.BytesIO()
     savemat(

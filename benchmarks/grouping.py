@@ -27,16 +27,17 @@ from unittest.mock import patch
 import cv2
 import numpy as np
 import psutil  # comes with distributed
+from hgrl.core.provenance import machine
 
 from hgrl.core.files import write_json
+from hgrl.core.loading import grouping_preset
+from hgrl.core.processes import one_thread
 from hgrl.core.progress import bar
-from hgrl.core.provenance import machine
-from hgrl.core.settings import GroupingSettings, grouping_preset
+from hgrl.core.settings import GroupingSettings
 from hgrl.data.sets.folder import open_folder
-from hgrl.grouping import group
-from hgrl.grouping.group import group_images, region_tree, tree_path
+from hgrl.grouping.group import group_images, region_tree
+from hgrl.grouping.outputs import save_edge_map, tree_path
 from hgrl.grouping.region_tree import RegionTree
-from hgrl.grouping.workers import one_thread
 
 PRESETS = {name: grouping_preset(name) for name in ("fast", "best")}
 PARTS = {  # what is timed, each without the other parts that it calls
@@ -55,11 +56,12 @@ TIMED_RUN = """
 import json, sys, time
 from pathlib import Path
 started = time.perf_counter()
+from hgrl.core.processes import one_thread
 from hgrl.core.settings import GroupingSettings
 from hgrl.data.sets.folder import open_folder
 from hgrl.grouping.group import group_images
 folder, out, workers, settings = sys.argv[1:]
-failures = group_images(open_folder([Path(folder)]), Path(out), Path(out), GroupingSettings.model_validate_json(settings), int(workers))
+failures = group_images(open_folder([Path(folder)]), Path(out), GroupingSettings.model_validate_json(settings), int(workers), edges=True)
 assert not failures, failures
 print(time.perf_counter() - started)
 """
@@ -128,10 +130,10 @@ def time_parts(folder: Path, out: Path, count: int, settings: GroupingSettings) 
     processor: seconds that the processor worked; on a machine that others use, less than the total.
     """
     samples, clock = open_folder([folder]).subset(range(count)), Clock()
-    group_images(samples.subset([0]), out / "first", out / "first", settings)
+    group_images(samples.subset([0]), out / "first", settings, edges=True)
     with clock.running(), one_thread():
         started, processor = time.perf_counter(), time.process_time()
-        failures = group_images(samples, out, out, settings)
+        failures = group_images(samples, out, settings, edges=True)
         total, processor = time.perf_counter() - started, time.process_time() - processor
         assert not failures, failures
         trees = [RegionTree.load(tree_path(out, name)) for name in samples.names]
@@ -222,7 +224,7 @@ def measure_files(folder: Path, out: Path, count: int, settings: GroupingSetting
         edge_map, tree = region_tree(cv2.resize(image, TREE_SIZE, interpolation=cv2.INTER_CUBIC), settings)
         path = out / f"{k}.npz"
         tree.save(path)
-        group.save_edge_map(path.with_suffix(".png"), edge_map)
+        save_edge_map(path.with_suffix(".png"), edge_map)
         sizes.append(path.stat().st_size)
         edge_sizes.append(path.with_suffix(".png").stat().st_size)
         loads.append(np.median([seconds_of(RegionTree.load, [path]) for _ in range(20)]))

@@ -25,7 +25,8 @@ from hgrl.core import paths
 from hgrl.core.errors import InputError
 from hgrl.core.progress import bar
 from hgrl.core.provenance import fingerprint
-from hgrl.core.settings import GroupingSettings, grouping_preset
+from hgrl.core.loading import grouping_preset
+from hgrl.core.settings import GroupingSettings
 from hgrl.data.sets.bsds import ContourSamples, open_bsds
 from hgrl.grouping import edges
 from hgrl.grouping.group import contour_arcs

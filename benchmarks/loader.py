@@ -50,7 +50,7 @@ def made_photographs(home: Path, settings: Settings) -> tuple[Samples, Path]:
         )
     samples = open_folder([photos])
     failures = group_images(
-        samples, trees, None, settings.grouping if scenes else grouping_preset("fast"), workers=1
+        samples, trees, settings.grouping if scenes else grouping_preset("fast"), workers=1
     )
     assert not failures, failures
     return samples, trees

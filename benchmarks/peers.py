@@ -25,11 +25,13 @@ from figures import figure, threads
 from grouping import SIZE
 from memory import forget_peak, peak_mib
 
-from hgrl.core.settings import SamplingSettings, TrackingSettings, grouping_preset
+from hgrl.core.loading import grouping_preset
+from hgrl.core.settings import SamplingSettings, TrackingSettings
 from hgrl.data.sets.folder import open_folder
 from hgrl.evaluation.retrieval import Segments, nearest_segments
 from hgrl.evaluation.tracking import Context, _weights, lift, vote
-from hgrl.grouping.group import group_images, region_tree, tree_path
+from hgrl.grouping.group import group_images, region_tree
+from hgrl.grouping.outputs import tree_path
 from hgrl.grouping.region_tree import RegionTree
 from hgrl.sampling.pixels import negative_probability, positive_probability, sample_pixels
 
@@ -218,7 +220,7 @@ def trees(home: Path, rounds: int) -> dict[str, Any]:
     settings = grouping_preset("fast")
     samples = open_folder([Path(skimage.data.__file__).parent / name for name in PHOTOGRAPHS])
     with threads(1):
-        group_images(samples, home / "trees", None, settings, workers=1)
+        group_images(samples, home / "trees", settings)
         files = [tree_path(home / "trees", name) for name in samples.names]
         images = [
             cv2.resize(samples.image(k), SIZE, interpolation=cv2.INTER_AREA) for k in range(len(samples))

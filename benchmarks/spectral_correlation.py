@@ -20,8 +20,8 @@ import numpy as np
 
 from hgrl.core import files as store
 from hgrl.core import paths
+from hgrl.core.loading import grouping_preset
 from hgrl.core.progress import bar
-from hgrl.core.settings import grouping_preset
 from hgrl.data.sets.bsds import open_bsds
 from hgrl.grouping.edges import detect_edges
 from hgrl.grouping.hierarchy import collect_arcs, watershed_arcs

@@ -126,7 +126,7 @@ def _add_grouping(add: Callable[..., None]) -> None:
     preset = _argument(
         "--preset", default="fast", help="fast (half a second per photograph) or best (two seconds)"
     )
-    workers = _argument("--workers", type=int, default=1, help="processes on this machine; default: 1")
+    workers = _argument("--workers", type=int, help="processes on this machine; default: 1")
     text = "a Dask scheduler, as tcp://host:8786, whose workers share this file system"
     scheduler = _argument("--scheduler", metavar="ADDRESS", help=text)
     hed = _argument(
@@ -136,7 +136,9 @@ def _add_grouping(add: Callable[..., None]) -> None:
         help="detect edges by this file of train-hed instead of the forest",
     )
     out = _argument("--out", required=True, type=Path)
-    add("group", group, "region trees of any photographs", images, out, preset, workers, scheduler, hed)
+    edges = _argument("--edges", action="store_true", help="edge maps too, as NAME.edges.png (16-bit grey)")
+    places = (workers, scheduler)
+    add("group", group, "region trees of any photographs", images, out, preset, *places, hed, edges)
 
 
 def _add_detectors(add: Callable[..., None]) -> None:
@@ -360,16 +362,26 @@ def group(options: Options) -> int:
     from hgrl.data.sets.folder import open_folder
     from hgrl.grouping.edges import EdgeNetwork
     from hgrl.grouping.group import group_images
+    from hgrl.grouping.outputs import is_edge_map
 
+    workers = 1 if options.workers is None else options.workers
+    if workers < 1:
+        raise InputError(f"group: --workers must be at least 1 (got {workers})")
+    if options.scheduler is not None and options.workers is not None:
+        raise InputError("group: --scheduler has workers of its own; give it or --workers, not both")
     settings, network = grouping_preset(options.preset), None
     samples = open_folder(options.images, results=options.out)
+    photographs = [k for k, path in enumerate(samples.images) if not is_edge_map(path)]
+    if not photographs:
+        raise InputError("group: all these images are edge maps that `group` wrote; give photographs")
+    samples = samples.subset(photographs)
     if options.hed:
         from hgrl.grouping.hed.network import load_hed
 
-        load_hed(options.hed)  # a missing or foreign file is told once, not for every image
+        load_hed(options.hed)  # reports a missing or foreign file once, not for every image
         settings, network = grouping_preset(options.preset, edges="hed"), EdgeNetwork(options.hed.absolute())
-    places = {"scheduler": options.scheduler, "network": network}
-    failures = group_images(samples, options.out, options.out, settings, options.workers, **places)
+    how = {"scheduler": options.scheduler, "network": network, "edges": options.edges}
+    failures = group_images(samples, options.out, settings, workers, **how)
     print(f"{len(samples) - len(failures)} of {len(samples)} images have a region tree in {options.out}")
     for name, message in failures.items():
         print(f"hgrl: {name}: {message}", file=sys.stderr)

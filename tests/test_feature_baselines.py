@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from hgrl.evaluation.colour import lab_angles, lab_colour, position
+from hgrl.evaluation.features import lab_angles, lab_colour, position
 
 
 def test_lab_of_white_and_its_grid():

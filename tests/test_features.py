@@ -6,16 +6,15 @@ import torch
 
 from hgrl.core.errors import InputError
 from hgrl.core.settings import TrackingSettings
-from hgrl.evaluation.colour import lab_angles
 from hgrl.evaluation.features import (
     BASELINES,
     STRIDES,
     BaselineFeatures,
     NetworkFeatures,
+    lab_angles,
     single_layer,
-    tracking_features,
-    with_lab,
 )
+from hgrl.evaluation.tracking import tracking_features, with_lab
 from hgrl.pretraining.network import LAYERS, Network, normalise
 
 CPU = torch.device("cpu")

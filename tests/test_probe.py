@@ -11,20 +11,11 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
 from hgrl.core.errors import InputError
 from hgrl.core.settings import ProbeSettings
-from hgrl.evaluation.features import BaselineFeatures, NetworkFeatures
-from hgrl.evaluation.probe import (
-    TOGETHER,
-    AsppHead,
-    FcnHead,
-    _cross_entropy,
-    build_heads,
-    equal_sized,
-    evaluate_probe,
-    image_confusions,
-    predict,
-    train_probe,
-)
-from hgrl.evaluation.probe_batches import LabelledCrops, whole_image_batches
+from hgrl.evaluation import probe
+from hgrl.evaluation.batches import LabelledCrops, read_pair, whole_image_batches
+from hgrl.evaluation.features import BaselineFeatures, NetworkFeatures, equal_sized
+from hgrl.evaluation.heads import AsppHead, FcnHead, build_heads
+from hgrl.evaluation.probe import _cross_entropy, image_confusions, predict, split_scores, train_probe
 from hgrl.metrics.segmentation import confusion_matrix
 from hgrl.pretraining.network import Network
 
@@ -34,6 +25,10 @@ CPU = torch.device("cpu")
 def tiny_features(settings):
     torch.manual_seed(0)
     return NetworkFeatures(Network(settings.network), CPU)
+
+
+def evaluate_probe(features, heads, val, settings):
+    return split_scores(image_confusions(features, heads, val, settings), val.classes)
 
 
 class OfMixedSizes:
@@ -72,7 +67,7 @@ def test_a_probe_leaves_a_frozen_network_as_it_was(dataset, settings):
 def test_end_to_end_the_network_learns_too(dataset, settings):
     features = tiny_features(settings)
     before = copy_of(features.network)
-    train_probe(features, dataset[0], settings.probe, seed=0, trained=features.network)
+    train_probe(features, dataset[0], settings.probe, seed=0, end_to_end=True)
     after = features.network.state_dict()
     changed = {key for key in before if not torch.equal(before[key], after[key])}
     assert {"backbone.conv1.weight", "backbone.bn1.running_mean"} <= changed
@@ -126,25 +121,27 @@ def test_images_scored_together_are_scored_as_one_by_one(dataset, tiny):
 
 def test_neighbours_of_one_size_go_together_in_order(dataset):
     mixed = OfMixedSizes(dataset[0])
-    batches = list(equal_sized(mixed, None))
+    pairs = ((mixed.image(index), mixed.mask(index)) for index in range(len(mixed)))
+    batches = list(equal_sized(pairs, 16))
     images, masks = ([image for batch in batches for image in batch[part]] for part in (0, 1))
     assert (
         len(images) == len(mixed)
         and len(batches) < len(mixed)
-        and max(len(batch[0]) for batch in batches) <= TOGETHER
+        and max(len(batch[0]) for batch in batches) <= 16
     )
     for index in range(len(mixed)):
         np.testing.assert_array_equal(images[index], mixed.image(index))
         np.testing.assert_array_equal(masks[index], mixed.mask(index))
 
 
-def test_end_to_end_has_its_own_number_of_iterations(dataset, tiny):
+def test_end_to_end_has_its_own_number_of_iterations(dataset, tiny, monkeypatch):
     settings, counted = tiny({"probe.iterations": 3, "probe.end_to_end_iterations": 5}), []
-    features = tiny_features(settings)
-    train_probe(features, dataset[0], settings.probe, seed=0, tick=counted.append)
-    assert sum(counted) == 3
-    train_probe(features, dataset[0], settings.probe, seed=0, trained=features.network, tick=counted.append)
-    assert sum(counted) == 3 + 5
+    features, real = tiny_features(settings), probe._cross_entropy
+    monkeypatch.setattr(probe, "_cross_entropy", lambda *pair: counted.append(1) or real(*pair))
+    train_probe(features, dataset[0], settings.probe, seed=0)
+    assert len(counted) == 3 * 2  # heads
+    train_probe(features, dataset[0], settings.probe, seed=0, end_to_end=True)
+    assert len(counted) == 3 * 2 + 5
 
 
 def test_a_linear_head_reads_classes_that_are_colours(dataset, tiny):
@@ -216,7 +213,7 @@ def test_images_may_be_read_at_another_size_than_their_masks(dataset, tiny, shor
             "probe.lr": 0.1,
         }
     ).probe
-    image, mask = LabelledCrops(dataset[0], settings, seed=0)._read(0)
+    image, mask = read_pair(dataset[0], 0, settings.short_side)
     assert image.shape[-2:] == mask.shape == (short_side, short_side * 48 // 40)
     assert (
         (mask[: short_side // 2, -1] == 1).all()

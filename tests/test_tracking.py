@@ -14,7 +14,9 @@ import torch
 from hgrl.core.errors import InputError
 from hgrl.core.settings import Source, TrackingSettings
 from hgrl.evaluation import tracking
-from hgrl.evaluation.colour import lab_angles
+from hgrl.evaluation.features import lab_angles
+from hgrl.evaluation.trackers import propagation
+from hgrl.evaluation.trackers.motion import identity, optical_flow
 
 PAPER = TrackingSettings(neighbours=5, coordinate_weight=0.7)
 FIELD = TrackingSettings(variant="field", neighbours=5, radius=2, context_frames=2)
@@ -52,7 +54,6 @@ def blocks_mask(h, w, cell, objects=2, seed=0):
 
 
 # --- the equation
-# ---------------------------------------------------------------------------------------------------------
 
 
 def slow_similarity(query, key, i, j, weight, longer):
@@ -103,7 +104,9 @@ def slow_propagate(features, shares, settings):
                     if settings.variant == "paper"
                     else np.exp(sims / settings.temperature)
                 )
-                new[y, x] = sum(wt * label for wt, (_, label) in zip(weights / weights.sum(), pairs))
+                new[y, x] = sum(
+                    wt * label for wt, (_, label) in zip(weights / weights.sum(), pairs, strict=True)
+                )
         all_shares.append(new)
     return all_shares
 
@@ -112,10 +115,12 @@ def fast_propagate(features, shares, settings, monkeypatch):
     """The package's label shares of every frame, caught on their way to being enlarged."""
     caught = []
     monkeypatch.setattr(
-        tracking, "_enlarge", lambda labels, size: caught.append(labels.numpy()) or np.zeros(size, np.uint8)
+        propagation,
+        "_enlarge",
+        lambda labels, size: caught.append(labels.numpy()) or np.zeros(size, np.uint8),
     )
     mask = torch.from_numpy(shares).permute(2, 0, 1).numpy()
-    tracking.propagate(features, mask, settings)
+    propagation.propagate(features, mask, settings)
     return [shares, *caught]
 
 
@@ -126,7 +131,7 @@ def fast_propagate(features, shares, settings, monkeypatch):
 )
 @pytest.mark.parametrize("chunk", [1, 10**9])
 def test_propagation_equals_the_dense_loop(settings, chunk, monkeypatch):
-    monkeypatch.setattr(tracking, "CHUNK", chunk)
+    monkeypatch.setattr(propagation, "CHUNK", chunk)
     rng = np.random.default_rng(3)
     features = [rng.normal(size=(6, 5, 7)).astype(np.float32) for _ in range(5)]
     shares = np.eye(3, dtype=np.float32)[rng.integers(0, 3, (5, 7))]
@@ -138,7 +143,7 @@ def test_propagation_equals_the_dense_loop(settings, chunk, monkeypatch):
 def test_lifted_product_is_the_similarity():
     rng = np.random.default_rng(0)
     grid = torch.from_numpy(rng.normal(size=(4, 3, 5)).astype(np.float32))
-    queries, keys = tracking.lift(grid, 0.7)
+    queries, keys = propagation.lift(grid, 0.7)
     for (y, x), (v, u) in [((0, 0), (0, 0)), ((0, 0), (2, 4)), ((1, 3), (2, 0))]:
         expected = slow_similarity(grid[:, y, x].numpy(), grid[:, v, u].numpy(), (y, x), (v, u), 0.7, 5)
         assert float(queries[y, x] @ keys[v, u]) == pytest.approx(expected, abs=1e-5)
@@ -149,36 +154,37 @@ def test_top_k_equals_torch(shape):
     rows, width, block = shape
     similarity = torch.randn(rows, width // block * block, generator=torch.Generator().manual_seed(0))
     k = min(10, similarity.shape[1])
-    values, index = tracking.top_k(similarity, 10, block)
+    values, index = propagation.top_k(similarity, 10, block)
     assert torch.equal(values, similarity.topk(k).values)
     assert torch.equal(similarity.gather(1, index), values)
 
 
 def test_weights_sum_to_one_even_when_nothing_is_similar():
     sims = torch.tensor([[0.5, 0.25, -0.1], [-0.2, -0.4, -0.9]])
-    weights = tracking._weights(sims, PAPER)
+    weights = propagation._weights(sims, PAPER)
     assert weights.sum(1).tolist() == pytest.approx([1, 1])
     assert weights[0].tolist() == pytest.approx([2 / 3, 1 / 3, 0], abs=1e-4)
     assert weights[1].tolist() == pytest.approx([1 / 3] * 3)
 
 
 # --- what propagation must do
-# ---------------------------------------------------------------------------------------------
 
 
 def test_first_mask_is_returned_unchanged():
     mask = blocks_mask(4, 6, 4)
-    masks = tracking.propagate([torch.randn(8, 4, 6)], tracking.one_hot(mask), PAPER)
+    masks = propagation.propagate([torch.randn(8, 4, 6)], propagation.one_hot(mask), PAPER)
     assert len(masks) == 1 and np.array_equal(masks[0], mask) and masks[0].dtype == np.uint8
 
 
 def test_unique_features_carry_the_mask_along():
-    """Every cell has a feature of its own and the whole picture moves a cell a frame: the mask moves with it."""
+    """Every cell has its own feature and the picture moves one cell per frame: the mask moves with it."""
     h, w, cell = 6, 8, 4
     grid = torch.eye(h * w).view(h * w, h, w)
     mask = blocks_mask(h, w, cell)
     settings = TrackingSettings(neighbours=1, coordinate_weight=0.1)
-    masks = tracking.propagate([torch.roll(grid, t, 2) for t in range(4)], tracking.one_hot(mask), settings)
+    masks = propagation.propagate(
+        [torch.roll(grid, t, 2) for t in range(4)], propagation.one_hot(mask), settings
+    )
     for t, found in enumerate(masks):
         # at the cells' centres: between them the enlargement is smooth
         cells = found[cell // 2 :: cell, cell // 2 :: cell]
@@ -192,18 +198,18 @@ def test_position_decides_between_equal_features():
     mask = np.zeros((16, 16), np.uint8)
     mask[:, 8:] = 1
     flat = [torch.ones(3, 8, 8)] * 3
-    near = tracking.propagate(
-        flat, tracking.one_hot(mask), TrackingSettings(coordinate_weight=1.0, neighbours=4)
+    near = propagation.propagate(
+        flat, propagation.one_hot(mask), TrackingSettings(coordinate_weight=1.0, neighbours=4)
     )
     assert np.array_equal(near[-1], mask)
-    nowhere = tracking.propagate(
-        flat, tracking.one_hot(mask), TrackingSettings(coordinate_weight=0.0, neighbours=64)
+    nowhere = propagation.propagate(
+        flat, propagation.one_hot(mask), TrackingSettings(coordinate_weight=0.0, neighbours=64)
     )
     assert len(np.unique(nowhere[-1])) == 1
 
 
 def test_the_first_frame_brings_back_what_was_hidden():
-    """An object that is covered for longer than the frames that vote is found again only with `first_frame`."""
+    """An object covered for longer than the frames that vote is found again only with `first_frame`."""
     background, thing = torch.eye(2)
     shown = background[:, None, None].repeat(1, 6, 6)
     shown[:, 2:4, 2:4] = thing[:, None, None]
@@ -212,9 +218,9 @@ def test_the_first_frame_brings_back_what_was_hidden():
     mask[2:4, 2:4] = 1
     settings = TrackingSettings(neighbours=2, coordinate_weight=0.1)
     video = [shown, hidden, hidden, hidden, shown]
-    forgotten = tracking.propagate(video, tracking.one_hot(mask), settings)
-    kept = tracking.propagate(
-        video, tracking.one_hot(mask), settings.model_copy(update={"first_frame": True})
+    forgotten = propagation.propagate(video, propagation.one_hot(mask), settings)
+    kept = propagation.propagate(
+        video, propagation.one_hot(mask), settings.model_copy(update={"first_frame": True})
     )
     assert not forgotten[-1].any() and np.array_equal(kept[-1], mask)
 
@@ -222,32 +228,33 @@ def test_the_first_frame_brings_back_what_was_hidden():
 def test_scale_of_features_and_order_of_channels_do_not_matter():
     rng = torch.Generator().manual_seed(0)
     features = [torch.randn(8, 6, 6, generator=rng) for _ in range(3)]
-    mask = tracking.one_hot(blocks_mask(6, 6, 2))
-    plain = tracking.propagate(features, mask, PAPER)
-    changed = tracking.propagate([7 * grid.flip(0) for grid in features], mask, PAPER)
-    assert all(np.array_equal(a, b) for a, b in zip(plain, changed))
+    mask = propagation.one_hot(blocks_mask(6, 6, 2))
+    plain = propagation.propagate(features, mask, PAPER)
+    changed = propagation.propagate([7 * grid.flip(0) for grid in features], mask, PAPER)
+    assert all(np.array_equal(a, b) for a, b in zip(plain, changed, strict=True))
 
 
 @pytest.mark.parametrize(("settings", "most"), [(PAPER, 2), (FIRST, 3), (FIELD, 3)])
 def test_only_the_frames_that_vote_are_kept(settings, most, monkeypatch):
     seen = []
-    vote = tracking.vote
+    vote = propagation.vote
     monkeypatch.setattr(
-        tracking, "vote", lambda queries, context, s: seen.append(len(context)) or vote(queries, context, s)
+        propagation,
+        "vote",
+        lambda queries, context, s: seen.append(len(context)) or vote(queries, context, s),
     )
-    tracking.propagate(
-        (torch.randn(4, 4, 4) for _ in range(8)), tracking.one_hot(blocks_mask(4, 4, 2)), settings
+    propagation.propagate(
+        (torch.randn(4, 4, 4) for _ in range(8)), propagation.one_hot(blocks_mask(4, 4, 2)), settings
     )
     assert len(seen) == 7 and max(seen) == most
 
 
 def test_one_hot_counts_void_as_background():
-    layers = tracking.one_hot(np.array([[0, 2], [255, 2]], np.uint8))
+    layers = propagation.one_hot(np.array([[0, 2], [255, 2]], np.uint8))
     assert layers.astype(int).tolist() == [[[1, 0], [1, 0]], [[0, 0], [0, 0]], [[0, 1], [0, 1]]]
 
 
 # --- trackers
-# -------------------------------------------------------------------------------------------------------------
 
 
 def moving_square(frames=6, step=3):
@@ -268,8 +275,8 @@ def moving_square(frames=6, step=3):
 def test_trackers_on_a_known_motion():
     video, settings = moving_square(), TrackingSettings(short_side=96)
     colour = tracking.evaluate_tracking([video], tracking.feature_tracker(lab_angles), settings)
-    flow = tracking.evaluate_tracking([video], tracking.optical_flow, settings)
-    copied = tracking.evaluate_tracking([video], tracking.identity, settings)
+    flow = tracking.evaluate_tracking([video], optical_flow, settings)
+    copied = tracking.evaluate_tracking([video], identity, settings)
     moves = np.array([3, 6, 9, 12])  # of a square of 40: the scored frames are 1 .. 4
     assert copied["j_mean"] == pytest.approx(np.mean((40 - moves) / (40 + moves)))
     assert colour["j_mean"] > 0.85 and flow["j_mean"] > 0.85
@@ -278,7 +285,7 @@ def test_trackers_on_a_known_motion():
 
 def test_flow_at_a_coarser_grid_keeps_a_still_mask():
     video = moving_square(step=0)
-    masks = tracking.optical_flow(video, TrackingSettings(short_side=48))
+    masks = optical_flow(video, TrackingSettings(short_side=48))
     assert all(np.mean(found != video.mask(0)) < 0.01 for found in masks)
 
 
@@ -290,19 +297,18 @@ def test_a_perfect_tracker_scores_one_and_sequences_are_named():
 
 
 def test_a_video_that_cannot_be_scored_is_named():
-    with pytest.raises(InputError, match="video toy: .*2 frames"):
-        tracking.evaluate_tracking([moving_square(frames=2)], tracking.identity, TrackingSettings())
+    with pytest.raises(InputError, match=r"video toy: .*2 frames"):
+        tracking.evaluate_tracking([moving_square(frames=2)], identity, TrackingSettings())
 
 
 # --- pictures
-# -------------------------------------------------------------------------------------------------------------
 
 
 def test_neighbours_of_a_cell_are_those_that_vote():
     h, w = 4, 6
     grid = torch.eye(h * w).view(h * w, h, w)
     shifted = torch.roll(grid, 1, 2)  # the cell (1, 2) was at (1, 1)
-    found = tracking.neighbours_of(
+    found = propagation.neighbours_of(
         shifted,
         [torch.rand(h * w, h, w), grid],
         (1, 2),
@@ -339,7 +345,6 @@ def test_figures_show_every_tracker_and_frame():
 
 
 # --- real video
-# -----------------------------------------------------------------------------------------------------------
 
 
 def test_colour_on_real_davis():
@@ -354,13 +359,13 @@ def test_colour_on_real_davis():
     video = open_videos(Source(kind="davis", folder="DAVIS", split="val"), root)[:1]
     settings = TrackingSettings(short_side=120)
     colour = tracking.evaluate_tracking(video, tracking.feature_tracker(lab_angles), settings)
-    assert colour["j_mean"] > tracking.evaluate_tracking(video, tracking.identity, settings)["j_mean"] + 0.1
+    assert colour["j_mean"] > tracking.evaluate_tracking(video, identity, settings)["j_mean"] + 0.1
 
 
 def test_a_finer_grid_enlarges_the_frames_and_the_radius_with_them(monkeypatch):
     video, seen = moving_square(), []
     monkeypatch.setattr(
-        tracking,
+        propagation,
         "propagate",
         lambda features, mask, settings: seen.append((len(list(features)), settings.radius)) or [],
     )
@@ -371,6 +376,6 @@ def test_a_finer_grid_enlarges_the_frames_and_the_radius_with_them(monkeypatch):
         return torch.zeros(len(images), 1, 2, 2)
 
     for finer in (1.0, 2.0):
-        tracking.track_video(video, features, TrackingSettings(short_side=48, finer=finer, radius=5))
+        propagation.track_video(video, features, TrackingSettings(short_side=48, finer=finer, radius=5))
     assert set(sides[: len(sides) // 2]) == {48} and set(sides[len(sides) // 2 :]) == {96}
     assert [radius for _, radius in seen] == [5, 10]

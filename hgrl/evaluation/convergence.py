@@ -1,152 +1,101 @@
-"""Convergence: how good a representation is along its pretraining. Snapshots of a run, each probed by the
-same protocol.
-"""
+"""The stage `convergence`: how good a run's features are along its pretraining, one probe per snapshot."""
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hgrl.core import paths
-from hgrl.core.cache import keep, kept
-from hgrl.pretraining.checkpoints import snapshot_file
+from hgrl.core.cache import fingerprint
 from hgrl.core.errors import InputError
-from hgrl.core.files import read_json
-from hgrl.core.processes import run_tasks
-from hgrl.core.provenance import code_fingerprint, fingerprint
-from hgrl.core.settings import Run, Settings, load_run, load_settings
-from hgrl.evaluation.features import NetworkFeatures
-from hgrl.evaluation.probe import evaluate_probe
-from hgrl.evaluation.stage import checkpoint_file, fit_heads, listed_runs, network_of, probe_settings
-from hgrl.core.device import pick_device
-from hgrl.pretraining.stage import manifest_path, write_results
+from hgrl.core.experiment import Experiment, Run
+from hgrl.core.results import write_results
+from hgrl.core.settings import Settings
+from hgrl.evaluation import probe
+from hgrl.evaluation.scoring import Scoring, code_mark, gather, mean_and_deviation
+from hgrl.pretraining.checkpoints import snapshot_file
 
 STAGE = "convergence"
 
 
-def trace(profile: str) -> dict[str, dict[str, Any]]:
-    """Probe every snapshot of every run that `params.yaml` lists under `convergence`, with every seed; {run:
-    result}.
+def trace(experiment: Experiment) -> dict[str, dict[str, Any]]:
+    """Probe every snapshot of every run that `params.yaml` lists under `convergence`; {run: result}.
 
     Writes results/<profile>/convergence/<run>.json: `epochs` of the points, `seeds` {seed: one mIoU in [0, 1]
-    a point}, `miou_mean` and `miou_std` (the sample's; 0 for one seed). Each finished point is kept at once,
-    and read while what made it is unchanged. Listed runs without any checkpoint are left out, which is said.
-    Raises InputError for a snapshot that is missing or of another network.
+    per point}, `miou_mean` and `miou_std` (the sample's; 0 for one seed). A point is read while what made it
+    is unchanged. Listed runs without any checkpoint are left out with a message. Raises InputError for a
+    snapshot that is missing or of another network.
 
     Deliberately not done: a snapshot is probed as it stands, at its schedule's learning rate of the moment;
-    no run is cut short and annealed. A longer run's point is therefore not what a shorter run ends with.
-    """
-    started, waiting = time.monotonic(), []
-    runs = {run: _point_settings(profile, run) for run in listed_runs(STAGE) if _is_trained(profile, run)}
-    for run, settings in runs.items():
-        definition = load_run(run)
-        for seed in settings.seeds:
-            for share in settings.convergence.shares:
-                mark = _mark(settings, run, definition, seed, share)
-                if kept(_score_file(profile, run, seed, share), mark) is None:
-                    waiting.append((settings, run, definition, seed, share, mark))
-    run_tasks(
-        _score,
-        waiting,
-        load_settings(profile).jobs,
-        f"{STAGE}: {len(runs)} runs, snapshots to probe",
-        len(waiting),
-    )
-    results = {}
-    for run, settings in runs.items():
-        results[run] = _curve(profile, run, settings)
-        write_results(profile, STAGE, run, results[run], _sections(settings), started)
+    no run is cut short and annealed. A longer run's point is therefore not what a shorter run ends with."""
+    started, code = time.monotonic(), code_mark(probe.__name__)
+    runs = [run for run in map(experiment.run, experiment.listed(STAGE)) if _is_trained(experiment, run)]
+    points = [(run, *point) for run in runs for point in _points(run)]
+    scorings = {(run.name, *point): _scoring(experiment, run, *point, code) for run, *point in points}
+    desc = f"{STAGE}: {len(runs)} runs, snapshots to probe"
+    scores, results = gather(scorings, experiment.settings.jobs, desc), {}
+    for run in runs:
+        results[run.name] = _curve(run, [scores[run.name, *point] for point in _points(run)])
+        write_results(experiment, STAGE, run.name, results[run.name], _sections(run), started)
     return results
 
 
-def _is_trained(profile: str, run: str) -> bool:
-    folder = checkpoint_file(profile, run, 0).parent
-    there = any(folder.glob("seed*.pt"))
+def _is_trained(experiment: Experiment, run: Run) -> bool:
+    there = any(experiment.files.checkpoints(run.trained).glob("seed*.pt"))
     if not there:
-        print(f"run {run!r} is left out: it was not trained in profile {profile!r}")
+        print(f"run {run.name!r} is left out: it was not trained in profile {experiment.profile!r}")
     return there
 
 
-def _point_settings(profile: str, run: str) -> Settings:
-    """A run's settings, with the probe cut down to what every point is given."""
-    settings = load_settings(profile, run)
-    probe = settings.probe.model_copy(
-        update={"heads": (settings.convergence.head,), "iterations": settings.convergence.iterations}
-    )
-    return settings.model_copy(update={"probe": probe})
+def _points(run: Run) -> list[tuple[int, float]]:
+    return [(seed, share) for seed in run.settings.seeds for share in run.settings.convergence.shares]
 
 
-def point_file(profile: str, run: str, seed: int, share: float) -> Path:
-    """The weights after a share of a run: a snapshot, or at its end the run's checkpoint itself. InputError
-    where there is none.
-    """
-    checkpoint = checkpoint_file(profile, run, seed)
+def _scoring(experiment: Experiment, run: Run, seed: int, share: float, code: str) -> Scoring:
+    weights, files = point_file(experiment, run, seed, share), experiment.files
+    about = _sections(run), run.definition.model_dump(mode="json"), seed, share
+    mark = fingerprint(*about, weights, files.manifest, code)
+    file = snapshot_file(files.score(STAGE, run.name, seed), share)
+    arguments = experiment.data_root, _point_settings(run), weights, seed, share == 1
+    return Scoring(file, mark, probe.score_checkpoint, arguments)
+
+
+def point_file(experiment: Experiment, run: Run, seed: int, share: float) -> Path:
+    """The weights after a share of a run: a snapshot, or its last checkpoint. InputError for a missing one."""
+    checkpoint = experiment.files.checkpoint(run.trained, seed)
     path = checkpoint if share == 1 else snapshot_file(checkpoint, share)
     if not path.exists():
-        remedy = (
-            f"list {share} under 'pretrain.snapshots', delete {checkpoint.name} and run `dvc repro`"
-            if share != 1
-            else "run `dvc repro`"
-        )
-        raise InputError(f"{path}: run {run!r} has no snapshot after {share:.0%} of its epochs; {remedy}")
+        reason = f"run {run.name!r} has no snapshot after {share:.0%} of its epochs"
+        first = f"list {share} under 'pretrain.snapshots', delete {checkpoint.name} and "
+        raise InputError(f"{path}: {reason}; {first if share != 1 else ''}run `dvc repro`")
     return path
 
 
-def _score(
-    settings: Settings, run: str, definition: Run, seed: int, share: float, mark: str, tick: Any
-) -> None:
-    features = NetworkFeatures(
-        network_of(point_file(settings.profile, run, seed, share), settings), pick_device(settings.device)
-    )
-    probe = probe_settings(settings, definition)
-    heads, val = fit_heads(settings, probe, features, seed)
-    keep(_score_file(settings.profile, run, seed, share), mark, evaluate_probe(features, heads, val, probe))
-    tick(1)
+def _point_settings(run: Run) -> Settings:
+    """A run's settings, with the probe cut down to what every point is given."""
+    own, settings = run.settings.convergence, run.settings
+    cut = settings.probe.model_copy(update={"heads": (own.head,), "iterations": own.iterations})
+    return probe.settings_of(replace(run, settings=settings.model_copy(update={"probe": cut})))
 
 
-def _curve(profile: str, run: str, settings: Settings) -> dict[str, Any]:
-    own, head = settings.convergence, settings.convergence.head
-    seeds = {
-        seed: [
-            read_json(_score_file(profile, run, seed, share))["scores"][head]["miou"] for share in own.shares
-        ]
-        for seed in settings.seeds
-    }
-    scores = np.array(list(seeds.values()))
+def _sections(run: Run) -> dict[str, Any]:
+    """The settings that decide a point's score."""
+    return _point_settings(run).model_dump(mode="json", include={"probe", "data", "network"})
+
+
+def _curve(run: Run, scores: list[probe.Scores]) -> dict[str, Any]:
+    own, settings = run.settings.convergence, run.settings
+    mious = np.array([score[own.head]["miou"] for score in scores]).reshape(len(settings.seeds), -1)
+    curve = [mean_and_deviation(point) for point in mious.T]
     return {
-        "method": load_run(run).method,
-        "head": head,
+        "method": run.method,
+        "head": own.head,
         "iterations": own.iterations,
         "epochs": [share * settings.pretrain.run_epochs for share in own.shares],
-        "seeds": seeds,
-        "miou_mean": scores.mean(0).tolist(),
-        "miou_std": (scores.std(0, ddof=1) if len(scores) > 1 else np.zeros(len(own.shares))).tolist(),
+        "seeds": dict(zip(settings.seeds, mious.tolist(), strict=True)),
+        "miou_mean": [mean for mean, _ in curve],
+        "miou_std": [deviation for _, deviation in curve],
     }
-
-
-def _sections(settings: Settings) -> dict[str, Any]:
-    """The settings that decide a point's score."""
-    return settings.model_dump(mode="json", include={"probe", "data", "network"})
-
-
-def _mark(settings: Settings, run: str, definition: Run, seed: int, share: float) -> str:
-    weights, manifest = point_file(settings.profile, run, seed, share), manifest_path(settings.profile)
-    return fingerprint(
-        _sections(settings),
-        definition.model_dump(mode="json"),
-        seed,
-        share,
-        weights,
-        manifest,
-        code_fingerprint(STAGE),
-    )
-
-
-def _score_file(profile: str, run: str, seed: int, share: float) -> Path:
-    return (
-        paths.scores(profile, STAGE)
-        / snapshot_file(Path(f"{run}-seed{seed}.pt"), share).with_suffix(".json").name
-    )

@@ -1,45 +1,39 @@
-"""What evaluations read: a network's layers, or a baseline that learns nothing, behind one interface."""
+"""What evaluations read: a network's layers, or colour and position, which learn nothing, behind one interface.
+
+A feature function maps images, (B, H, W, 3) uint8 RGB, to features, (B, C, h, w) float32."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
+import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hgrl.core.errors import InputError
-from hgrl.core.settings import TrackingSettings
-from hgrl.evaluation import colour as feature_baselines
-from hgrl.evaluation.colour import FeatureFunction
 from hgrl.pretraining.network import Network, normalise
 
-# of a network's layers; the baselines use the same grids
+FeatureFunction = Callable[[np.ndarray], Tensor]
+# of a network's layers (section 4.2); the baselines use the same grids
 STRIDES = {"backbone": 16, "hypercolumn": 4, "embedding": 4}
 
 
-class Features(Protocol):
-    """Named layers as maps."""
-
-    device: torch.device
-    channels: dict[str, int]
-
-    def __call__(self, images: Tensor, layers: Sequence[str]) -> list[Tensor]:
-        """(B, 3, H, W) uint8 -> one (B, C, h, w) float32 map a layer."""
-
-
 class NetworkFeatures:
-    """The layers of a network, in evaluation mode unless its owner says otherwise."""
+    """The layers of a network, frozen and in evaluation mode until its owner sets it to training."""
 
     def __init__(self, network: Network, device: torch.device) -> None:
         self.network, self.device = network.to(device).eval(), device
         self.channels = network.channels
 
     def __call__(self, images: Tensor, layers: Sequence[str]) -> list[Tensor]:
+        """(B, 3, H, W) uint8 -> one (B, C, h, w) float32 map per layer; gradients in training mode alone."""
         images = normalise(images.to(self.device)).contiguous(memory_format=torch.channels_last)
-        return [layer.float() for layer in self.network.features(images, *layers)]
+        with torch.set_grad_enabled(self.network.training and torch.is_grad_enabled()):
+            return [layer.float() for layer in self.network.features(images, *layers)]
 
 
 class BaselineFeatures:
@@ -52,64 +46,63 @@ class BaselineFeatures:
         self.channels = dict.fromkeys(STRIDES, channels)
 
     def __call__(self, images: Tensor, layers: Sequence[str]) -> list[Tensor]:
+        """(B, 3, H, W) uint8 -> one (B, C, h, w) float32 map per layer."""
         pixels = images.permute(0, 2, 3, 1).numpy()
         return [self.function(pixels, stride=STRIDES[layer]) for layer in layers]
 
 
-BASELINES: dict[str, tuple[Callable[..., Tensor], int]] = {
-    "position": (feature_baselines.position, 2),
-    "lab": (feature_baselines.lab_angles, 6),
-    "lab-position": (
-        lambda pixels, stride: feature_baselines.lab_colour(pixels, with_position=True, stride=stride),
-        5,
-    ),
+Features = NetworkFeatures | BaselineFeatures
+
+
+def position(images: np.ndarray, stride: int = STRIDES["embedding"]) -> Tensor:
+    """(B, 2, h, w) x and y of each cell's centre in [-1, 1]: all that a position prior knows."""
+    h, w = (-(-side // stride) for side in images.shape[1:3])
+    x, y = ((torch.arange(count) + 0.5) * 2 / count - 1 for count in (w, h))
+    return torch.stack(torch.meshgrid(x, y, indexing="xy")).expand(len(images), 2, h, w)
+
+
+def lab_colour(images: np.ndarray, with_position: bool = False, stride: int = STRIDES["embedding"]) -> Tensor:
+    """Mean CIE Lab colour of each cell of stride x stride pixels.
+
+    Returns (B, 3, ceil(H / stride), ceil(W / stride)) float32, Lab / 100 (L in [0, 1], a and b about [-1,
+    1]); with_position appends x and y in [-1, 1]: 5 channels. Euclidean distances are perceptual: do not
+    normalise (see `lab_angles`)."""
+    lab = [cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for image in images]
+    pixels = torch.from_numpy(np.stack(lab) / 100).permute(0, 3, 1, 2)
+    features = F.avg_pool2d(pixels, stride, ceil_mode=True)  # B, 3, h, w
+    return torch.cat([features, position(images, stride)], 1) if with_position else features
+
+
+def lab_angles(images: np.ndarray, stride: int = STRIDES["embedding"]) -> Tensor:
+    """Lab colour as a point of the unit sphere, for retrieval and tracking, which compare directions.
+
+    Each channel of Lab / 100 becomes an angle t and the pair (cos t, sin t) / sqrt(3): 6 channels of length
+    1. Normalising changes nothing, and the cosine of two cells falls as their colours differ more."""
+    angles = lab_colour(images, stride=stride) * (torch.pi / 2)
+    return torch.cat([angles.cos(), angles.sin()], 1) / 3**0.5
+
+
+BASELINES: dict[str, tuple[Callable[..., Tensor], int]] = {  # function and channels
+    "position": (position, 2),
+    "lab": (lab_angles, 6),
+    "lab-position": (partial(lab_colour, with_position=True), 5),
 }
 
 
-def with_lab(function: FeatureFunction, layer: str, share: float) -> FeatureFunction:
-    """The features of `function`, maps of a layer's stride, joined with Lab colour: (B, H, W, 3) uint8 -> (B,
-    C + 6, h, w), of length 1.
-
-    The cosine of two cells is (1 - share) times that of the features plus `share` times that of the colours
-    (`lab_angles`).
-    Not the paper's: its embedding is trained to see past colour, which tracking can use.
-    """
-
-    def joined(images: np.ndarray) -> Tensor:
-        own = F.normalize(function(images).float(), dim=1)
-        colour = feature_baselines.lab_angles(images, stride=STRIDES[layer]).to(own.device)
-        return torch.cat([own * (1 - share) ** 0.5, colour * share**0.5], 1)
-
-    return joined
-
-
 def single_layer(features: Features, layer: str) -> FeatureFunction:
-    """One layer as a function of (B, H, W, 3) uint8 arrays, without gradients: what retrieval and tracking
-    take.
-    """
+    """One layer as a function of (B, H, W, 3) uint8 arrays, without gradients; InputError if unknown."""
     if layer not in STRIDES:
         raise InputError(f"setting 'layer': {layer!r} is not one of {', '.join(STRIDES)}")
 
+    @torch.no_grad()
     def function(images: np.ndarray) -> Tensor:
-        with torch.no_grad():
-            return features(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2), [layer])[0]
+        return features(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2), [layer])[0]
 
     return function
 
 
-def tracking_features(
-    features: Features, settings: TrackingSettings, layers: Sequence[str]
-) -> FeatureFunction:
-    """What a run is tracked with: `tracking.layer`, or the backbone where that is not one of the `layers` it
-    trained.
-
-    A layer "...+lab" joins Lab colour to a network's features; baselines stay what they are.
-    """
-    layer, _, colour = settings.layer.partition("+")
-    layer = layer if layer in layers else "backbone"
-    function = single_layer(features, layer)
-    return (
-        with_lab(function, layer, settings.lab_share)
-        if colour and not isinstance(features, BaselineFeatures)
-        else function
-    )
+def equal_sized(items: Iterable[tuple[np.ndarray, ...]], most: int) -> Iterator[tuple[np.ndarray, ...]]:
+    """Tuples of arrays, stacked array by array: neighbours of equal shapes together, at most `most`."""
+    for _, same in itertools.groupby(items, key=lambda item: [array.shape for array in item]):
+        while batch := list(itertools.islice(same, most)):
+            yield tuple(np.stack(arrays) for arrays in zip(*batch, strict=True))

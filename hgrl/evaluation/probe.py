@@ -1,74 +1,90 @@
-"""The segmentation probe: new heads on frozen features, or on a network trained end to end (sections 4.2 and
-5.1).
+"""The probe: new segmentation heads on frozen features, or trained end to end (sections 4.2 and 5.1).
 
-All heads of one network learn side by side from the same batches: the frozen features are computed once for
-all.
-"""
+All heads of one network learn side by side from the same batches: frozen features are computed once for
+all."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.segmentation.deeplabv3 import ASPP
 
+from hgrl.core import paths
+from hgrl.core.device import pick_device
 from hgrl.core.errors import InputError
-from hgrl.core.settings import ProbeSettings
+from hgrl.core.experiment import Experiment, Run
+from hgrl.core.files import write_png
+from hgrl.core.labels import VOID
+from hgrl.core.settings import ProbeSettings, Settings
 from hgrl.data.samples import Samples
-from hgrl.evaluation.features import Features
-from hgrl.evaluation.probe_batches import crop_batches, whole_image_batches
+from hgrl.data.sources import open_samples
+from hgrl.evaluation.batches import crop_batches, whole_image_batches
+from hgrl.evaluation.confusions import save_confusions
+from hgrl.evaluation.features import Features, NetworkFeatures, equal_sized
+from hgrl.evaluation.heads import build_heads, layer_of, layers_read
+from hgrl.evaluation.networks import layers_of, load_features, network_of
 from hgrl.metrics.segmentation import confusion_matrix, segmentation_scores
 from hgrl.sampling.order import mixed_seed
 
-VOID = 255
-TOGETHER = 16  # images of a scored split that are embedded at once
+Scores = dict[str, dict[str, Any]]  # head -> `segmentation_scores`
+EMBEDDED_AT_ONCE = 16  # images of a scored split
+PICTURES = 8  # images of the reported split whose predicted classes notebook 04 shows
 
 
-class AsppHead(nn.Sequential):
-    """DeepLabV3's head (Chen et al. 2017): torchvision's ASPP, then 3x3 conv-BN-ReLU and a classifier."""
+def score_run(experiment: Experiment, run: Run, seed: int) -> Scores:
+    """Scores of each probe head of a run on the reported split.
 
-    def __init__(self, channels: int, classes: int, settings: ProbeSettings) -> None:
-        width = settings.head_channels
-        super().__init__(
-            ASPP(channels, settings.atrous_rates, width),
-            nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.Conv2d(width, classes, 1),
-        )
-
-
-class LinearHead(nn.Sequential):
-    """One affine classifier of each cell; the batch normalisation only brings layers of any scale to one
-    learning rate.
-    """
-
-    def __init__(self, channels: int, classes: int, settings: ProbeSettings) -> None:
-        super().__init__(nn.BatchNorm2d(channels, affine=False), nn.Conv2d(channels, classes, 1))
+    Also writes every image's confusion matrix, and some predictions of the first seed."""
+    features, settings, files = load_features(experiment, run, seed), settings_of(run), experiment.files
+    end_to_end, probe = run.definition.end_to_end, settings.probe
+    if end_to_end and not isinstance(features, NetworkFeatures):
+        reason = f"method {run.method!r} has nothing to train end to end"
+        raise InputError(f"{paths.PARAMS}: run {run.name!r}: {reason}; take end_to_end off")
+    heads, val = fit_heads(experiment.data_root, settings, features, seed, end_to_end)
+    confusions = image_confusions(features, heads, val, probe)
+    save_confusions(files.confusions(run.name, seed), confusions)
+    for index in range(min(PICTURES, len(val)) if seed == settings.seeds[0] else 0):
+        image, size = val.image(index, probe.short_side), val.mask(index).shape
+        predicted = predict(features, heads, image[None], size)[probe.heads[0]]
+        write_png(files.prediction(run.name, index), predicted[0])
+    return split_scores(confusions, val.classes)
 
 
-class FcnHead(nn.Sequential):
-    """The head of MoCo's paper for PASCAL VOC (after Long et al. 2015): two dilated 3x3 conv-BN-ReLU and a
-    classifier.
-    """
+def settings_of(run: Run) -> Settings:
+    """A run's settings, with the section `probe` as the run is probed: only heads on layers that it trained.
 
-    def __init__(self, channels: int, classes: int, settings: ProbeSettings) -> None:
-        width, dilation = settings.head_channels, settings.fcn_dilation
-        layers: list[nn.Module] = []
-        for inputs in (channels, width):
-            layers += [
-                nn.Conv2d(inputs, width, 3, padding=dilation, dilation=dilation, bias=False),
-                nn.BatchNorm2d(width),
-                nn.ReLU(),
-            ]
-        super().__init__(*layers, nn.Conv2d(width, classes, 1))
+    A run that goes on from another's checkpoint, end to end, has the protocol `finetune` instead."""
+    probe, own, layers = run.settings.probe, run.settings.finetune, layers_of(run)
+    if run.definition.end_to_end and run.definition.checkpoint_of is not None:
+        changed = own.model_dump(exclude={"head", "iterations", "dilation"}) | {"heads": (own.head,)}
+        changed |= {"end_to_end_iterations": own.iterations, "fcn_dilation": own.dilation}
+    else:
+        changed = {"heads": tuple(head for head in probe.heads if layer_of(head) in layers)}
+        if not changed["heads"]:
+            reason = f"none reads a layer that method {run.method!r} trains ({', '.join(layers)})"
+            raise InputError(f"setting 'probe.heads': {reason}")
+    return run.settings.model_copy(update={"probe": probe.model_copy(update=changed)})
 
 
-HEADS = {"aspp": AsppHead, "linear": LinearHead, "fcn": FcnHead}
+def score_checkpoint(root: Path, settings: Settings, path: Path, seed: int, complete: bool = True) -> Scores:
+    """Scores of each head on the frozen network in a checkpoint; complete: whether it must be a run's end."""
+    network = network_of(path, settings.network, complete)
+    features = NetworkFeatures(network, pick_device(settings.device))
+    heads, val = fit_heads(root, settings, features, seed)
+    return split_scores(image_confusions(features, heads, val, settings.probe), val.classes)
+
+
+def fit_heads(
+    root: Path, settings: Settings, features: Features, seed: int, end_to_end: bool = False
+) -> tuple[nn.ModuleDict, Samples]:
+    """Heads trained on `data.probe_train`, and the split `data.probe_val` to score them on, both below `root`."""
+    train, val = (open_samples(part, root) for part in (settings.data.probe_train, settings.data.probe_val))
+    workers = settings.pretrain.workers if pick_device(settings.device).type == "cuda" else 0
+    return train_probe(features, train, settings.probe, seed, end_to_end, workers), val
 
 
 def train_probe(
@@ -76,91 +92,58 @@ def train_probe(
     train: Samples,
     settings: ProbeSettings,
     seed: int,
-    trained: nn.Module | None = None,
+    end_to_end: bool = False,
     workers: int = 0,
-    tick: Callable[[int], None] = lambda steps: None,
 ) -> nn.ModuleDict:
-    """SGD with cross entropy; returns trained heads by name: all of `settings.heads`, or the first alone when
-    the network learns too.
+    """SGD with cross entropy; returns trained heads by name: all of `settings.heads`.
 
-    features: frozen, unless `trained` is the module behind them: then it learns with the head (end to end),
-    for `end_to_end_iterations`.
-    Deliberately not done: no auxiliary loss, no class weights, no multi-scale testing.
-    """
-    iterations = settings.iterations if trained is None else settings.end_to_end_iterations
+    end_to_end: the network behind the features learns too, with the first head alone, for
+    `end_to_end_iterations`. Deliberately not done: auxiliary loss, class weights, multi-scale testing."""
     torch.manual_seed(mixed_seed(seed, 2))
-    names = settings.heads if trained is None else settings.heads[:1]
+    names = settings.heads[:1] if end_to_end else settings.heads
+    iterations = settings.end_to_end_iterations if end_to_end else settings.iterations
     heads = build_heads(features.channels, len(train.classes), settings, names).to(features.device)
-    layers = layers_read(names)
-    parameters = [*heads.parameters(), *(trained.parameters() if trained is not None else [])]
-    optimizer = torch.optim.SGD(
-        parameters, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay
-    )
+    learning = nn.ModuleList([heads, *([features.network] if end_to_end else [])]).train()
+    options = {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
+    optimizer = torch.optim.SGD(learning.parameters(), lr=settings.lr, **options)
     milestones = [round(milestone * iterations) for milestone in settings.milestones]
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
-    if trained is not None:
-        trained.train()
-    if trained is None and not settings.crops:
-        batches = whole_image_batches(features, layers, train, settings, seed)
-    else:
-        batches = crop_batches(features, layers, train, settings, seed, workers, frozen=trained is None)
-    for _, (maps, masks) in zip(range(iterations), batches):
-        loss = sum(_cross_entropy(head(maps[name.partition("-")[2]]), masks) for name, head in heads.items())
+    source = features, layers_read(names), train, settings, seed
+    in_crops = end_to_end or settings.crops
+    batches = crop_batches(*source, workers) if in_crops else whole_image_batches(*source)
+    for _, (maps, masks) in zip(range(iterations), batches, strict=False):  # batches have no end
+        loss = sum(_cross_entropy(head(maps[layer_of(name)]), masks) for name, head in heads.items())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         scheduler.step()
-        tick(1)
-    if trained is not None:
-        trained.eval()
-    return heads.eval()
+    learning.eval()
+    return heads
 
 
-def evaluate_probe(
-    features: Features, heads: nn.ModuleDict, val: Samples, settings: ProbeSettings
-) -> dict[str, dict[str, object]]:
-    """Scores of each head over all of `val`: a matrix an image, logits brought bilinearly to the mask's own
-    size.
-
-    Returns {head: `hgrl.metrics.segmentation.segmentation_scores`}.
-    """
-    return split_scores(image_confusions(features, heads, val, settings), val.classes)
+def _cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
+    logits = F.interpolate(logits.float(), size=masks.shape[-2:], mode="bilinear", align_corners=False)
+    scored = (masks != VOID).sum().clamp_min(1)  # a batch of void alone gives 0, not NaN
+    return F.cross_entropy(logits, masks.long(), ignore_index=VOID, reduction="sum") / scored
 
 
 def image_confusions(
     features: Features, heads: nn.ModuleDict, val: Samples, settings: ProbeSettings
 ) -> dict[str, np.ndarray]:
-    """The confusion matrix of every image by itself: {head: (N, C, C) int64}, N images in the split's order,
-    C classes.
-    """
+    """A confusion matrix per image: {head: (N, C, C) int64}, N images in the split's order."""
     classes = len(val.classes)
     confusions: dict[str, list[np.ndarray]] = {name: [] for name in heads}
-    for images, masks in equal_sized(val, settings.short_side):
+    pairs = ((val.image(index, settings.short_side), val.mask(index)) for index in range(len(val)))
+    for images, masks in equal_sized(pairs, EMBEDDED_AT_ONCE):
         for name, predicted in predict(features, heads, images, masks.shape[1:]).items():
-            confusions[name] += [
-                confusion_matrix(mask, seen, classes) for mask, seen in zip(masks, predicted, strict=True)
-            ]
-    return {
-        name: np.array(matrices, np.int64).reshape(-1, classes, classes)
-        for name, matrices in confusions.items()
-    }
+            seen = zip(masks, predicted, strict=True)
+            confusions[name] += [confusion_matrix(mask, found, classes) for mask, found in seen]
+    shape = (-1, classes, classes)
+    return {name: np.array(matrices, np.int64).reshape(shape) for name, matrices in confusions.items()}
 
 
-def equal_sized(val: Samples, short_side: int | None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """A split in its order, neighbours of one size together: (B, h, w, 3) and (B, H, W) uint8, B at most
-    `TOGETHER`.
-    """
-    pairs = ((val.image(index, short_side), val.mask(index)) for index in range(len(val)))
-    for _, same in itertools.groupby(pairs, key=lambda pair: (pair[0].shape, pair[1].shape)):
-        while batch := list(itertools.islice(same, TOGETHER)):
-            images, masks = zip(*batch, strict=True)
-            yield np.stack(images), np.stack(masks)
-
-
-def split_scores(confusions: dict[str, np.ndarray], classes: tuple[str, ...]) -> dict[str, dict[str, object]]:
-    """The scores of a whole split from its images' matrices, {head: (N, C, C)}: one sum, not a mean over
-    images.
-    """
+def split_scores(confusions: dict[str, np.ndarray], classes: tuple[str, ...]) -> Scores:
+    """Scores of a whole split from {head: (N, C, C)}: of the matrices' sum, not a mean over images."""
     return {name: segmentation_scores(matrices.sum(0), classes) for name, matrices in confusions.items()}
 
 
@@ -168,39 +151,13 @@ def split_scores(confusions: dict[str, np.ndarray], classes: tuple[str, ...]) ->
 def predict(
     features: Features, heads: nn.ModuleDict, images: np.ndarray, size: tuple[int, int]
 ) -> dict[str, np.ndarray]:
-    """Each head's class maps, (B, H, W) uint8 with (H, W) = `size`, for (B, h, w, 3) uint8 images."""
+    """Each head's class maps, (B, H, W) uint8 with (H, W) = `size`, for (B, h, w, 3) uint8 images.
+
+    Logits are enlarged bilinearly to `size` before the largest is taken."""
     layers, predicted = layers_read(heads), {}
     seen = torch.from_numpy(images).permute(0, 3, 1, 2).to(features.device)
     maps = dict(zip(layers, features(seen, layers), strict=True))
     for name, head in heads.items():
-        logits = F.interpolate(
-            head(maps[name.partition("-")[2]]), size=size, mode="bilinear", align_corners=False
-        )
+        logits = F.interpolate(head(maps[layer_of(name)]), size=size, mode="bilinear", align_corners=False)
         predicted[name] = logits.argmax(1).to(torch.uint8).cpu().numpy()
     return predicted
-
-
-def build_heads(
-    channels: dict[str, int], classes: int, settings: ProbeSettings, names: Sequence[str]
-) -> nn.ModuleDict:
-    """A fresh head for each name "<kind>-<layer>", e.g. "aspp-backbone"; InputError for any other name."""
-    heads = nn.ModuleDict()
-    for name in names:
-        kind, _, layer = name.partition("-")
-        if kind not in HEADS or layer not in ("backbone", "hypercolumn", "embedding"):
-            raise InputError(
-                f"setting 'probe.heads': {name!r} is not <{'|'.join(HEADS)}>-<backbone|hypercolumn|embedding>"
-            )
-        heads[name] = HEADS[kind](channels[layer], classes, settings)
-    return heads
-
-
-def layers_read(names: Iterable[str]) -> list[str]:
-    """The layers that heads of these names read."""
-    return sorted({name.partition("-")[2] for name in names})
-
-
-def _cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
-    logits = F.interpolate(logits.float(), size=masks.shape[-2:], mode="bilinear", align_corners=False)
-    scored = (masks != VOID).sum().clamp_min(1)  # a batch of void alone gives 0, not NaN
-    return F.cross_entropy(logits, masks.long(), ignore_index=VOID, reduction="sum") / scored

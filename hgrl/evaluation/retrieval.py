@@ -1,13 +1,10 @@
-"""Semantic segment retrieval (section 5.2): K-means segments, mean descriptors, nearest neighbours from
-another split.
-"""
+"""Segment retrieval (section 5.2): K-means segments, mean descriptors, neighbours from another split."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing import parent_process
-from typing import TYPE_CHECKING
+from typing import Any
 
 import cv2
 import faiss
@@ -16,20 +13,32 @@ import torch
 import torch.nn.functional as F
 
 from hgrl.core import progress
+from hgrl.core.experiment import Experiment, Run
+from hgrl.core.labels import VOID
 from hgrl.core.settings import RetrievalSettings
-from hgrl.evaluation.colour import FeatureFunction
-from hgrl.metrics.segmentation import VOID, confusion_matrix, segmentation_scores
+from hgrl.data.samples import Samples
+from hgrl.data.sources import open_samples
+from hgrl.evaluation.features import BASELINES, FeatureFunction, equal_sized, single_layer
+from hgrl.evaluation.networks import layers_of, load_features
+from hgrl.metrics.segmentation import confusion_matrix, segmentation_scores
 
-if TYPE_CHECKING:
-    from hgrl.data.samples import Samples
-
-BATCH = 32  # images of one size that are embedded together
+EMBEDDED_AT_ONCE = 32  # images of one size
 QUERIES, GALLERY = 256, 4096  # segments compared at once: 4 MB of similarities, which fit a cache
+
+
+def score_run(experiment: Experiment, run: Run, seed: int) -> dict[str, dict[str, Any]]:
+    """{layer: scores of `retrieve`} for the listed layers that the run trained; a baseline has one."""
+    data, own, root = run.settings.data, run.settings.retrieval, experiment.data_root
+    train, val = open_samples(data.probe_train, root), open_samples(data.probe_val, root)
+    features = load_features(experiment, run, seed)
+    layers = [layer for layer in own.layers if layer in layers_of(run)]
+    layers = ["embedding"] if run.method in BASELINES else layers
+    return {layer: retrieve(train, val, single_layer(features, layer), own, seed) for layer in layers}
 
 
 @dataclass(frozen=True)
 class Segments:
-    """The segments of a split: a map an image, and one row a segment, images in order."""
+    """The segments of a split: one map per image, one row per segment, images in order."""
 
     maps: tuple[np.ndarray, ...]  # (h, w) uint8 segment ids 0 .. n-1 on the feature grid
     descriptors: np.ndarray  # (S, C) float32 of length 1
@@ -45,18 +54,13 @@ def segment_image(features: torch.Tensor, k: int, seed: int, iterations: int = 2
     """K-means of one image's cells by faiss: (C, h, w) float -> (h, w) uint8 ids 0 .. n-1, n <= k <= 255.
 
     Cells are normalised to length 1 first; the centres start by k-means++ and are means, not renormalised. An
-    image with fewer distinct features than k gets fewer segments. Equal seeds give equal segments.
-    Above 256 cells a cluster, faiss finds the centres on a sample that `seed` draws.
-    Not done: restarts; spatial coordinates (a segment need not be connected).
-    """
+    image with fewer distinct features than k gets fewer segments. Equal seeds give equal segments. Above 256
+    cells per cluster, faiss finds the centres on a sample that `seed` draws.
+    Not done: restarts; spatial coordinates (a segment need not be connected)."""
     channels, h, w = features.shape
     cells = np.ascontiguousarray(_unit_cells(features).T.cpu().numpy())
-    options = {
-        "niter": iterations,
-        "seed": seed,
-        "min_points_per_centroid": 1,
-        "init_method": faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
-    }
+    start = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
+    options = {"niter": iterations, "seed": seed, "min_points_per_centroid": 1, "init_method": start}
     kmeans = faiss.Kmeans(channels, min(k, h * w), **options)
     kmeans.train(cells)
     _, labels = kmeans.assign(cells)
@@ -69,14 +73,10 @@ def _unit_cells(features: torch.Tensor) -> torch.Tensor:
 
 
 def describe(features: torch.Tensor, segments: np.ndarray) -> np.ndarray:
-    """A segment's descriptor: the mean of its cells' unit features, normalised. (C, h, w), (h, w) -> (n, C)
-    float32.
-    """
+    """The normalised mean of each segment's unit features: (C, h, w) and (h, w) ids -> (n, C) float32."""
     cells = _unit_cells(features)  # C, N
-    # N, n
-    one_hot = F.one_hot(torch.from_numpy(segments.reshape(-1).astype(np.int64)).to(cells.device)).to(
-        cells.dtype
-    )
+    ids = torch.from_numpy(segments.reshape(-1).astype(np.int64)).to(cells.device)
+    one_hot = F.one_hot(ids).to(cells.dtype)  # N, n
     means = (cells @ one_hot / one_hot.sum(0)).T
     return F.normalize(means, dim=1).cpu().numpy()
 
@@ -84,38 +84,21 @@ def describe(features: torch.Tensor, segments: np.ndarray) -> np.ndarray:
 def find_segments(
     samples: Samples, feature_fn: FeatureFunction, settings: RetrievalSettings, seed: int
 ) -> Segments:
-    """Segments and descriptors of every image of a split. Features live only as long as their batch.
-
-    In a worker process the stage's own progress bar speaks, not this one's.
-    """
+    """Segments and descriptors of every image of a split. Features live only as long as their batch."""
     # faiss has threads of its own: several evaluations may run side by side
     faiss.omp_set_num_threads(torch.get_num_threads())
     maps, descriptors = [], []
-    grids = (grid for images in _batches(samples, settings.short_side) for grid in feature_fn(images))
-    for grid in progress.bar(
-        grids, desc="segments", total=len(samples), leave=False, delay=5, disable=parent_process() is not None
-    ):
+    images = ((samples.image(index, settings.short_side),) for index in range(len(samples)))
+    grids = (grid for (batch,) in equal_sized(images, EMBEDDED_AT_ONCE) for grid in feature_fn(batch))
+    hidden = parent_process() is not None  # in a worker process the stage's own bar speaks
+    for grid in progress.bar(grids, "segments", len(samples), leave=False, delay=5, disable=hidden):
         maps.append(segment_image(grid, settings.segments, seed, settings.kmeans_iterations))
         descriptors.append(describe(grid, maps[-1]))
     counts = [len(rows) for rows in descriptors]
-    image, segment = (
-        np.repeat(np.arange(len(maps)), counts),
-        np.concatenate([np.arange(count) for count in counts]),
+    segment = np.concatenate([np.arange(count) for count in counts])
+    return Segments(
+        tuple(maps), np.concatenate(descriptors), np.repeat(np.arange(len(maps)), counts), segment
     )
-    return Segments(tuple(maps), np.concatenate(descriptors), image, segment)
-
-
-def _batches(samples: Samples, short_side: int | None) -> Iterator[np.ndarray]:
-    """Images in order, (B, H, W, 3), neighbours of one size together."""
-    batch: list[np.ndarray] = []
-    for i in range(len(samples)):
-        image = samples.image(i, short_side)
-        if batch and (len(batch) == BATCH or image.shape != batch[0].shape):
-            yield np.stack(batch)
-            batch = []
-        batch.append(image)
-    if batch:
-        yield np.stack(batch)
 
 
 def enlarge(grid: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -124,13 +107,10 @@ def enlarge(grid: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def majority_classes(segments: Segments, samples: Samples) -> np.ndarray:
-    """(S,) int64 commonest class under each segment at the mask's resolution; void pixels do not vote; 255:
-    nothing but void.
+    """(S,) int64 commonest class under each segment at the mask's resolution; 255 where all is void.
 
-    Ties go to the lower class id.
-    """
-    classes = len(samples.classes)
-    winners = []
+    Void pixels do not vote; ties go to the lower class id."""
+    classes, winners = len(samples.classes), []
     for i, grid in enumerate(segments.maps):
         mask = samples.mask(i)
         count = int(grid.max()) + 1
@@ -148,11 +128,8 @@ def nearest_segments(
 
     Returns gallery rows (R, neighbours) int64 and their cosines (R, neighbours) float32, most similar first;
     -1 and -inf where the gallery is smaller. `gallery.image[row]` and `gallery.mask(row, shape)` say where
-    each of them lies.
-    Matrix products in blocks that stay in the cache. faiss's flat index takes four times as long on a CPU:
-    not its products, but the search through each of them, by far the larger part. Not done: an approximate
-    index.
-    """
+    each lies. In blocks that stay in the cache: faiss's flat index takes four times as long
+    on a CPU, most of it for the search through the products. Not done: an approximate index."""
     asked, offered = torch.from_numpy(queries.descriptors[rows]), torch.from_numpy(gallery.descriptors)
     if not len(rows):
         return np.empty((0, neighbours), np.int64), np.empty((0, neighbours), np.float32)
@@ -164,12 +141,10 @@ def nearest_segments(
 def _nearest(
     queries: torch.Tensor, gallery: torch.Tensor, neighbours: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(Q, neighbours) rows and inner products: each block of the gallery is held against the best of the
-    blocks before it.
-    """
+    """(Q, neighbours) rows and inner products: each block of the gallery against the best of those before it."""
     cosines = queries.new_full((len(queries), neighbours), -torch.inf)
-    found = torch.full(cosines.shape, -1)
-    for start, block in zip(range(0, len(gallery), GALLERY), gallery.split(GALLERY)):
+    found, start = torch.full(cosines.shape, -1), 0
+    for block in gallery.split(GALLERY):
         similarity = queries @ block.T
         # soon few queries: a ranking of all would cost far more
         better = (similarity.amax(1) > cosines[:, -1]).nonzero().flatten()
@@ -180,25 +155,23 @@ def _nearest(
         )
         ranked, order = candidates.sort(dim=1, descending=True, stable=True)
         cosines[better], found[better] = ranked[:, :neighbours], ids.gather(1, order[:, :neighbours])
+        start += len(block)
     return found, cosines
 
 
 def distinct_images(found: np.ndarray, gallery: Segments, count: int) -> list[int]:
-    """The first `count` rows of a ranking that lie in different images: what a picture shows, as one image
-    often fills the top ranks.
-    """
+    """The first `count` rows of a ranking that lie in different images: one image often fills the top ranks."""
     _, first = np.unique(gallery.image[found], return_index=True)
     return [int(found[rank]) for rank in np.sort(first)[:count]]
 
 
 def retrieve(
     train: Samples, val: Samples, feature_fn: FeatureFunction, settings: RetrievalSettings, seed: int
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Table 2's score: every val segment takes the majority class of its nearest train segment.
 
-    Returns `segmentation_scores` (miou, pixel_accuracy, mean_accuracy, iou by class name) over all val pixels
-    at the masks' own resolution; void is left out, and train segments that are all void are not searched.
-    """
+    Returns `segmentation_scores` over all val pixels at the masks' own resolution; void is left out, and
+    train segments that are all void are not searched."""
     gallery, queries = (find_segments(samples, feature_fn, settings, seed) for samples in (train, val))
     labels = majority_classes(gallery, train)
     known = labels != VOID
@@ -207,7 +180,7 @@ def retrieve(
     return score_labels(queries, labels[known][nearest[:, 0]], val)
 
 
-def score_labels(segments: Segments, labels: np.ndarray, samples: Samples) -> dict[str, object]:
+def score_labels(segments: Segments, labels: np.ndarray, samples: Samples) -> dict[str, Any]:
     """Scores of a split whose segments carry the classes `labels` (S,)."""
     confusion = np.zeros((len(samples.classes),) * 2, np.int64)
     starts = np.searchsorted(segments.image, np.arange(len(segments.maps)))

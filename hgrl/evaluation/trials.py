@@ -1,27 +1,24 @@
-"""Changed settings, trained and scored on the tune split: notebook 07's cells, and the trials that every
-method is tuned by.
-"""
+"""Changed settings, trained and scored on the tune split: notebook 07's cells, and a method's trials."""
 
 from __future__ import annotations
 
 import time
 from typing import Any, NamedTuple
 
-import numpy as np
+from tabulate import tabulate
 
 from hgrl.core import paths
+from hgrl.core.cache import fingerprint
 from hgrl.core.errors import InputError
-from hgrl.core.files import read_json, write_text
-from hgrl.core.processes import run_tasks
-from hgrl.core.settings import Settings, load_settings, load_yaml
-from hgrl.data.sources import data_root, open_samples
-from hgrl.evaluation.features import NetworkFeatures
-from hgrl.evaluation.probe import evaluate_probe, train_probe
-from hgrl.evaluation.stage import network_of
-from hgrl.core.device import pick_device
-from hgrl.pretraining.stage import train, training_tasks, write_results
+from hgrl.core.experiment import Experiment
+from hgrl.core.files import write_text
+from hgrl.core.results import read_results, write_results
+from hgrl.core.settings import Settings
+from hgrl.evaluation import probe
+from hgrl.evaluation.scoring import Scoring, code_mark, gather, mean_and_deviation
+from hgrl.pretraining.job import TrainingJob
+from hgrl.pretraining.stage import train_jobs, training_jobs
 
-METHOD = "hierarchical"
 Result = dict[str, Any]
 
 
@@ -29,15 +26,12 @@ class Cell(NamedTuple):
     """One set of settings to try."""
 
     overrides: dict[str, Any]  # dotted setting -> value
-    method: str = METHOD
-    grouping: str | None = None  # a name in the profile's `groupings`, whose trees it learns from
+    method: str = "hierarchical"
 
 
-def cell_settings(
-    profile: str, overrides: dict[str, Any], section: str = "ablation", grouping: str | None = None
-) -> Settings:
-    """The profile's settings at the length that its `ablation` or `tuning` section states, with `overrides`."""
-    trial = getattr(load_settings(profile), section)
+def cell_settings(experiment: Experiment, cell: Cell, section: str = "ablation") -> Settings:
+    """The profile's settings at the length of its `ablation` or `tuning` section, with a cell's changes."""
+    trial = getattr(experiment.settings, section)
     length = {
         "seeds": trial.seeds,
         "pretrain.epochs": trial.epochs,
@@ -47,180 +41,101 @@ def cell_settings(
         "data.probe_val": trial.val.model_dump(),
     }
     length = {name: value for name, value in length.items() if value is not None}
-    # an override may change the length too
-    return load_settings(profile, None, grouping, **(length | overrides))
+    return experiment.settings_with(length | cell.overrides)  # which may change the length too
 
 
-def sweep(profile: str) -> dict[str, Result]:
-    """Every cell of the grid over cns and sigma_p that `params.yaml` lists; {name: result}. Writes as
-    `sweep_cell` does.
-    """
-    grid = load_yaml(paths.PARAMS).get("sweep") or {}
-    return _sweep(
-        profile, [(cns, sigma_p) for cns in grid.get("cns", ()) for sigma_p in grid.get("sigma_p", ())]
-    )
+def sweep(experiment: Experiment) -> dict[str, Result]:
+    """Every cell of the grid over cns and sigma_p that `params.yaml` lists; {name: result}."""
+    grid = experiment.params.get("sweep") or {}
+    values = [(cns, sigma_p) for cns in grid.get("cns", ()) for sigma_p in grid.get("sigma_p", ())]
+    return train_and_score(experiment, "sweep", dict(_sweep_cell(*pair) for pair in values))
 
 
-def sweep_cell(profile: str, cns: str | int, sigma_p: float) -> Result:
+def sweep_cell(experiment: Experiment, cns: str | int, sigma_p: float) -> Result:
     """One cell of the grid; writes results/<profile>/sweep/cns<cns>-sigma<sigma_p>.json."""
-    (result,) = _sweep(profile, [(cns, sigma_p)]).values()
-    return result
+    name, cell = _sweep_cell(cns, sigma_p)
+    return train_and_score(experiment, "sweep", {name: cell})[name]
 
 
-def _sweep(profile: str, grid: list[tuple[str | int, float]]) -> dict[str, Result]:
-    cells = {
-        f"cns{cns}-sigma{sigma_p}": Cell({"sampling.cns": cns, "sampling.sigma_p": sigma_p})
-        for cns, sigma_p in grid
-    }
-    return train_and_score(profile, "sweep", cells)
+def _sweep_cell(cns: str | int, sigma_p: float) -> tuple[str, Cell]:
+    return f"cns{cns}-sigma{sigma_p}", Cell({"sampling.cns": cns, "sampling.sigma_p": sigma_p})
 
 
-def ablate(profile: str) -> dict[str, Result]:
+def ablate(experiment: Experiment) -> dict[str, Result]:
     """The unchanged settings and every change that `params.yaml` lists, one at a time; {name: result}."""
-    return train_and_score(profile, "ablations", {"base": Cell({}), **_listed("ablations", METHOD)})
+    listed = {"base": {}} | (experiment.params.get("ablations") or {})
+    return train_and_score(experiment, "ablations", {name: Cell(changes) for name, changes in listed.items()})
 
 
-def tune(profile: str, methods: list[str] | None = None) -> dict[str, Result]:
-    """The trials that `params.yaml` lists under `tuning`, as many for one method as for another;
-    {"<method>-<trial>": result}.
+def tune(experiment: Experiment, methods: list[str] | None = None) -> dict[str, Result]:
+    """The trials that `params.yaml` lists under `tuning`, as many per method; {"<method>-<trial>": result}.
 
     Each is a whole pretraining with the seeds of `tuning.seeds`, which no table row has. Writes
     results/<profile>/tuning/<cell>.json and tuning.md. The best one's overrides are to be copied into the
-    profile's `tuned` section: the pipeline does not do this by itself, for it would train every run anew
-    whenever a trial is added.
-    """
-    trials = load_yaml(paths.PARAMS).get("tuning") or {}
-    unknown = set(methods or ()) - set(trials)
-    if unknown:
-        raise InputError(
-            f"{paths.PARAMS}: no trials for {', '.join(sorted(unknown))} under 'tuning'; choose from: {', '.join(trials)}"
-        )
-    cells = {
-        f"{method}-{k}": Cell(overrides, method)
-        for method in methods or trials
-        for k, overrides in enumerate(trials[method])
-    }
-    results = train_and_score(profile, "tuning", cells, section="tuning")
-    write_text(paths.results(profile) / "tuning.md", _trials_table(profile, "tuning"))
+    profile's `tuned` section by hand: otherwise a new trial would train every run anew."""
+    trials = experiment.params.get("tuning") or {}
+    if unknown := sorted(set(methods or ()) - set(trials)):
+        reason = f"no trials for {', '.join(unknown)} under 'tuning'"
+        raise InputError(f"{paths.PARAMS}: {reason}; choose from: {', '.join(trials)}")
+    listed = [(method, *trial) for method in methods or trials for trial in enumerate(trials[method])]
+    cells = {f"{method}-{number}": Cell(overrides, method) for method, number, overrides in listed}
+    results = train_and_score(experiment, "tuning", cells, section="tuning")
+    write_text(experiment.files.results / "tuning.md", _trials_table(experiment))
     return results
-
-
-def ablate_best(profile: str, names: list[str] | None = None) -> dict[str, Result]:
-    """The strongest recipe, one change at a time: the list `best_ablations` of `params.yaml`, each {method,
-    overrides, grouping}, or some of it.
-
-    Writes results/<profile>/best/<cell>.json and best.md.
-    """
-    entries = load_yaml(paths.PARAMS).get("best_ablations") or {}
-    if unknown := set(names or ()) - set(entries):
-        raise InputError(
-            f"{paths.PARAMS}: no {', '.join(sorted(unknown))} under 'best_ablations'; choose from: {', '.join(entries)}"
-        )
-    entries = {name: entries[name] for name in names or entries}
-    cells = {
-        name: Cell(entry.get("overrides", {}), entry.get("method", METHOD), entry.get("grouping"))
-        for name, entry in entries.items()
-    }
-    results = train_and_score(profile, "best", cells, section="tuning")
-    write_text(paths.results(profile) / "best.md", _trials_table(profile, "best"))
-    return results
-
-
-def _listed(section: str, method: str) -> dict[str, Cell]:
-    return {
-        name: Cell(overrides, method)
-        for name, overrides in (load_yaml(paths.PARAMS).get(section) or {}).items()
-    }
 
 
 def train_and_score(
-    profile: str, stage: str, cells: dict[str, Cell], section: str = "ablation"
+    experiment: Experiment, stage: str, cells: dict[str, Cell], section: str = "ablation"
 ) -> dict[str, Result]:
-    """Mean and deviation of the tune split's mIoU over the section's seeds, for each cell; writes
-    results/<profile>/<stage>/<cell>.json.
-    """
-    started, settings = (
-        time.monotonic(),
-        {
-            name: cell_settings(profile, cell.overrides, section, cell.grouping)
-            for name, cell in cells.items()
-        },
-    )
-    tasks = []
+    """Mean and deviation of the tune split's mIoU over the section's seeds, for each cell.
+
+    Writes results/<profile>/<stage>/<cell>.json. Finished seeds of a cell are read, neither trained nor scored
+    again. Raises InputError for an override that is no setting, before anything is trained."""
+    started, code = time.monotonic(), code_mark(probe.__name__)
+    settings = {name: cell_settings(experiment, cell, section) for name, cell in cells.items()}
+    jobs = {}
     for name, cell in cells.items():
-        folder = paths.artifacts(profile) / stage / name
-        trainings = training_tasks(profile, cell.method, settings[name], folder, cell.grouping)
-        tasks += [(training, settings[name], settings[name].probe.heads[0]) for training in trainings]
-    scores = iter(
-        run_tasks(
-            _train_and_score,
-            tasks,
-            load_settings(profile).jobs,
-            f"{stage}: {', '.join(cells)}, seeds",
-            len(tasks),
-        )
-    )
-    results = {}
+        folder = experiment.files.trial(stage, name)
+        for job in training_jobs(experiment, cell.method, settings[name], folder):
+            jobs[name, job.seed] = job
+    scorings = {key: _scoring(experiment, stage, key[0], job, code) for key, job in jobs.items()}
+    desc = f"{stage}: {', '.join(cells)}"
+    if waiting := [job for key, job in jobs.items() if scorings[key].stored() is None]:
+        train_jobs(experiment, waiting, desc)
+    scores, results = gather(scorings, experiment.settings.jobs, f"{desc}, seeds to score"), {}
     for name, cell in cells.items():
-        seeds = {seed: next(scores) for seed in settings[name].seeds}
-        about = {
-            "method": cell.method,
-            "grouping": cell.grouping,
-            "overrides": cell.overrides,
-            "head": settings[name].probe.heads[0],
-            "seeds": seeds,
-        }
-        results[name] = about | _mean_and_deviation(list(seeds.values()))
-        write_results(profile, stage, name, results[name], settings[name].model_dump(mode="json"), started)
+        own, head = settings[name], settings[name].probe.heads[0]
+        seeds = {seed: scores[name, seed][head]["miou"] for seed in own.seeds}
+        mean, deviation = mean_and_deviation([*seeds.values()])
+        about = {"method": cell.method, "overrides": cell.overrides, "head": head, "seeds": seeds}
+        results[name] = about | {"miou_mean": mean, "miou_std": deviation}
+        write_results(experiment, stage, name, results[name], own.model_dump(mode="json"), started)
     return results
 
 
-def _mean_and_deviation(scores: list[float]) -> dict[str, float]:
-    return {
-        "miou_mean": float(np.mean(scores)),
-        "miou_std": float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0,
-    }
+def _scoring(experiment: Experiment, stage: str, name: str, job: TrainingJob, code: str) -> Scoring:
+    """The training's identity is in the mark, all that decides the weights: they need not be there any more."""
+    files, sections = experiment.files, {"probe", "data", "network"}
+    about = job.settings.model_dump(mode="json", include=sections), job.identity, files.manifest
+    arguments = experiment.data_root, job.settings, job.path, job.seed
+    file = files.score(stage, name, job.seed)
+    return Scoring(file, fingerprint(*about, code), probe.score_checkpoint, arguments)
 
 
-def gathered(profile: str, stage: str) -> dict[str, Result]:
-    """All cells of `sweep`, `ablations`, `tuning` or `best` that have been made so far, by name."""
-    files = sorted((paths.results(profile) / stage).glob("*.json"))
-    return {path.stem: read_json(path) for path in files if not path.stem.endswith(".origin")}
+def score_text(result: Result) -> str:
+    """The mIoU of a result in percent, with its deviation where there are several seeds."""
+    spread = f"+- {100 * result['miou_std']:.2f}" if len(result["seeds"]) > 1 else "(one seed)"
+    return f"{100 * result['miou_mean']:.2f} {spread}"
 
 
-def _trials_table(profile: str, stage: str) -> str:
-    """Every cell of `tuning` or `best` in Markdown, the best of each method in bold."""
-    cells = gathered(profile, stage)
-    best = {
-        cell["method"]: max(c["miou_mean"] for c in cells.values() if c["method"] == cell["method"])
-        for cell in cells.values()
-    }
-    lines = [
-        f"# Trials on the tune split: mIoU in percent, profile `{profile}`",
-        "",
-        "| trial | method | changed | mIoU | seeds |",
-        "|---|---|---|---|---|",
-    ]
+def _trials_table(experiment: Experiment) -> str:
+    """Every cell of `tuning` in Markdown, the best of each method in bold."""
+    cells, rows = read_results(experiment, "tuning"), []
     for name, cell in cells.items():
-        changes = ({"grouping": cell["grouping"]} if cell.get("grouping") else {}) | cell["overrides"]
-        changed = ", ".join(f"{key} {value}" for key, value in changes.items()) or "nothing"
-        score = f"{100 * cell['miou_mean']:.2f}"
-        score = f"**{score}**" if cell["miou_mean"] == best[cell["method"]] else score
-        lines.append(
-            f"| {name} | {cell['method']} | {changed} | {score} | {', '.join(map(str, cell['seeds']))} |"
-        )
-    return "\n".join(lines) + "\n"
-
-
-def _train_and_score(training: tuple, settings: Settings, head: str, tick: Any) -> float:
-    train(*training, lambda steps: None)
-    *_, checkpoint, seed, _ = training
-    root = data_root(settings)
-    probe_train, val = (
-        open_samples(source, root) for source in (settings.data.probe_train, settings.data.probe_val)
-    )
-    features = NetworkFeatures(network_of(checkpoint, settings), pick_device(settings.device))
-    heads = train_probe(features, probe_train, settings.probe, seed)
-    miou = evaluate_probe(features, heads, val, settings.probe)[head]["miou"]
-    tick(1)
-    return miou
+        rivals = [other["miou_mean"] for other in cells.values() if other["method"] == cell["method"]]
+        mark = "**" if cell["miou_mean"] == max(rivals) else ""
+        changed = ", ".join(f"{key} {value}" for key, value in cell["overrides"].items()) or "nothing"
+        score = f"{mark}{100 * cell['miou_mean']:.2f}{mark}"
+        rows.append([name, cell["method"], changed, score, ", ".join(cell["seeds"])])
+    table = tabulate(rows, ["trial", "method", "changed", "mIoU", "seeds"], "pipe", disable_numparse=True)
+    return f"# Trials on the tune split: mIoU in percent, profile `{experiment.profile}`\n\n{table}\n"

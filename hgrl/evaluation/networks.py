@@ -1,0 +1,119 @@
+"""The network that a run is evaluated on, or the baseline that stands for one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from hgrl.core import paths
+from hgrl.core.checkpoint import load_checkpoint
+from hgrl.core.device import pick_device
+from hgrl.core.errors import InputError
+from hgrl.core.experiment import Experiment, Run
+from hgrl.core.settings import NetworkSettings
+from hgrl.evaluation.features import (
+    BASELINES,
+    BaselineFeatures,
+    FeatureFunction,
+    Features,
+    NetworkFeatures,
+    single_layer,
+)
+from hgrl.pretraining.methods import REGISTRY
+from hgrl.pretraining.network import LAYERS, Network
+from hgrl.sampling.order import mixed_seed
+
+UNTRAINED = "random"  # the method of networks that stay as they were initialised
+PRETRAINED = "imagenet"  # the method of torchvision's supervised ResNet-50, from a file that the reader has
+NO_WEIGHTS = "weights file missing"
+OTHER_NETWORK = "weights are of another network"
+
+
+def load_features(experiment: Experiment, run: Run, seed: int) -> Features:
+    """The baseline that a run names, or its network with this seed, on the device of its settings."""
+    if run.method in BASELINES:
+        return BaselineFeatures(run.method)
+    return NetworkFeatures(load_network(experiment, run, seed), pick_device(run.settings.device))
+
+
+def feature_function(experiment: Experiment, run: Run, seed: int, layer: str) -> FeatureFunction:
+    """One layer of a run: (B, H, W, 3) uint8 -> (B, C, h, w)."""
+    return single_layer(load_features(experiment, run, seed), layer)
+
+
+def load_network(experiment: Experiment, run: Run, seed: int) -> Network:
+    """The network of a run and seed, on the CPU.
+
+    It comes from the run's checkpoint or from that of the run it starts from; for `imagenet` from
+    torchvision's weights (what lies behind the backbone stays as initialised); for `random` it is freshly
+    initialised. InputError for a checkpoint that is missing, damaged, of another network, or not complete."""
+    if run.method == PRETRAINED:
+        return _imagenet_network(experiment, run, seed)
+    if run.method == UNTRAINED:
+        torch.manual_seed(mixed_seed(seed))
+        return Network(run.settings.network)
+    return network_of(experiment.files.checkpoint(run.trained, seed), run.settings.network)
+
+
+def network_of(path: Path, settings: NetworkSettings, complete: bool = True) -> Network:
+    """The network inside a checkpoint; InputError where it has another shape than the settings say.
+
+    complete: whether the checkpoint must be that of a finished training; a snapshot is not."""
+    saved, network = load_checkpoint(path), Network(settings)
+    if complete and not saved.complete:
+        steps = f"trained to step {saved.step} of {saved.total_steps} only"
+        raise InputError(f"{path}: {steps}; run `dvc repro` to finish it")
+    weights = {
+        name.removeprefix("network."): value
+        for name, value in saved.method.items()
+        if name.startswith("network.")
+    }
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError:
+        reason = "holds another network than the profile's 'network' section describes"
+        raise InputError(f"{path}: {reason}; delete it and run `dvc repro`") from None
+    return network
+
+
+def _imagenet_network(experiment: Experiment, run: Run, seed: int) -> Network:
+    path = weights_file(run)
+    if reason := unavailable(experiment, run):
+        fetch = "save torchvision's resnet50 weights there (resnet50-0676ba61.pth on pytorch.org)"
+        remedy = fetch if reason == NO_WEIGHTS else "take the run off this profile"
+        raise InputError(f"{path}: run {run.name!r}: {reason}; {remedy}")
+    torch.manual_seed(mixed_seed(seed))
+    network = Network(run.settings.network)
+    try:
+        network.backbone.load_torchvision(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # torch and pickle raise a dozen different things on a broken or foreign file
+        reason = f"not torchvision's resnet50 weights ({' '.join(str(error).split())[:120]})"
+        raise InputError(f"{path}: {reason}; download them again") from None
+    return network
+
+
+def weights_file(run: Run) -> Path:
+    """Torchvision's weights of a run of method `imagenet`, below the folder of the real data sets."""
+    return paths.data_root() / (run.definition.weights or "")
+
+
+def unavailable(experiment: Experiment, run: Run) -> str | None:
+    """Why a run cannot be had in this profile, in a few words for its table row; None where it can."""
+    if (reason := experiment.left_out(run.name)) or run.method != PRETRAINED:
+        return reason
+    if (run.settings.network.backbone, run.settings.network.width) != ("resnet50", 64):
+        return OTHER_NETWORK
+    return None if weights_file(run).is_file() else NO_WEIGHTS
+
+
+def layers_of(run: Run) -> tuple[str, ...]:
+    """The layers that evaluations read: those that a run's method trained; all if it trains none."""
+    if run.method == PRETRAINED:
+        return ("backbone",)
+    return REGISTRY[run.method].layers if run.method in REGISTRY else LAYERS
+
+
+def weights_of(experiment: Experiment, run: Run, seed: int) -> Path:
+    """The file whose content decides a run's features; for runs that learn nothing it does not exist."""
+    return weights_file(run) if run.method == PRETRAINED else experiment.files.checkpoint(run.trained, seed)

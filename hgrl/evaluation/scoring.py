@@ -1,0 +1,68 @@
+"""What every evaluation shares: a score is read while all that made it is unchanged, and made otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from hgrl.core.cache import code_fingerprint, store_scores, stored_scores
+from hgrl.core.processes import run_tasks
+
+Key = TypeVar("Key", bound=Hashable)
+TRAINING = "it reaches a score by the checkpoint, which counts itself or by the identity of its training"
+# What the scoring code imports without a say in the scores, and why it has none
+WITHOUT_SAY = {
+    "hgrl.pretraining.methods": f"{TRAINING}; the layers that a method trains count by value",
+    "hgrl.pretraining.objective": TRAINING,
+    "hgrl.pretraining.ranks": TRAINING,
+    "hgrl.sampling.augment": TRAINING,
+    "hgrl.sampling.heights": TRAINING,
+    "hgrl.sampling.pixels": TRAINING,
+    "hgrl.sampling.views": TRAINING,
+    "hgrl.grouping": TRAINING,
+}
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """One score: where it is stored, the mark of all that decides it, and what makes it."""
+
+    file: Path
+    mark: str
+    function: Callable[..., Any]  # (*arguments) -> scores ready for JSON; picklable
+    arguments: tuple
+    beside: Path | None = None  # a file that the function writes and that belongs to the scores
+
+    def stored(self) -> Any | None:
+        return stored_scores(self.file, self.mark, self.beside)
+
+
+def code_mark(module: str) -> str:
+    """A fingerprint of the code that scores: a module, and all it imports except `WITHOUT_SAY`."""
+    return code_fingerprint(module, without=tuple(WITHOUT_SAY))
+
+
+def gather(scorings: dict[Key, Scoring], jobs: int, desc: str) -> dict[Key, Any]:
+    """The scores of all. Those stored under their mark are read, the others made, in `jobs` processes.
+
+    A finished score is stored at once, in place of its predecessor: an interrupted evaluation resumes."""
+    found = {key: scoring.stored() for key, scoring in scorings.items()}
+    waiting = [key for key, scores in found.items() if scores is None]
+    made = run_tasks(_make, [(scorings[key],) for key in waiting], jobs, desc, len(waiting))
+    return found | dict(zip(waiting, made, strict=True))
+
+
+def _make(scoring: Scoring, tick: Callable[[int], None]) -> Any:
+    scores = scoring.function(*scoring.arguments)
+    store_scores(scoring.file, scoring.mark, scores, scoring.beside)
+    tick(1)
+    return scores
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and the sample's standard deviation (n - 1); 0 for one value."""
+    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
