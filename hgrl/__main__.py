@@ -167,13 +167,13 @@ def _add_detectors(add: Callable[..., None]) -> None:
         _argument("--thresholds", type=int, default=99),
         _argument("--workers", type=int, default=2),
         _argument("--out", type=Path, help="default: RESULTS-bsds.json beside RESULTS; the curve as .png"),
-        _argument("--limit", type=int, help="the first N images only"),
-        _argument("--every", type=int, default=1, help="every K-th image only"),
+        _argument("--limit", type=int, help="only the first N images"),
+        _argument("--every", type=int, default=1, help="only every K-th image"),
     ]
     add(
         "bsds-bench",
         bsds_bench,
-        "the BSDS500 benchmark of edge maps, contour maps (ucm2) or trees",
+        "score edge maps, contour maps (ucm2) or trees by the BSDS500 benchmark",
         *benchmark,
     )
     text = "whose `hed` settings to use; without --out, the pipeline's stage"
@@ -405,15 +405,25 @@ def train_forest(options: Options) -> None:
 
 
 def bsds_bench(options: Options) -> int:
-    from hgrl.grouping.bsds_benchmark import report, run_benchmark
+    from hgrl.core import files
+    from hgrl.data.sets.bsds import open_bsds
+    from hgrl.grouping.bsds_benchmark import result_text, run_benchmark
+    from hgrl.reporting.figures.bsds import precision_recall_figure
 
-    root = options.data or paths.data_root() / "BSDS500"
-    out = options.out or options.results.resolve().with_name(f"{options.results.resolve().name}-bsds.json")
-    subset = {"limit": options.limit, "every": options.every}
-    result = run_benchmark(
-        options.results, root, out, options.split, options.kind, options.thresholds, options.workers, **subset
-    )
-    print(report(result))
+    for name in ("thresholds", "workers", "limit", "every"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            raise InputError(f"bsds-bench: --{name} is {getattr(options, name)}; it must be at least 1")
+    root = (options.data or paths.data_root() / "BSDS500").resolve()
+    results = options.results.resolve()
+    out = options.out or results.with_name(f"{results.name}-bsds.json")
+    curve = out.with_suffix(".png")
+    if curve.exists() and not out.exists():
+        raise InputError(f"{curve}: is there already, and no curve of this command; give another --out")
+    samples = open_bsds(root.parent, root.name, options.split)
+    samples = samples.subset(range(len(samples))[:: options.every][: options.limit])
+    result = run_benchmark(results, samples, out, options.kind, options.thresholds, options.workers)
+    files.write_figure(curve, precision_recall_figure({out.stem: (result["recall"], result["precision"])}))
+    print(result_text(result))
     for name, message in result["missing"].items():
         print(f"hgrl: {name}: {message}", file=sys.stderr)
     return 1 if result["missing"] else 0

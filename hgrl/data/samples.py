@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from hgrl.core.errors import InputError
+from hgrl.core.labels import VOID
 from hgrl.data.images import image_size, read_image, read_mask
 from hgrl.data.sets.sbd import read_mat_mask
-
-VOID = 255  # the id of pixels that are not scored, in every mask that leaves this package
 
 
 @dataclass(frozen=True)
