@@ -22,7 +22,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from hgrl.grouping.outputs import save_edge_map, tree_path
 from photographs import bsds500
 from scipy.io import savemat
 
@@ -37,6 +36,7 @@ from hgrl.grouping.bsds_benchmark import load_counts, result_text, run_benchmark
 from hgrl.grouping.edges import EdgeNetwork, detect_edges
 from hgrl.grouping.group import contour_arcs
 from hgrl.grouping.hierarchy import build_hierarchy, build_tree
+from hgrl.grouping.outputs import save_edge_map, tree_path
 from hgrl.grouping.region_tree import RegionTree
 from hgrl.grouping.thinning import thin_edges
 from hgrl.metrics import bsds

@@ -25,7 +25,6 @@ import cv2
 import numpy as np
 import psutil  # comes with distributed
 from figures import seconds_of
-from hgrl.grouping.outputs import save_edge_map, tree_path
 from photographs import SIZE, TREE_SIZE, fill
 
 from hgrl.core.files import write_json
@@ -36,6 +35,7 @@ from hgrl.core.results import machine
 from hgrl.core.settings import GroupingSettings
 from hgrl.data.sets.folder import open_folder
 from hgrl.grouping.group import group_images, region_tree
+from hgrl.grouping.outputs import save_edge_map, tree_path
 from hgrl.grouping.region_tree import RegionTree
 
 PRESETS = {name: grouping_preset(name) for name in ("fast", "best")}

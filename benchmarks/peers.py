@@ -21,7 +21,6 @@ import cv2
 import numpy as np
 import torch
 from figures import figure, seconds_of, threads
-from hgrl.grouping.outputs import tree_path
 from memory import forget_peak, peak_mib
 from photographs import SIZE, skimage_files
 
@@ -31,6 +30,7 @@ from hgrl.data.sets.folder import open_folder
 from hgrl.evaluation.retrieval import Segments, nearest_segments
 from hgrl.evaluation.tracking import Context, _weights, lift, vote
 from hgrl.grouping.group import group_images, region_tree
+from hgrl.grouping.outputs import tree_path
 from hgrl.grouping.region_tree import RegionTree
 from hgrl.sampling.pixels import negative_probability, positive_probability, sample_pixels
 

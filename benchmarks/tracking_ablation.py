@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from hgrl.evaluation.colour import STRIDE
 
 from hgrl.core import files as store
 from hgrl.core.errors import InputError
@@ -28,7 +29,6 @@ from hgrl.core.progress import bar
 from hgrl.core.settings import TrackingSettings
 from hgrl.data.samples import Video
 from hgrl.data.sources import open_videos
-from hgrl.evaluation.colour import STRIDE
 from hgrl.evaluation.features import BaselineFeatures, Features, tracking_features
 from hgrl.evaluation.stage import layers_of, load_features
 from hgrl.evaluation.tracking import Tracker, feature_tracker, identity, one_hot, optical_flow

@@ -7,6 +7,7 @@ the number of processes."""
 
 import hashlib
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from hgrl.core import files as store
 from hgrl.core.errors import InputError
-from hgrl.core.processes import Tick, run_tasks
+from hgrl.core.processes import run_tasks
 from hgrl.core.settings import ScenesSettings
 from hgrl.data.scenes.files import Checksums, write_bsds, write_davis, write_files, write_voc
 from hgrl.data.scenes.objects import MANY, SINGLE, with_objects
@@ -88,7 +89,7 @@ def _claim(root: Path) -> None:
     marker.unlink(missing_ok=True)
 
 
-def _write_chunk(root: Path, settings: ScenesSettings, split: Split, chunk: range, tick: Tick) -> Checksums:
+def _write_chunk(root: Path, settings: ScenesSettings, split: Split, chunk: range, tick: Callable[[int], None]) -> Checksums:
     cv2.setNumThreads(1)  # the pictures are too small to share
     files: Checksums = {}
     for index in chunk:
