@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from hgrl.core.cache import code_fingerprint, store_scores, stored_scores
 from hgrl.core.processes import run_tasks
 
-Key = TypeVar("Key", bound=Hashable)
-TRAINING = "it reaches a score by the checkpoint, which counts itself or by the identity of its training"
-# What the scoring code imports without a say in the scores, and why it has none
-WITHOUT_SAY = {
-    "hgrl.pretraining.methods": f"{TRAINING}; the layers that a method trains count by value",
-    "hgrl.pretraining.objective": TRAINING,
-    "hgrl.pretraining.ranks": TRAINING,
-    "hgrl.sampling.augment": TRAINING,
-    "hgrl.sampling.heights": TRAINING,
-    "hgrl.sampling.pixels": TRAINING,
-    "hgrl.sampling.views": TRAINING,
-    "hgrl.grouping": TRAINING,
-}
+# What the scoring code imports without a say in the scores. It trains, and reaches a score by the checkpoint,
+# which counts itself or by the identity of its training; the layers that a method trains count by value.
+WITHOUT_SAY = (
+    *("hgrl.pretraining.methods", "hgrl.pretraining.objective", "hgrl.pretraining.ranks", "hgrl.grouping"),
+    *("hgrl.sampling.augment", "hgrl.sampling.heights", "hgrl.sampling.pixels", "hgrl.sampling.views"),
+)
 
 
 @dataclass(frozen=True)
@@ -43,11 +36,11 @@ class Scoring:
 
 def code_mark(module: str) -> str:
     """A fingerprint of the code that scores: a module, and all it imports except `WITHOUT_SAY`."""
-    return code_fingerprint(module, without=tuple(WITHOUT_SAY))
+    return code_fingerprint(module, without=WITHOUT_SAY)
 
 
-def gather(scorings: dict[Key, Scoring], jobs: int, desc: str) -> dict[Key, Any]:
-    """The scores of all. Those stored under their mark are read, the others made, in `jobs` processes.
+def gather(scorings: dict[Any, Scoring], jobs: int, desc: str) -> dict[Any, Any]:
+    """The scores of all: read if they are stored under their mark, else made, in `jobs` processes.
 
     A finished score is stored at once, in place of its predecessor: an interrupted evaluation resumes."""
     found = {key: scoring.stored() for key, scoring in scorings.items()}

@@ -27,7 +27,7 @@ from hgrl.evaluation.features import (
     single_layer,
 )
 from hgrl.evaluation.networks import layers_of, load_features
-from hgrl.evaluation.trackers import TRACKERS, Tracker
+from hgrl.evaluation.trackers.motion import TRACKERS, Tracker
 from hgrl.evaluation.trackers.propagation import track_video
 from hgrl.metrics.video import mean_scores, object_scores, video_scores
 
@@ -42,7 +42,6 @@ def score_run(experiment: Experiment, run: Run, seed: int) -> dict[str, Any]:
 
 
 def feature_tracker(feature_fn: FeatureFunction) -> Tracker:
-    """`track_video` with its features fixed."""
     return lambda video, settings: track_video(video, feature_fn, settings)
 
 
@@ -95,9 +94,7 @@ def evaluate_tracking(
 
 
 def middle_of_object(mask: np.ndarray, grid: tuple[int, int]) -> tuple[int, int]:
-    """The grid's cell (y, x) at the middle of the largest object, or of the image where there is no object.
-
-    It holds the object's pixel nearest to its mean."""
+    """The cell (y, x) of the largest object's pixel nearest to its mean; the middle one without an object."""
     sizes = np.bincount(mask[mask != VOID], minlength=2)[1:]
     pixels = np.argwhere(mask == 1 + sizes.argmax()) if sizes.any() else np.array([mask.shape]) // 2
     nearest = pixels[((pixels - pixels.mean(0)) ** 2).sum(1).argmin()]
