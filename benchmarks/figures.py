@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hgrl.core import paths
 from hgrl.core.files import write_json, write_text
-from hgrl.core.provenance import machine
+from hgrl.core.results import machine
 
 RESULTS = paths.HOME / "benchmarks" / "results.json"
 KEYS = ("value", "unit", "peer", "n", "machine")
@@ -39,25 +40,24 @@ BARS |= dict.fromkeys(
     ("time_ratio_to_dense", "memory_ratio_to_dense", "time_ratio_to_sklearn", "time_ratio_to_loop"), 1.0
 )
 BARS |= dict.fromkeys(("time_ratio_to_dense_field", "memory_ratio_to_dense_field"), 1.0)
-RATES = (100, 250, 500, 1000, 2000)  # images a second that a card may ask for
+RATES = (100, 250, 500, 1000, 2000)  # images per second that a card may ask for
 GPU_SHARE = 0.05  # sampling and objective on a GPU
 
 
 def figure(value: float, unit: str, peer: str, n: int) -> dict[str, Any]:
-    """value, to four digits; what it was held against; how many repeats, images or queries are behind it."""
+    """value: to four digits; peer: what it was compared with; n: repeats, images or queries behind it."""
     return {"value": float(f"{value:.4g}"), "unit": unit, "peer": peer, "n": n}
 
 
 def write(
-    kept: dict[str, dict[str, Any]], figures: dict[str, dict[str, Any]], started: float
+    earlier: dict[str, dict[str, Any]], figures: dict[str, dict[str, Any]], started: float
 ) -> dict[str, dict[str, Any]]:
-    """results.json, one flat object of what was kept and of what was measured here, and results.md beside it.
-    Returns the object.
-    """
+    """Write results.json, earlier figures and new ones, and results.md; returns the object."""
     where = machine(started)
     card = f", {where['card']}" if where["card"] else ""
-    short = f"{where['processor']}, {where['cores']} cores{card}, torch {where['versions']['torch']}, {where['date']}"
-    content = kept | {name: found | {"machine": short} for name, found in figures.items()}
+    processor = f"{where['processor']}, {where['cores']} cores{card}"
+    short = f"{processor}, torch {where['versions']['torch']}, {where['date']}"
+    content = earlier | {name: found | {"machine": short} for name, found in figures.items()}
     if "loader.images_per_second_one_core" in content:
         content |= loader_cores(content)
     write_json(RESULTS, content)
@@ -66,9 +66,7 @@ def write(
 
 
 def loader_cores(content: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """How many cores of the loader keep up with the paper's step as it was measured, and with steps of
-    assumed rates.
-    """
+    """How many cores of the loader keep up with the paper's step as measured, and at assumed rates."""
     loader = content["loader.images_per_second_one_core"]
     measured = {
         name: found["value"]
@@ -102,15 +100,8 @@ def markdown(content: dict[str, dict[str, Any]]) -> str:
     for name, found in sorted(content.items()):
         bar = bar_of(name, found)
         met = "" if bar is None else "yes" if found["value"] <= bar else "NO"
-        cells = (
-            name,
-            found["value"],
-            found["unit"],
-            "" if bar is None else f"at most {bar:g}",
-            met,
-            found["n"],
-            found["peer"],
-        )
+        at_most = "" if bar is None else f"at most {bar:g}"
+        cells = (name, found["value"], found["unit"], at_most, met, found["n"], found["peer"])
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines) + "\n"
 
@@ -122,11 +113,19 @@ def bar_of(name: str, found: dict[str, Any]) -> float | None:
     return GPU_SHARE if bar and found["unit"] == "share" and "on cuda" in found["peer"] else bar
 
 
+def seconds_of(action: Callable[[], Any], times: int = 1) -> float:
+    """Mean seconds of an action."""
+    started = time.perf_counter()
+    for _ in range(times):
+        action()
+    return (time.perf_counter() - started) / times
+
+
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """So many threads for torch, OpenMP and every BLAS, in this process: both sides of a pair alike."""
+    """`count` threads for torch, OpenMP and every BLAS in this process: the same for both sides of a pair."""
     import torch
-    from threadpoolctl import threadpool_limits  # comes with scikit-learn
+    from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()
     torch.set_num_threads(count)

@@ -1,25 +1,22 @@
-"""Grouping's speed and scale: each part's share, two rivals in the same run, two workers against one, files,
-and what many images cost.
+"""Grouping's speed and scale: each part's time, two rivals, two workers against one, files, and many images.
 
     python benchmarks/grouping.py [--images N] [--out FILE]
 
 On BSDS500's val photographs where HGRL_DATA is set, else on scikit-image's at 481x321; one thread. Prints
-tables; with --out also JSON.
+tables; with --out also writes JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import itertools
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -27,16 +24,19 @@ from unittest.mock import patch
 import cv2
 import numpy as np
 import psutil  # comes with distributed
+from figures import seconds_of
+from photographs import SIZE, TREE_SIZE, fill
 
 from hgrl.core.files import write_json
+from hgrl.core.loading import grouping_preset
+from hgrl.core.processes import one_thread
 from hgrl.core.progress import bar
-from hgrl.core.provenance import machine
-from hgrl.core.settings import GroupingSettings, grouping_preset
+from hgrl.core.results import machine
+from hgrl.core.settings import GroupingSettings
 from hgrl.data.sets.folder import open_folder
-from hgrl.grouping import group
-from hgrl.grouping.group import group_images, region_tree, tree_path
+from hgrl.grouping.group import group_images, region_tree
+from hgrl.grouping.outputs import save_edge_map, tree_path
 from hgrl.grouping.region_tree import RegionTree
-from hgrl.grouping.workers import one_thread
 
 PRESETS = {name: grouping_preset(name) for name in ("fast", "best")}
 PARTS = {  # what is timed, each without the other parts that it calls
@@ -47,10 +47,8 @@ PARTS = {  # what is timed, each without the other parts that it calls
     "tree": ("hgrl.grouping.merge_tree:MergeTree.cut", "hgrl.grouping.region_tree:RegionTree.distances"),
     "write": ("hgrl.grouping.group:save_edge_map", "hgrl.grouping.region_tree:RegionTree.save"),
 }
-TARGETS = {"fast": 0.5, "best": 2.0}  # s an image on one core, at 481x321
-SIZE, TREE_SIZE = (481, 321), (500, 375)
+TARGETS = {"fast": 0.5, "best": 2.0}  # seconds per image on one core, at 481x321
 MANY = {"VOC + COCO": 93_000, "ImageNet": 1_280_000, "a billion": 1_000_000_000}
-SKIMAGE = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg")
 TIMED_RUN = """
 import json, sys, time
 from pathlib import Path
@@ -59,7 +57,8 @@ from hgrl.core.settings import GroupingSettings
 from hgrl.data.sets.folder import open_folder
 from hgrl.grouping.group import group_images
 folder, out, workers, settings = sys.argv[1:]
-failures = group_images(open_folder([Path(folder)]), Path(out), Path(out), GroupingSettings.model_validate_json(settings), int(workers))
+settings = GroupingSettings.model_validate_json(settings)
+failures = group_images(open_folder([Path(folder)]), Path(out), settings, int(workers), edges=True)
 assert not failures, failures
 print(time.perf_counter() - started)
 """
@@ -92,50 +91,27 @@ class Clock:
                 for name in names:
                     module, _, path = name.partition(":")
                     *owner, attribute = path.split(".")
-                    target = (
-                        getattr(importlib.import_module(module), owner[0])
-                        if owner
-                        else importlib.import_module(module)
-                    )
-                    patches.enter_context(
-                        patch.object(target, attribute, self.timed(part, getattr(target, attribute)))
-                    )
+                    target = importlib.import_module(module)
+                    for step in owner:
+                        target = getattr(target, step)
+                    timed = self.timed(part, getattr(target, attribute))
+                    patches.enter_context(patch.object(target, attribute, timed))
             yield
 
 
-def photographs(folder: Path, count: int) -> None:
-    """Fill a folder with `count` photographs of 481x321 (or 321x481), repeated in turn where there are fewer."""
-    root = os.environ.get("HGRL_DATA")
-    if root:
-        files = sorted((Path(root) / "BSDS500/data/images/val").glob("*.jpg"))
-    else:
-        import skimage.data
-
-        files = [Path(skimage.data.__file__).parent / name for name in SKIMAGE]
-    for k, file in enumerate(itertools.islice(itertools.cycle(files), count)):
-        if root:
-            shutil.copy(file, folder / f"{k:04}.jpg")
-        else:
-            cv2.imwrite(
-                str(folder / f"{k:04}.jpg"),
-                cv2.resize(cv2.imread(str(file)), SIZE, interpolation=cv2.INTER_AREA),
-            )
-
-
 def time_parts(folder: Path, out: Path, count: int, settings: GroupingSettings) -> dict[str, Any]:
-    """Seconds an image of each part and in all, here, in one thread, after one image that loads the model.
+    """Seconds per image of each part and in all, here, in one thread; one image before loads the model.
 
-    processor: seconds that the processor worked; on a machine that others use, less than the total.
-    """
+    processor: seconds that the processor worked; on a machine that others use, less than the total."""
     samples, clock = open_folder([folder]).subset(range(count)), Clock()
-    group_images(samples.subset([0]), out / "first", out / "first", settings)
+    group_images(samples.subset([0]), out / "first", settings, edges=True)
     with clock.running(), one_thread():
         started, processor = time.perf_counter(), time.process_time()
-        failures = group_images(samples, out, out, settings)
+        failures = group_images(samples, out, settings, edges=True)
         total, processor = time.perf_counter() - started, time.process_time() - processor
         assert not failures, failures
         trees = [RegionTree.load(tree_path(out, name)) for name in samples.names]
-        total += sum(seconds_of(RegionTree.distances, [tree]) for tree in trees)
+        total += sum(seconds_of(tree.distances) for tree in trees)
     return {
         "parts": {part: seconds / count for part, seconds in clock.seconds.items()},
         "total": total / count,
@@ -145,8 +121,7 @@ def time_parts(folder: Path, out: Path, count: int, settings: GroupingSettings) 
 
 def time_rivals(folder: Path, count: int, exact: int) -> dict[str, Any]:
     """The naive reference, exact eigenvectors at full size, on `exact` images; scikit-image's felzenszwalb on
-    `count`.
-    """
+    `count`."""
     from skimage.segmentation import felzenszwalb
 
     samples, naive = open_folder([folder]), PRESETS["best"].model_copy(update={"spectral_exact": True})
@@ -154,40 +129,22 @@ def time_rivals(folder: Path, count: int, exact: int) -> dict[str, Any]:
     with one_thread():
         clock = Clock()
         with clock.running():
-            whole = seconds_of(
-                lambda image: region_tree(image, naive), bar(images[:exact], desc="exact eigenvectors")
-            )
-        rival = seconds_of(
-            lambda image: felzenszwalb(image, scale=100, sigma=0.8, min_size=100), images[:count]
-        )
+            photographs = bar(images[:exact], desc="exact eigenvectors")
+            whole = [seconds_of(lambda image=image: region_tree(image, naive)) for image in photographs]
+        options = {"scale": 100, "sigma": 0.8, "min_size": 100}
+        rival = [seconds_of(lambda image=image: felzenszwalb(image, **options)) for image in images[:count]]
+    spectral = clock.seconds["spectral"] / exact
     return {
-        "naive": {"images": exact, "spectral": clock.seconds["spectral"] / exact, "total": whole},
-        "felzenszwalb": {"images": count, "total": rival},
+        "naive": {"images": exact, "spectral": spectral, "total": float(np.mean(whole))},
+        "felzenszwalb": {"images": count, "total": float(np.mean(rival))},
     }
 
 
-def seconds_of(function: Callable[[np.ndarray], Any], images: Any) -> float:
-    """Mean seconds an image."""
-    started, count = time.perf_counter(), 0
-    for image in images:
-        function(image)
-        count += 1
-    return (time.perf_counter() - started) / count
-
-
 def time_workers(folder: Path, out: Path, workers: int, settings: GroupingSettings) -> dict[str, float]:
-    """A whole run in a process of its own: seconds with and without its start, images a second, and the most
-    memory of one worker.
-    """
-    command = [
-        sys.executable,
-        "-c",
-        TIMED_RUN,
-        str(folder),
-        str(out),
-        str(workers),
-        settings.model_dump_json(),
-    ]
+    """A whole run in a process of its own: seconds with and without its start, images per second, and the
+    most memory of one worker."""
+    arguments = [str(folder), str(out), str(workers), settings.model_dump_json()]
+    command = [sys.executable, "-c", TIMED_RUN, *arguments]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as run:
         peak = most_memory(run)
         seconds = float(run.communicate()[0])
@@ -205,16 +162,14 @@ def most_memory(run: subprocess.Popen) -> int:
     peak, root = 0, psutil.Process(run.pid)
     while run.poll() is None:
         for process in [root, *root.children(recursive=True)]:
-            try:
+            with suppress(psutil.NoSuchProcess):
                 peak = max(peak, process.memory_info().rss)
-            except psutil.NoSuchProcess:
-                pass
         time.sleep(0.1)
     return peak
 
 
 def measure_files(folder: Path, out: Path, count: int, settings: GroupingSettings) -> dict[str, float]:
-    """Bytes of a saved tree of 500x375 and milliseconds to load it (the median of 20 times, file cache warm)."""
+    """Bytes of a saved tree of 500x375 and milliseconds to load it (median of 20 loads, file cache warm)."""
     samples, sizes, loads, edge_sizes = open_folder([folder]), [], [], []
     for k in bar(range(count), desc="files"):
         image = samples.image(k)
@@ -222,10 +177,10 @@ def measure_files(folder: Path, out: Path, count: int, settings: GroupingSetting
         edge_map, tree = region_tree(cv2.resize(image, TREE_SIZE, interpolation=cv2.INTER_CUBIC), settings)
         path = out / f"{k}.npz"
         tree.save(path)
-        group.save_edge_map(path.with_suffix(".png"), edge_map)
+        save_edge_map(path.with_suffix(".png"), edge_map)
         sizes.append(path.stat().st_size)
         edge_sizes.append(path.with_suffix(".png").stat().st_size)
-        loads.append(np.median([seconds_of(RegionTree.load, [path]) for _ in range(20)]))
+        loads.append(np.median([seconds_of(lambda path=path: RegionTree.load(path)) for _ in range(20)]))
     return {
         "tree_bytes": float(np.mean(sizes)),
         "tree_bytes_most": float(np.max(sizes)),
@@ -236,9 +191,7 @@ def measure_files(folder: Path, out: Path, count: int, settings: GroupingSetting
 
 
 def costs(seconds: dict[str, float], files: dict[str, float]) -> dict[str, dict[str, float]]:
-    """Core-hours of each preset and bytes of the trees for many images of 500x375: seconds grow as the
-    pixels.
-    """
+    """Core-hours per preset, and bytes of the trees, for many images of 500x375: as the pixels grow."""
     larger = TREE_SIZE[0] * TREE_SIZE[1] / (SIZE[0] * SIZE[1])
     return {
         name: {
@@ -253,41 +206,41 @@ def costs(seconds: dict[str, float], files: dict[str, float]) -> dict[str, dict[
 def show(result: dict[str, Any]) -> None:
     print(f"\nOne core, 481x321, mean of {result['images']} images")
     for preset, found in result["presets"].items():
-        print(
-            f"{preset}: {found['total']:.3f} s an image in all, {found['processor']:.3f} s of processor (target: {TARGETS[preset]} s)"
-        )
+        total, processor = f"{found['total']:.3f} s", f"{found['processor']:.3f} s"
+        target = f"(target: {TARGETS[preset]} s)"
+        print(f"{preset}: {total} per image in all, {processor} of processor {target}")
         rest = found["total"] - sum(found["parts"].values())
         for part, seconds in {**found["parts"], "rest": rest}.items():
             print(f"    {part:10} {1000 * seconds:8.1f} ms {100 * seconds / found['total']:6.1f} %")
     naive, rival = result["rivals"]["naive"], result["rivals"]["felzenszwalb"]
-    print(
-        f"best with exact eigenvectors of the whole image: {naive['total']:.2f} s, of which spectral {naive['spectral']:.2f} s ({naive['images']} images)"
+    seconds = (
+        f"{naive['total']:.2f} s, of which spectral {naive['spectral']:.2f} s ({naive['images']} images)"
     )
+    print(f"best with exact eigenvectors of the whole image: {seconds}")
     print(f"scikit-image's felzenszwalb: {rival['total']:.3f} s")
-    scaling = result["workers"]
-    print(
-        f"\nWorkers: {scaling['images']} images, preset {scaling['preset']}, whole runs through group_images"
-    )
-    for count in ("1", "2"):
-        found = scaling[count]
-        print(
-            f"    {count}: {found['seconds']:7.1f} s, {found['images_a_second']:.2f} images/s once started, {found['worker_mb']:.0f} MB the largest process"
-        )
-    print(
-        f"    2 over 1: {scaling['speedup']:.2f} once started, {scaling['speedup_whole']:.2f} with start (target: 1.8)"
-    )
+    _show_workers(result["workers"])
     files = result["files"]
-    print(
-        f"\nA tree of 500x375: {files['tree_bytes']:.0f} bytes, at most {files['tree_bytes_most']:.0f} (target: 12000)"
-    )
+    most = f"at most {files['tree_bytes_most']:.0f} (target: 12000)"
+    print(f"\nA tree of 500x375: {files['tree_bytes']:.0f} bytes, {most}")
     print(f"Loading one: {files['load_ms']:.2f} ms, at most {files['load_ms_most']:.2f} (target: 2)")
-    print(f"An edge map beside it, where kept: {files['edge_map_bytes']:.0f} bytes")
+    print(f"An edge map, where asked for: {files['edge_map_bytes']:.0f} bytes")
     print("\nAt 500x375, from the figures above:")
     for name, cost in result["costs"].items():
         hours = ", ".join(f"{cost[f'core_hours_{preset}']:,.0f} core-hours {preset}" for preset in PRESETS)
-        print(
-            f"    {name:12} {cost['images']:>13,} images: {hours}; trees {cost['tree_bytes'] / 1e9:,.2f} GB"
-        )
+        size = f"trees {cost['tree_bytes'] / 1e9:,.2f} GB"
+        print(f"    {name:12} {cost['images']:>13,} images: {hours}; {size}")
+
+
+def _show_workers(scaling: dict[str, Any]) -> None:
+    what = f"{scaling['images']} images, preset {scaling['preset']}"
+    print(f"\nWorkers: {what}, whole runs through group_images")
+    for count in ("1", "2"):
+        found = scaling[count]
+        rate = f"{found['images_a_second']:.2f} images/s once started"
+        memory = f"{found['worker_mb']:.0f} MB the largest process"
+        print(f"    {count}: {found['seconds']:7.1f} s, {rate}, {memory}")
+    whole = f"{scaling['speedup_whole']:.2f} with start (target: 1.8)"
+    print(f"    2 over 1: {scaling['speedup']:.2f} once started, {whole}")
 
 
 def main() -> None:
@@ -316,7 +269,7 @@ def measure(options: argparse.Namespace, home: Path) -> dict[str, Any]:
     photos, scaling = home / "photos", home / "scaling"
     for folder, count in ((photos, max(options.images, options.exact)), (scaling, options.scaling)):
         folder.mkdir()
-        photographs(folder, count)
+        fill(folder, count)
     presets = {
         name: time_parts(photos, home / name, options.images, settings) for name, settings in PRESETS.items()
     }

@@ -1,13 +1,12 @@
-"""One change at a time to the grouping, on every third validation image of BSDS500: what each setting is
-worth.
+"""One change at a time to the grouping, on every third validation image of BSDS500: what a setting is worth.
 
     python -m hgrl train-forest --splits train --out train-only.npz
     python benchmarks/grouping_ablation.py --forest train-only.npz
 
 The forest must not have seen the validation images: train one on BSDS500's train split. Writes
-ablation_val.json and ablation_val.md to results/bsds500. About a minute a row on one core; what is scored is
-kept in ablation_val.parts until all is done, so that an interrupted run goes on. Contour figures are those of
-the uncut hierarchy, leaf figures those of the tree of at most 40 regions.
+ablation_val.json and ablation_val.md to results/bsds500. About a minute per row on one core; scores lie in
+ablation_val.parts until all is done, so that an interrupted run goes on. Contour figures are those of the
+uncut hierarchy, leaf figures those of the tree of at most 40 regions.
 """
 
 from __future__ import annotations
@@ -19,14 +18,16 @@ from typing import Any
 
 import cv2
 import numpy as np
+from photographs import bsds500
 
 from hgrl.core import files as store
 from hgrl.core import paths
+from hgrl.core.cache import fingerprint
 from hgrl.core.errors import InputError
+from hgrl.core.loading import grouping_preset
 from hgrl.core.progress import bar
-from hgrl.core.provenance import fingerprint
-from hgrl.core.settings import GroupingSettings, grouping_preset
-from hgrl.data.sets.bsds import ContourSamples, open_bsds
+from hgrl.core.settings import GroupingSettings
+from hgrl.data.sets.bsds import ContourSamples
 from hgrl.grouping import edges
 from hgrl.grouping.group import contour_arcs
 from hgrl.grouping.hierarchy import build_hierarchy, build_tree
@@ -78,15 +79,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of BSDS500; default: BSDS500 under HGRL_DATA")
     parser.add_argument("--out", type=Path, default=paths.HOME / "results" / "bsds500")
     parser.add_argument("--rows", help=f"comma-separated, of: {', '.join(ROWS)}; default: all")
-    parser.add_argument("--every", type=int, default=3, help="take each so-manieth image; default: 3")
-    parser.add_argument("--limit", type=int, help="the first so many of these")
+    parser.add_argument("--every", type=int, default=3, help="take every K-th image; default: 3")
+    parser.add_argument("--limit", type=int, help="the first N of these")
     parser.add_argument("--thresholds", type=int, default=THRESHOLDS)
     options = parser.parse_args()
     cv2.setNumThreads(1)
     edges.MODEL = options.forest  # the shipped one has seen val
-    root = options.data or paths.data_root("", embedded=False) / "BSDS500"
-    samples = open_bsds(root.parent, root.name, "val")
-    samples = samples.subset(list(range(len(samples)))[:: options.every][: options.limit])
+    samples = bsds500("val", options.data)
+    samples = samples.subset(range(len(samples))[:: options.every][: options.limit])
     rows = list(dict.fromkeys([BASE, *(options.rows.split(",") if options.rows else ROWS)]))
     content = ablate(samples, rows, options.thresholds, options.forest, options.out / "ablation_val.parts")
     store.write_json(options.out / "ablation_val.json", content)
@@ -98,9 +98,7 @@ def main() -> None:
 def ablate(
     samples: ContourSamples, rows: list[str], thresholds: int, forest: Path, parts: Path
 ) -> dict[str, Any]:
-    """The figures of each row, and its differences from the base with 95 % intervals over images drawn in
-    pairs.
-    """
+    """The figures of each row, and its differences from the base with 95 % intervals over draws of images."""
     unknown = [name for name in rows if name not in ROWS]
     if unknown:
         raise InputError(f"no row named {unknown[0]!r}; choose from: {', '.join(ROWS)}")
@@ -110,23 +108,21 @@ def ablate(
         for index in range(len(samples)):
             edge_maps: dict[tuple, np.ndarray] = {}
             for name in rows:
-                done[name].append(
-                    _kept_score(samples, index, settings[name], thresholds, forest, parts, edge_maps)
-                )
+                part = fingerprint(settings[name].model_dump_json(), thresholds, forest)
+                path = parts / f"{samples.images[index].stem}-{part}.json"
+                done[name].append(_stored_score(path, samples, index, settings[name], thresholds, edge_maps))
                 progress.update()
     names = [path.stem for path in samples.images]
     counts = {name: _gather(names, thresholds, scores) for name, scores in done.items()}
-    table = {
-        name: _row(counts[name], done[name], counts[BASE], done[BASE]) | {"changes": ROWS[name]}
-        for name in rows
-    }
+    base = counts[BASE], done[BASE]
+    found = {name: _row(counts[name], done[name], *base) | {"changes": ROWS[name]} for name in rows}
     return {
         "base": BASE,
         "images": names,
         "split": "val",
         "thresholds": thresholds,
         "forest": fingerprint(forest),
-        "rows": table,
+        "rows": found,
     }
 
 
@@ -134,32 +130,22 @@ def _renamed(changes: dict[str, Any]) -> dict[str, Any]:
     return {"name" if key == "preset" else key: value for key, value in changes.items()}
 
 
-def _kept_score(
+def _stored_score(
+    path: Path,
     samples: ContourSamples,
     index: int,
     settings: GroupingSettings,
     thresholds: int,
-    forest: Path,
-    parts: Path,
-    edge_maps: dict,
+    edge_maps: dict[tuple, np.ndarray],
 ) -> dict[str, Any]:
     """The score of one image in one row; read where an interrupted run has left it."""
-    path = (
-        parts
-        / f"{samples.images[index].stem}-{fingerprint(settings.model_dump_json(), thresholds, forest)}.json"
-    )
     if path.exists():
         return store.read_json(path)
     key = (settings.sharpen, settings.scales)
     if key not in edge_maps:
         edge_maps[key] = edges.detect_edges(samples.image(index), settings)
-    score = score_image(
-        edge_maps[key],
-        settings,
-        samples.boundaries(index),
-        samples.ground_truth(index),
-        benchmark_thresholds(thresholds),
-    )
+    boundaries, truths = samples.boundaries(index), samples.ground_truth(index)
+    score = score_image(edge_maps[key], settings, boundaries, truths, benchmark_thresholds(thresholds))
     store.write_json(path, score)
     return score
 
@@ -172,8 +158,7 @@ def score_image(
     thresholds: np.ndarray,
 ) -> dict[str, Any]:
     """Counts of the uncut hierarchy, and the leaves' best achievable covering and accuracy, mean over
-    annotators, ready for json.
-    """
+    annotators, ready for json."""
     arcs = contour_arcs(edge_map, settings)
     ucm2 = build_hierarchy(arcs, settings.ucm_min_area, settings.arc_weight).ucm2()
     score = bsds.score_ucm(ucm2, boundaries, truths, thresholds)
@@ -211,18 +196,18 @@ def _row(
 
 def markdown(content: dict[str, Any]) -> str:
     """The table: each figure, and in brackets what it gains over the base with the 95 % interval; bold where
-    that leaves out 0.
-    """
+    0 lies outside it."""
+    what = f"BSDS500 val, {len(content['images'])} images, forest of train alone"
     lines = [
-        f"BSDS500 val, {len(content['images'])} images, forest of train alone; differences from `{content['base']}` with 95 % paired bootstrap.",
+        f"{what}; differences from `{content['base']}` with 95 % paired bootstrap.",
         "",
         f"| row | {' | '.join(TITLES)} |",
         "|---|" + "---|" * len(TITLES),
     ]
     for name, row in content["rows"].items():
-        lines.append(
-            f"| {name} | {' | '.join(_cell(figure, row[figure], name == content['base']) for figure in (*FIGURES, *LEAVES))} |"
-        )
+        is_base = name == content["base"]
+        cells = [_cell(figure, row[figure], is_base) for figure in (*FIGURES, *LEAVES)]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""How many images a second the loader makes ready, and how many cores keep up with a training step.
+"""How many images per second the loader makes ready, and how many cores keep up with a training step.
 
     python benchmarks/loader.py [--profile paper]
 
@@ -16,13 +16,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from figures import RATES, figure, threads
-from grouping import SKIMAGE, TREE_SIZE
+from photographs import SKIMAGE, TREE_SIZE, skimage_files, write_resized
 
-from hgrl.core.settings import Settings, grouping_preset, load_settings
+from hgrl.core.experiment import load_experiment
+from hgrl.core.loading import grouping_preset
+from hgrl.core.settings import Settings
 from hgrl.data.samples import Samples
 from hgrl.data.sets.folder import open_folder
 from hgrl.grouping.group import group_images
@@ -36,43 +37,35 @@ BATCH = 5
 
 def made_photographs(home: Path, settings: Settings) -> tuple[Samples, Path]:
     """Five JPEGs and their trees."""
-    import skimage.data
-
     scenes = settings.data.scenes
     size = (scenes.size, scenes.size) if scenes else TREE_SIZE
     photos, trees = home / "photos", home / "trees"
     photos.mkdir()
-    for name in SKIMAGE:
-        image = cv2.imread(str(Path(skimage.data.__file__).parent / name))
-        cv2.imwrite(
-            str(photos / Path(name).with_suffix(".jpg")),
-            cv2.resize(image, size, interpolation=cv2.INTER_AREA),
-        )
+    for file in skimage_files(SKIMAGE):
+        write_resized(file, photos / f"{file.stem}.jpg", size)
     samples = open_folder([photos])
-    failures = group_images(
-        samples, trees, None, settings.grouping if scenes else grouping_preset("fast"), workers=1
-    )
+    failures = group_images(samples, trees, settings.grouping if scenes else grouping_preset("fast"))
     assert not failures, failures
     return samples, trees
 
 
 def core_rate(samples: Samples, trees: Path, settings: Settings, rounds: int = ROUNDS) -> float:
-    """Images a second in this process, on one core: the median of the rounds."""
+    """Images per second in this process, on one core: the median of the rounds."""
     views = TrainingViews(samples, trees, settings, 0, 1.0)
     with threads(1):
-        _rate(views, 0, 1, 0)  # what is kept in memory is read first
+        _rate(views, 0, 1, 0)  # fills the caches
         return float(np.median([_rate(views, 0, EPOCHS, 0) for _ in range(rounds)]))
 
 
 def worker_rate(
     samples: Samples, trees: Path, settings: Settings, workers: int = WORKERS, epochs: int = 80
 ) -> float:
-    """Images a second of worker processes, once they run: the first tenth is not counted."""
+    """Images per second of worker processes, once they run: the first tenth is not counted."""
     return _rate(TrainingViews(samples, trees, settings, 0, 1.0), workers, epochs, epochs // 10 + 1)
 
 
 def _rate(views: TrainingViews, workers: int, epochs: int, skipped: int) -> float:
-    """Images a second behind the first `skipped` batches; an epoch is one batch."""
+    """Images per second after the first `skipped` batches; an epoch is one batch."""
     started, order = time.perf_counter(), EpochOrder(len(views), min(BATCH, len(views)), epochs, 0)
     for number, _ in enumerate(batches(views, order, workers, torch.device("cpu")), 1):
         if number == skipped:
@@ -95,17 +88,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--profile", default="paper")
-    settings = load_settings(parser.parse_args().profile)
+    settings = load_experiment(parser.parse_args().profile).settings
     with tempfile.TemporaryDirectory() as name:
         made = made_photographs(Path(name), settings)
         one_core = core_rate(*made, settings)
-        print(
-            f"one core: {one_core:.1f} images/s; {WORKERS} workers: {worker_rate(*made, settings):.1f} images/s ({os.cpu_count()} cores here)"
-        )
+        of_workers = f"{worker_rate(*made, settings):.1f} images/s ({os.cpu_count()} cores here)"
+        print(f"one core: {one_core:.1f} images/s; {WORKERS} workers: {of_workers}")
     for rate in RATES:
-        print(
-            f"a step that takes {rate:5} images/s (70 in {70 / rate:.3f} s) needs {rate / one_core:6.1f} cores"
-        )
+        step = f"a step that takes {rate:5} images/s (70 in {70 / rate:.3f} s)"
+        print(f"{step} needs {rate / one_core:6.1f} cores")
 
 
 if __name__ == "__main__":

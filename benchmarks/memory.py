@@ -1,21 +1,18 @@
-"""The most memory that this process has held. `ru_maxrss` would not do: a child begins with its parent's."""
+"""The most memory that this process has held; of `ru_maxrss` a child inherits its parent's."""
 
 from __future__ import annotations
 
 import resource
+from contextlib import suppress
 from pathlib import Path
 
 STATUS, REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def forget_peak() -> float:
-    """Start anew, where the system allows it: what `peak_mib` says from now on begins at what is held now.
-    Returns that.
-    """
-    try:
+    """Let `peak_mib` begin anew at what is held now, where the system allows it; returns that."""
+    with suppress(OSError):
         REFERENCES.write_text("5")
-    except OSError:
-        pass
     return peak_mib()
 
 

@@ -1,5 +1,4 @@
-"""What the package's hot paths cost against what a user would write or pick instead, each pair in one run, as
-ratios.
+"""What the package's hot paths cost against what a user would write or pick instead, as ratios of one run.
 
     python benchmarks/run.py              # these and the others: benchmarks/results.json and results.md
 
@@ -21,15 +20,17 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from figures import figure, threads
-from grouping import SIZE
+from figures import figure, seconds_of, threads
 from memory import forget_peak, peak_mib
+from photographs import SIZE, skimage_files
 
-from hgrl.core.settings import SamplingSettings, TrackingSettings, grouping_preset
+from hgrl.core.loading import grouping_preset
+from hgrl.core.settings import SamplingSettings, TrackingSettings
 from hgrl.data.sets.folder import open_folder
 from hgrl.evaluation.retrieval import Segments, nearest_segments
 from hgrl.evaluation.tracking import Context, _weights, lift, vote
-from hgrl.grouping.group import group_images, region_tree, tree_path
+from hgrl.grouping.group import group_images, region_tree
+from hgrl.grouping.outputs import tree_path
 from hgrl.grouping.region_tree import RegionTree
 from hgrl.sampling.pixels import negative_probability, positive_probability, sample_pixels
 
@@ -41,9 +42,8 @@ PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 
 
 def in_turns(*actions: Callable[[], Any], rounds: int) -> tuple[list[float], list[Any]]:
-    """Median seconds of each action, and its last answer; they take turns, so that what else the machine does
-    meets all alike.
-    """
+    """Median seconds of each action, and its last answer; they take turns, so that other work on the machine
+    meets all alike."""
     times, answers = [[] for _ in actions], [None] * len(actions)
     for _ in range(rounds):
         for number, action in enumerate(actions):
@@ -53,15 +53,7 @@ def in_turns(*actions: Callable[[], Any], rounds: int) -> tuple[list[float], lis
     return [float(np.median(found)) for found in times], answers
 
 
-def seconds_of(action: Callable[[], Any], times: int = 1) -> float:
-    started = time.perf_counter()
-    for _ in range(times):
-        action()
-    return (time.perf_counter() - started) / times
-
-
 # --- tracking: one frame's vote
-# -----------------------------------------------------------------------------------------------
 
 
 def frames(variant: str) -> tuple[torch.Tensor, list[Context], TrackingSettings]:
@@ -82,13 +74,10 @@ def frames(variant: str) -> tuple[torch.Tensor, list[Context], TrackingSettings]
 
 def dense_vote(queries: torch.Tensor, context: list[Context], settings: TrackingSettings) -> torch.Tensor:
     """The straightforward way: the whole affinity of the frame with each context frame, masked, then the k
-    largest of each row.
-    """
+    largest of each row."""
     h, w, channels = queries.shape
-    y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-    far = (
-        (y.flatten()[:, None] - y.flatten()) ** 2 + (x.flatten()[:, None] - x.flatten()) ** 2
-    ) > settings.radius**2
+    y, x = (grid.flatten() for grid in torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij"))
+    far = (y[:, None] - y) ** 2 + (x[:, None] - x) ** 2 > settings.radius**2
     affinities = []
     for frame in context:
         affinity = queries.reshape(-1, channels) @ frame.keys.reshape(-1, channels).T
@@ -117,9 +106,8 @@ def tracking(home: Path, rounds: int) -> dict[str, Any]:
         for _ in range(rounds):
             for side, found in runs.items():
                 command = [sys.executable, __file__, variant, side, str(home / f"{side}.npy")]
-                found.append(
-                    json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-                )
+                done = subprocess.run(command, capture_output=True, text=True, check=True)
+                found.append(json.loads(done.stdout))
         same = np.isclose(np.load(home / "ours.npy"), np.load(home / "dense.npy"), atol=1e-4).all(-1)
         assert same.mean() > 0.999, same.mean()  # two neighbours may tie within float32's rounding
         medians = {
@@ -128,18 +116,15 @@ def tracking(home: Path, rounds: int) -> dict[str, Any]:
         }
         ours, dense = medians["ours"], medians["dense"]
         suffix = "" if variant == "paper" else "_field"
-        peer = f"dense affinity, {h}x{w} cells (480p), {count} context frames, one thread: {dense['seconds']:.2f} s, {dense['mib']:.0f} MiB"
-        figures[f"tracking.time_ratio_to_dense{suffix}"] = figure(
-            ours["seconds"] / dense["seconds"], "ratio", peer, rounds
-        )
-        figures[f"tracking.memory_ratio_to_dense{suffix}"] = figure(
-            ours["mib"] / dense["mib"], "ratio", peer, rounds
-        )
+        what = f"dense affinity, {h}x{w} cells (480p), {count} context frames, one thread"
+        peer = f"{what}: {dense['seconds']:.2f} s, {dense['mib']:.0f} MiB"
+        for name, key in (("time", "seconds"), ("memory", "mib")):
+            ratio = figure(ours[key] / dense[key], "ratio", peer, rounds)
+            figures[f"tracking.{name}_ratio_to_dense{suffix}"] = ratio
     return figures
 
 
 # --- retrieval, sampler, trees
-# --------------------------------------------------------------------------------------------------
 
 
 def retrieval(home: Path, rounds: int) -> dict[str, Any]:
@@ -168,12 +153,8 @@ def sampler(home: Path, rounds: int) -> dict[str, Any]:
     """The paper's batch: 70 images of 56x56 cells and 40 regions."""
     settings, images, cells, regions = SamplingSettings(), 70, 56, 40
     generator = torch.Generator().manual_seed(0)
-    labels = (
-        (torch.arange(cells * cells) * regions // cells**2)
-        .view(cells, cells)
-        .expand(2, images, cells, cells)
-        .contiguous()
-    )
+    bands = (torch.arange(cells * cells) * regions // cells**2).view(cells, cells)
+    labels = bands.expand(2, images, cells, cells).contiguous()
     distances = torch.rand(images, regions, regions, generator=generator)
     distances = torch.maximum(distances, distances.mT)
     with threads(1):
@@ -190,8 +171,7 @@ def loop_sampler(
     labels: np.ndarray, distances: torch.Tensor, settings: SamplingSettings, cns: int
 ) -> list[np.ndarray]:
     """What one would write first: for each image and anchor, regions drawn by equations 2 and 3, then a pixel
-    of each.
-    """
+    of each."""
     random, drawn = np.random.default_rng(0), []
     views, images = labels.shape[:2]
     everywhere = torch.ones(distances.shape[1], dtype=torch.bool)
@@ -213,25 +193,17 @@ def loop_sampler(
 
 
 def trees(home: Path, rounds: int) -> dict[str, Any]:
-    import skimage.data
-
     settings = grouping_preset("fast")
-    samples = open_folder([Path(skimage.data.__file__).parent / name for name in PHOTOGRAPHS])
+    samples = open_folder(skimage_files(PHOTOGRAPHS))
     with threads(1):
-        group_images(samples, home / "trees", None, settings, workers=1)
+        group_images(samples, home / "trees", settings)
         files = [tree_path(home / "trees", name) for name in samples.names]
         images = [
             cv2.resize(samples.image(k), SIZE, interpolation=cv2.INTER_AREA) for k in range(len(samples))
         ]
         loaded = np.median([seconds_of(lambda file=file: RegionTree.load(file), 20) for file in files])
-        made = np.mean(
-            [
-                np.median(
-                    [seconds_of(lambda image=image: region_tree(image, settings)) for _ in range(rounds)]
-                )
-                for image in images
-            ]
-        )
+        grow = [lambda image=image: region_tree(image, settings) for image in images]
+        made = np.mean([np.median([seconds_of(action) for _ in range(rounds)]) for action in grow])
     name = f"growing it again, preset fast: {made:.2f} s a photograph"
     speed = "preset fast, one core, 481x321"
     return {

@@ -1,11 +1,10 @@
-"""How near the decimated spectral signal comes to the exact one, on photographs of BSDS500, and what both
-cost.
+"""How near the decimated spectral signal comes to the exact one on BSDS500's photographs, and what both cost.
 
     python benchmarks/spectral_correlation.py
 
 Pearson's correlation over all lattice edges (or pixels x orientations), for plain decimation and with the
-default refinement. Writes results/bsds500/spectral_correlation.json. About 12 s an image on one core. No
-annotation is looked at.
+default refinement. Writes results/bsds500/spectral_correlation.json. About 12 s per image on one core. No
+annotation is read.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from typing import Any
 
 import cv2
 import numpy as np
+from photographs import bsds500
 
 from hgrl.core import files as store
 from hgrl.core import paths
+from hgrl.core.loading import grouping_preset
 from hgrl.core.progress import bar
-from hgrl.core.settings import grouping_preset
-from hgrl.data.sets.bsds import open_bsds
 from hgrl.grouping.edges import detect_edges
 from hgrl.grouping.hierarchy import collect_arcs, watershed_arcs
 from hgrl.grouping.spectral.mix import CONTRAST, arc_map
@@ -40,17 +39,13 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10, help="of the val split, evenly spread; default: 10")
     options = parser.parse_args()
     cv2.setNumThreads(1)
-    root = options.data or paths.data_root("", embedded=False) / "BSDS500"
-    samples = open_bsds(root.parent, root.name, "val")
+    samples = bsds500("val", options.data)
     chosen = range(0, len(samples), max(1, len(samples) // options.images))[: options.images]
     rows = {samples.images[k].stem: compare(samples.image(k)) for k in bar(chosen, desc="images")}
     means = {key: float(np.mean([row[key] for row in rows.values()])) for key in next(iter(rows.values()))}
     store.write_json(options.out, {"images": rows, "mean": means})
-    for name, row in {
-        **rows,
-        "mean": means,
-        "least": {key: min(row[key] for row in rows.values()) for key in means},
-    }.items():
+    least = {key: min(row[key] for row in rows.values()) for key in means}
+    for name, row in {**rows, "mean": means, "least": least}.items():
         print(name, " ".join(f"{key} {value:.4f}" for key, value in row.items()))
 
 

@@ -1,11 +1,11 @@
-"""One change at a time to mask tracking, on the tune videos: is it resolution, colour, layer or matching that
-the embedding lacks?
+"""One change at a time to mask tracking, on tune videos: does the embedding lack resolution, colour, layer or
+matching?
 
     python benchmarks/tracking_ablation.py mini --run ours-cns5
 
 Scores each row on the run's features (every seed) and, with the same matching, on plain Lab colour. Nothing
 is trained. The videos are never those that are reported: the scenes' split `tune`; of real videos the first
-sequences of the profile's list (`--first`), which whoever reports the others has to leave out. Writes
+sequences of the profile's list (`--first`), which must not be among those that are reported. Writes
 results/<profile>/tracking_ablation.md. Two minutes on one core in `mini`.
 """
 
@@ -19,20 +19,20 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from hgrl.evaluation.colour import STRIDE
 
 from hgrl.core import files as store
-from hgrl.core import paths
 from hgrl.core.errors import InputError
+from hgrl.core.experiment import Experiment, load_experiment
+from hgrl.core.loading import with_changes
 from hgrl.core.progress import bar
-from hgrl.core.settings import Settings, TrackingSettings, load_run, load_settings, with_changes
+from hgrl.core.settings import TrackingSettings
 from hgrl.data.samples import Video
-from hgrl.data.sources import data_root, open_videos
-from hgrl.evaluation.colour import STRIDE
+from hgrl.data.sources import open_videos
 from hgrl.evaluation.features import BaselineFeatures, Features, tracking_features
 from hgrl.evaluation.stage import layers_of, load_features
 from hgrl.evaluation.tracking import Tracker, feature_tracker, identity, one_hot, optical_flow
-from hgrl.metrics.segmentation import VOID
-from hgrl.metrics.video import region_similarity
+from hgrl.metrics.video import object_ids, region_similarity
 
 FIELD = {"variant": "field", "context_frames": 4, "temperature": 1e-3, "field_coordinates": True}
 ROWS: dict[str, dict[str, Any]] = {
@@ -90,72 +90,81 @@ def main() -> None:
     parser.add_argument("profile")
     parser.add_argument("--run", default="ours-cns5", help="whose checkpoints are read; default: ours-cns5")
     parser.add_argument(
-        "--first", type=int, default=3, help="of real videos, the first so many sequences; default: 3"
+        "--first", type=int, default=3, help="of real videos, the first N sequences; default: 3"
     )
-    parser.add_argument(
-        "--frames", type=int, default=50, help="of each video, the first so many; default: 50"
-    )
+    parser.add_argument("--frames", type=int, default=50, help="of each video, the first N; default: 50")
     parser.add_argument("--rows", help=f"separated by semicolons, of: {'; '.join(ROWS)}; default: all")
     options = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    text = ablate(
-        options.profile,
-        options.run,
-        options.first,
-        options.frames,
-        [name.strip() for name in options.rows.split(";")] if options.rows else list(ROWS),
-    )
-    store.write_text(paths.results(options.profile) / "tracking_ablation.md", text)
+    names = [name.strip() for name in options.rows.split(";")] if options.rows else list(ROWS)
+    experiment = load_experiment(options.profile)
+    text = ablate(experiment, options.run, options.first, options.frames, names)
+    store.write_text(experiment.files.results / "tracking_ablation.md", text)
     print(text)
 
 
-def tune_videos(settings: Settings, first: int) -> tuple[Video, ...]:
+def tune_videos(experiment: Experiment, first: int) -> tuple[Video, ...]:
     """The scenes' tune split, or the first sequences of the profile's real ones."""
-    if settings.data.scenes is not None:
-        return open_videos(settings.data.videos.model_copy(update={"split": "tune"}), data_root(settings))
-    return open_videos(settings.data.videos, data_root(settings))[:first]
+    data = experiment.settings.data
+    if data.scenes is None:
+        return open_videos(data.videos, experiment.data_root)[:first]
+    return open_videos(data.videos.model_copy(update={"split": "tune"}), experiment.data_root)
 
 
-def ablate(profile: str, run: str, first: int, frames: int, names: list[str]) -> str:
+def ablate(experiment: Experiment, run_name: str, first: int, frames: int, names: list[str]) -> str:
     """The table as Markdown: J in percent of every row, on the run's features and on Lab colour. InputError
-    for an unknown row.
-    """
+    for an unknown row."""
     unknown = [name for name in names if name not in ROWS]
     if unknown:
         raise InputError(f"no row named {unknown[0]!r}; choose from: {'; '.join(ROWS)}")
-    settings, definition = load_settings(profile, run), load_run(run)
-    videos = [Head(video, frames) for video in tune_videos(settings, first)]
-    networks = [load_features(settings, run, definition.method, seed) for seed in settings.seeds]
-    layers, lines = layers_of(definition), []
-    for name in bar(names, desc="rows"):
-        tracking = changed(settings.tracking, ROWS[name])
-        colour = score(videos, features_tracker(BaselineFeatures("lab"), tracking, layers), tracking)
-        mine = [
-            score(videos, features_tracker(features, tracking, layers), tracking) for features in networks
-        ]
-        lines.append(
-            f"| {name} | {np.mean(mine):.1f} | {' '.join(f'{value:.1f}' for value in mine)} | {shown_colour(ROWS[name], colour)} |"
-        )
-    own = settings.tracking
+    run = experiment.run(run_name)
+    videos = [Head(video, frames) for video in tune_videos(experiment, first)]
+    networks = [load_features(experiment, run, seed) for seed in run.settings.seeds]
+    layers, own = layers_of(run.definition), run.settings.tracking
+    lines = [
+        row_of(name, changed(own, ROWS[name]), videos, networks, layers) for name in bar(names, desc="rows")
+    ]
+    finer = changed(own, {"finer": 2.0})
     beside = {
         "first mask copied": (identity, own),
         "DIS optical flow": (optical_flow, own),
         "true masks, through the cells": (through_cells, own),
+        "true masks, through the cells of input x 2": (through_cells, finer),
     }
-    beside["true masks, through the cells of input x 2"] = (through_cells, changed(own, {"finer": 2.0}))
+    for name, (tracker, tracking) in beside.items():
+        lines.append(f"| {name} | {score(videos, tracker, tracking):.1f} | - | - |")
+    shown = (
+        f"{len(videos)} videos ({', '.join(video.name for video in videos)}), at most {frames} frames each"
+    )
+    layer = f"its layer `{own.layer}` unless the row says otherwise"
     return "\n".join([
-        f"# One change at a time to mask tracking: J in percent, profile `{profile}`, tune videos",
+        f"# One change at a time to mask tracking: J in percent, profile `{experiment.profile}`, tune videos",
         "",
-        f"{len(videos)} videos ({', '.join(video.name for video in videos)}), at most {frames} frames each; none of them is among those to report.",
-        f"Network: `{run}`, its layer `{own.layer}` unless the row says otherwise, {len(networks)} seeds. Lab colour is matched the same way.",
+        f"{shown}; none of them is among those to report.",
+        f"Network: `{run.name}`, {layer}, {len(networks)} seeds. Lab colour is matched the same way.",
         "",
         "| change | network | each seed | Lab colour |",
         "|---|---|---|---|",
         *lines,
-        *(f"| {name} | {score(videos, tracker, tracking):.1f} | - | - |" for name, (tracker, tracking) in beside.items()),
         "",
     ])  # fmt: skip
+
+
+def row_of(
+    name: str,
+    tracking: TrackingSettings,
+    videos: list[Head],
+    networks: list[Features],
+    layers: tuple[str, ...],
+) -> str:
+    """A row of the table: the seeds' mean, each seed, and plain colour."""
+    lab, *ours = (
+        score(videos, features_tracker(features, tracking, layers), tracking)
+        for features in (BaselineFeatures("lab"), *networks)
+    )
+    seeds = " ".join(f"{value:.1f}" for value in ours)
+    return f"| {name} | {np.mean(ours):.1f} | {seeds} | {shown_colour(ROWS[name], lab)} |"
 
 
 def changed(settings: TrackingSettings, row: dict[str, Any]) -> TrackingSettings:
@@ -173,19 +182,17 @@ def features_tracker(features: Features, settings: TrackingSettings, layers: tup
 
 
 def score(videos: list[Head], tracker: Tracker, settings: TrackingSettings) -> float:
-    """Mean J over all objects of all videos, in percent, as `evaluate_tracking` without F, which takes most
-    of its time.
-    """
+    """Mean J over all objects of all videos, in percent: `evaluate_tracking` without F, which takes most of
+    its time."""
     return 100 * float(np.mean([j for video in videos for j in _object_j(video, tracker(video, settings))]))
 
 
 def _object_j(video: Head, masks: list[np.ndarray]) -> list[float]:
     truth = [video.mask(t) for t in range(len(video))]
-    objects = range(1, int(truth[0][truth[0] != VOID].max(initial=0)) + 1)
     pairs = list(zip(truth, masks, strict=True))[1:-1]  # the first and the last frame are not scored
     return [
-        float(np.mean([region_similarity(true == k, found == k, true == VOID) for true, found in pairs]))
-        for k in objects
+        float(np.mean([region_similarity(true == k, found == k) for true, found in pairs]))
+        for k in object_ids(truth[0])
     ]
 
 
@@ -193,18 +200,11 @@ def through_cells(video: Head, settings: TrackingSettings) -> list[np.ndarray]:
     """The truth as the grid can show it, by area and back: what no matching can pass by much."""
     masks = []
     for t in range(len(video)):
-        truth = one_hot(video.mask(t))
-        h, w = (
-            -(-side // STRIDE)
-            for side in video.frame(t, round(settings.short_side * settings.finer)).shape[:2]
-        )
-        cells = F.interpolate(torch.from_numpy(truth)[None].float(), size=(h, w), mode="area")
-        masks.append(
-            F.interpolate(cells, size=truth.shape[1:], mode="bilinear", align_corners=False)[0]
-            .argmax(0)
-            .numpy()
-            .astype(np.uint8)
-        )
+        truth = torch.from_numpy(one_hot(video.mask(t)))[None].float()
+        sides = video.frame(t, round(settings.short_side * settings.finer)).shape[:2]
+        cells = F.interpolate(truth, size=[-(-side // STRIDE) for side in sides], mode="area")
+        whole = F.interpolate(cells, size=truth.shape[2:], mode="bilinear", align_corners=False)[0]
+        masks.append(whole.argmax(0).numpy().astype(np.uint8))
     return masks
 
 

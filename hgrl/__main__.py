@@ -126,7 +126,7 @@ def _add_grouping(add: Callable[..., None]) -> None:
     preset = _argument(
         "--preset", default="fast", help="fast (half a second per photograph) or best (two seconds)"
     )
-    workers = _argument("--workers", type=int, default=1, help="processes on this machine; default: 1")
+    workers = _argument("--workers", type=int, help="processes on this machine; default: 1")
     text = "a Dask scheduler, as tcp://host:8786, whose workers share this file system"
     scheduler = _argument("--scheduler", metavar="ADDRESS", help=text)
     hed = _argument(
@@ -136,7 +136,9 @@ def _add_grouping(add: Callable[..., None]) -> None:
         help="detect edges by this file of train-hed instead of the forest",
     )
     out = _argument("--out", required=True, type=Path)
-    add("group", group, "region trees of any photographs", images, out, preset, workers, scheduler, hed)
+    edges = _argument("--edges", action="store_true", help="edge maps too, as NAME.edges.png (16-bit grey)")
+    places = (workers, scheduler)
+    add("group", group, "region trees of any photographs", images, out, preset, *places, hed, edges)
 
 
 def _add_detectors(add: Callable[..., None]) -> None:
@@ -165,13 +167,13 @@ def _add_detectors(add: Callable[..., None]) -> None:
         _argument("--thresholds", type=int, default=99),
         _argument("--workers", type=int, default=2),
         _argument("--out", type=Path, help="default: RESULTS-bsds.json beside RESULTS; the curve as .png"),
-        _argument("--limit", type=int, help="the first N images only"),
-        _argument("--every", type=int, default=1, help="every K-th image only"),
+        _argument("--limit", type=int, help="only the first N images"),
+        _argument("--every", type=int, default=1, help="only every K-th image"),
     ]
     add(
         "bsds-bench",
         bsds_bench,
-        "the BSDS500 benchmark of edge maps, contour maps (ucm2) or trees",
+        "score edge maps, contour maps (ucm2) or trees by the BSDS500 benchmark",
         *benchmark,
     )
     text = "whose `hed` settings to use; without --out, the pipeline's stage"
@@ -203,21 +205,22 @@ def _add_detectors(add: Callable[..., None]) -> None:
 
 
 def fetch(options: Options) -> int:
-    from hgrl.data.fetching.fetch import fetch as fetch_sets
+    from hgrl.data.fetching.fetch import fetch_data_sets
 
-    return 0 if fetch_sets(options.names, options.data or paths.data_root(), options.keep_archives) else 1
+    root = options.data or paths.data_root()
+    return 0 if fetch_data_sets(options.names, root, options.keep_archives) else 1
 
 
 def check_data(options: Options) -> int:
     from hgrl.core.pipeline import current_profile
-    from hgrl.data.fetching.survey import survey, table
+    from hgrl.data.fetching.survey import format_survey, survey
 
     experiment, root = (
         load_experiment(options.profile or current_profile()),
         options.data or paths.data_root(),
     )
     rows, profile = survey(root, experiment.settings), experiment.profile
-    print(f"data root: {root}\n{table(rows, profile)}")
+    print(f"data root: {root}\n{format_survey(rows, profile)}")
     lacking = [row for row in rows if row.needed and row.status not in ("complete", "present")]
     lacking = [row for row in lacking if row.found is None or not options.allow_partial]
     if experiment.settings.data.scenes is not None:
@@ -325,9 +328,9 @@ def claims(options: Options) -> None:
 
 def report(options: Options) -> None:
     from hgrl.core.pipeline import current_profile
-    from hgrl.reporting.summary import report as text
+    from hgrl.reporting.summary import summarise_results
 
-    print(text(load_experiment(current_profile())))
+    print(summarise_results(load_experiment(current_profile())))
 
 
 def readme(options: Options) -> None:
@@ -345,13 +348,13 @@ def switch_profile(options: Options) -> None:
 
 def repro(options: Options) -> None:
     from hgrl.core.pipeline import QUICK, current_profile, reproduce
-    from hgrl.reporting.summary import report as text
+    from hgrl.reporting.summary import summarise_results
 
     if options.quick and options.profile:
         raise InputError("repro: --quick is a profile of its own; give it or --profile, not both")
     profile = QUICK if options.quick else options.profile or current_profile()
     reproduce(profile)
-    print(text(load_experiment(profile)))
+    print(summarise_results(load_experiment(profile)))
 
 
 def group(options: Options) -> int:
@@ -359,16 +362,26 @@ def group(options: Options) -> int:
     from hgrl.data.sets.folder import open_folder
     from hgrl.grouping.edges import EdgeNetwork
     from hgrl.grouping.group import group_images
+    from hgrl.grouping.outputs import is_edge_map
 
+    workers = 1 if options.workers is None else options.workers
+    if workers < 1:
+        raise InputError(f"group: --workers must be at least 1 (got {workers})")
+    if options.scheduler is not None and options.workers is not None:
+        raise InputError("group: --scheduler has workers of its own; give it or --workers, not both")
     settings, network = grouping_preset(options.preset), None
-    samples = open_folder(options.images, leave_out=options.out)
+    samples = open_folder(options.images, results=options.out)
+    photographs = [k for k, path in enumerate(samples.images) if not is_edge_map(path)]
+    if not photographs:
+        raise InputError("group: all these images are edge maps that `group` wrote; give photographs")
+    samples = samples.subset(photographs)
     if options.hed:
         from hgrl.grouping.hed.network import load_hed
 
-        load_hed(options.hed)  # a missing or foreign file is told once, not for every image
+        load_hed(options.hed)  # reports a missing or foreign file once, not for every image
         settings, network = grouping_preset(options.preset, edges="hed"), EdgeNetwork(options.hed.absolute())
-    places = {"scheduler": options.scheduler, "network": network}
-    failures = group_images(samples, options.out, options.out, settings, options.workers, **places)
+    how = {"scheduler": options.scheduler, "network": network, "edges": options.edges}
+    failures = group_images(samples, options.out, settings, workers, **how)
     print(f"{len(samples) - len(failures)} of {len(samples)} images have a region tree in {options.out}")
     for name, message in failures.items():
         print(f"hgrl: {name}: {message}", file=sys.stderr)
@@ -392,15 +405,25 @@ def train_forest(options: Options) -> None:
 
 
 def bsds_bench(options: Options) -> int:
-    from hgrl.grouping.bsds_benchmark import report, run_benchmark
+    from hgrl.core import files
+    from hgrl.data.sets.bsds import open_bsds
+    from hgrl.grouping.bsds_benchmark import result_text, run_benchmark
+    from hgrl.reporting.figures.bsds import precision_recall_figure
 
-    root = options.data or paths.data_root() / "BSDS500"
-    out = options.out or options.results.resolve().with_name(f"{options.results.resolve().name}-bsds.json")
-    subset = {"limit": options.limit, "every": options.every}
-    result = run_benchmark(
-        options.results, root, out, options.split, options.kind, options.thresholds, options.workers, **subset
-    )
-    print(report(result))
+    for name in ("thresholds", "workers", "limit", "every"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            raise InputError(f"bsds-bench: --{name} is {getattr(options, name)}; it must be at least 1")
+    root = (options.data or paths.data_root() / "BSDS500").resolve()
+    results = options.results.resolve()
+    out = options.out or results.with_name(f"{results.name}-bsds.json")
+    curve = out.with_suffix(".png")
+    if curve.exists() and not out.exists():
+        raise InputError(f"{curve}: is there already, and no curve of this command; give another --out")
+    samples = open_bsds(root.parent, root.name, options.split)
+    samples = samples.subset(range(len(samples))[:: options.every][: options.limit])
+    result = run_benchmark(results, samples, out, options.kind, options.thresholds, options.workers)
+    files.write_figure(curve, precision_recall_figure({out.stem: (result["recall"], result["precision"])}))
+    print(result_text(result))
     for name, message in result["missing"].items():
         print(f"hgrl: {name}: {message}", file=sys.stderr)
     return 1 if result["missing"] else 0

@@ -2,7 +2,6 @@
 drawn images in them.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -80,53 +79,11 @@ def gt_cls(mask: np.ndarray) -> dict[str, np.ndarray]:
 def write_coco(
     root: Path, count: int = 3, split: str = "train2014", size: tuple[int, int] = (64, 80)
 ) -> list[str]:
-    """COCO: images, and instances as polygons and run lengths (a crowd); the last image has no annotation.
-    Returns the file names.
-    """
-    random, names = np.random.default_rng(1), []
-    height, width = size
-    categories = [
-        {"id": 1, "name": "person", "supercategory": "person"},
-        {"id": 18, "name": "dog", "supercategory": "animal"},
-    ]
-    images, notes = [], []
-    for k in range(count):
-        names.append(f"COCO_{split}_{7 * k + 9:012d}.jpg")
-        put(root / COCO / split / names[-1], scene(random, height, width, [1, 18])[0])
-        images.append({"id": 7 * k + 9, "file_name": names[-1], "height": height, "width": width})
-        if k == count - 1:
-            continue
-        shared = {"image_id": 7 * k + 9, "area": 1.0, "bbox": [0, 0, 1, 1]}
-        notes.append(
-            shared
-            | {
-                "id": 3 * k + 1,
-                "category_id": 1,
-                "iscrowd": 0,
-                "segmentation": [[10, 10, 30, 10, 30, 40, 10, 40]],
-            }
-        )
-        notes.append(
-            shared
-            | {
-                "id": 3 * k + 2,
-                "category_id": 18,
-                "iscrowd": 0,
-                "segmentation": [[20, 20, 50, 20, 50, 30, 20, 30]],
-            }
-        )
-        runs = [height * 70, 5, height * 10 - 5]  # column by column: five pixels at the top of column 70
-        notes.append(
-            shared
-            | {
-                "id": 3 * k + 3,
-                "category_id": 1,
-                "iscrowd": 1,
-                "segmentation": {"size": [height, width], "counts": runs},
-            }
-        )
-    content = {"info": {}, "licenses": [], "images": images, "annotations": notes, "categories": categories}
-    put(root / COCO / "annotations" / f"instances_{split}.json", json.dumps(content))
+    """COCO's images, without annotations. Returns the file names."""
+    random = np.random.default_rng(1)
+    names = [f"COCO_{split}_{7 * k + 9:012d}.jpg" for k in range(count)]
+    for name in names:
+        put(root / COCO / split / name, scene(random, *size, [1, 18])[0])
     return names
 
 
@@ -154,6 +111,6 @@ def write_imagenet(root: Path, classes: int = 3, images: int = 2, flat_val: bool
     for c in range(classes):
         wnid = f"n{1440764 + c:08d}"
         for k in range(images):
-            put(root / "imagenet/train" / wnid / f"{wnid}_{k}.JPEG", scene(random, 20, 24, [c + 1])[0])
-        place = root / "imagenet/val" if flat_val else root / "imagenet/val" / wnid
+            put(root / "ImageNet/train" / wnid / f"{wnid}_{k}.JPEG", scene(random, 20, 24, [c + 1])[0])
+        place = root / "ImageNet/val" if flat_val else root / "ImageNet/val" / wnid
         put(place / f"ILSVRC2012_val_{c + 1:08d}.JPEG", scene(random, 20, 24, [c + 1])[0])

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from hgrl.core.errors import InputError
+from hgrl.metrics.bootstrap import interval
 from hgrl.metrics.segmentation import miou
-from hgrl.reporting.bootstrap import Probed, by_seed, interval, mious, replicates, seeds_interval
+from hgrl.reporting.bootstrap import Probed, by_seed, mious, replicates, seeds_interval
 
 
 def random_matrices(random, seeds=3, images=5, classes=4, split="val"):

@@ -9,15 +9,15 @@ from hypothesis.extra.numpy import arrays
 from skimage.morphology import thin as skimage_thin
 
 from hgrl.core.errors import InputError
-from hgrl.metrics import (
+from hgrl.metrics.boundaries import (
     benchmark_thresholds,
     boundary_counts,
-    boundary_map,
     contour_strength,
     count_boundaries,
     match_boundaries,
     thin,
 )
+from hgrl.metrics.outlines import boundary_map
 
 MASKS = arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 
@@ -27,7 +27,6 @@ def drawn(*rows):
 
 
 # --- thinning
-# -------------------------------------------------------------------------------------------------------------------
 
 
 def test_a_line_is_thin_already_and_a_bar_becomes_one():
@@ -45,17 +44,16 @@ def test_thinning_is_that_of_scikit_image(mask):
     assert np.array_equal(thin(mask), skimage_thin(mask))
 
 
-@pytest.mark.parametrize("share", [0.4, 0.6, 0.8, 0.95])
-def test_thinning_of_many_iterations_is_that_of_scikit_image(share):
+@pytest.mark.parametrize("fraction", [0.4, 0.6, 0.8, 0.95])
+def test_thinning_of_many_iterations_is_that_of_scikit_image(fraction):
     noise = np.random.default_rng(0).random((60, 70))
     blobs = sum(np.roll(noise, (dy, dx), (0, 1)) for dy in range(5) for dx in range(5)) / 25
-    mask = blobs < np.quantile(blobs, share)
+    mask = blobs < np.quantile(blobs, fraction)
     assert np.array_equal(thin(mask), skimage_thin(mask))
     assert np.array_equal(thin(thin(mask)), thin(mask))
 
 
 # --- matching
-# -------------------------------------------------------------------------------------------------------------------
 
 
 def near(found, truth, radius):
@@ -89,8 +87,8 @@ def test_as_many_pixels_are_paired_as_can_be(seed):
     of_found, of_truth = match_boundaries(found, truth, radius / np.hypot(9, 12))
     assert of_found.sum() == of_truth.sum() == most_pairs(neighbours)
     assert not (of_found & ~found).any() and not (of_truth & ~truth).any()
-    kept = [near(of_found, of_truth, radius)[t] for t in range(of_truth.sum())]
-    assert most_pairs(kept) == of_truth.sum()  # those named can indeed be paired with each other
+    named = near(of_found, of_truth, radius)
+    assert most_pairs(named) == of_truth.sum()  # those named can indeed be paired with each other
 
 
 def test_the_nearest_pixel_is_taken_and_only_one():
@@ -138,7 +136,6 @@ def test_maps_of_different_images_cannot_be_matched():
 
 
 # --- counts
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 def test_precision_asks_for_any_annotator_and_recall_for_each():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,7 +11,7 @@ from scipy.io import savemat
 
 from hgrl.core.errors import InputError
 from hgrl.data.scenes.files import ground_truth_mat
-from hgrl.data.sets.bsds import open_bsds
+from hgrl.data.sets.bsds import load_ucm2, open_bsds
 
 HALVES = np.array([[1, 1, 2, 2]] * 3, dtype=np.uint16)
 ROWS = np.array([[1] * 4, [2] * 4, [3] * 4], dtype=np.uint16)
@@ -63,6 +65,56 @@ def test_ground_truth_of_another_size(tmp_path):
     bsds(tmp_path / "BSDS500", ground_truth_mat([HALVES[:2]]))
     with pytest.raises(InputError, match=r"2018\.mat: Segmentation is 4x2 but its image .*2018\.jpg is 4x3"):
         open_bsds(tmp_path, "BSDS500", "test").ground_truth(0)
+
+
+def mat(segmentation, boundaries=None):
+    """A ground truth of one annotator, whatever its arrays are."""
+    cell, buffer = np.empty((1, 1), dtype=object), io.BytesIO()
+    boundaries = np.zeros((3, 4), np.uint8) if boundaries is None else boundaries
+    cell[0, 0] = {"Segmentation": segmentation, "Boundaries": boundaries}
+    savemat(buffer, {"groundTruth": cell})
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, 0, -1, 1.5, 65536])
+def test_region_ids_that_are_not_whole_numbers_from_1(tmp_path, wrong):
+    labels = HALVES.astype(np.float64)
+    labels[1, 2] = wrong
+    bsds(tmp_path / "BSDS500", mat(labels))
+    with pytest.raises(
+        InputError, match=r"2018\.mat: Segmentation holds more than whole numbers from 1 to 65535"
+    ):
+        open_bsds(tmp_path, "BSDS500", "test").ground_truth(0)
+
+
+@pytest.mark.parametrize("wrong", [np.nan, 2, -1, 0.5])
+def test_boundaries_that_are_not_0_and_1(tmp_path, wrong):
+    bsds(tmp_path / "BSDS500", mat(HALVES, np.full((3, 4), wrong)))
+    with pytest.raises(InputError, match=r"2018\.mat: Boundaries holds more than whole numbers from 0 to 1"):
+        open_bsds(tmp_path, "BSDS500", "test").boundaries(0)
+
+
+@pytest.mark.parametrize("labels", [np.stack([HALVES] * 3, axis=2), "text", np.array([["a"]], dtype=object)])
+def test_ground_truth_that_is_no_map(tmp_path, labels):
+    bsds(tmp_path / "BSDS500", mat(labels))
+    with pytest.raises(InputError, match=r"2018\.mat: Segmentation is .* of shape .*, not a map") as caught:
+        open_bsds(tmp_path, "BSDS500", "test").ground_truth(0)
+    assert "\n" not in str(caught.value)
+
+
+def test_whole_numbers_stored_as_doubles_are_read(tmp_path):
+    bsds(tmp_path / "BSDS500", mat(HALVES.astype(np.float64)))
+    (labels,) = open_bsds(tmp_path, "BSDS500", "test").ground_truth(0)
+    assert labels.dtype == np.uint16 and np.array_equal(labels, HALVES)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.bool_])
+def test_a_ucm2_of_integers_0_and_1_is_refused_rather_than_scored_as_nothing(tmp_path, kind):
+    savemat(tmp_path / "a.mat", {"ucm2": np.eye(7).astype(kind)})
+    with pytest.raises(InputError, match=r"a\.mat: ucm2 is uint\d+ of 0 and 1 alone; save it as double"):
+        load_ucm2(tmp_path / "a.mat")
+    savemat(tmp_path / "a.mat", {"ucm2": np.eye(7)})
+    assert load_ucm2(tmp_path / "a.mat").max() == 1
 
 
 def test_missing_folder_and_split(tmp_path):

@@ -3,8 +3,8 @@ wrong.
 """
 
 import json
-import subprocess
-import sys
+import os
+import signal
 
 import numpy as np
 import pytest
@@ -14,21 +14,22 @@ from PIL import Image
 from scipy.io import savemat
 
 from hgrl import __main__ as cli
-from hgrl import metrics
 from hgrl.core import files as store
 from hgrl.data.scenes.files import ground_truth_mat
+from hgrl.data.sets.bsds import open_bsds
 from hgrl.grouping import bsds_benchmark as bsds_bench
-from hgrl.grouping.bsds_benchmark import load_counts, run_benchmark
+from hgrl.grouping.bsds_benchmark import load_counts
 from hgrl.grouping.region_tree import RegionTree
+from hgrl.metrics import bsds
+from hgrl.metrics.boundaries import contour_strength
+from hgrl.metrics.outlines import boundary_map
+from hgrl.metrics.regions import covering
 from hgrl.reporting.figures import bsds as figures_bsds
 
 TREE = three_regions(24, 32)
 FINE, COARSE = TREE.labels.astype(np.uint16) + 1, TREE.cut(0.5).astype(np.uint16) + 1
 NAMES = ("1", "2", "3")
-DRAWN = (
-    "test_the_file_holds_what_the_report_is_made_of",
-    "test_the_curve_has_iso_f_lines_and_the_human_point",
-)
+DRAWN = ("test_the_command_writes_the_curve", "test_the_curve_has_iso_f_lines_and_the_human_point")
 
 
 @pytest.fixture(autouse=True)
@@ -71,6 +72,12 @@ def ucm2_of(tree):
     return ucm2
 
 
+def run_benchmark(results, data, out, limit=None, every=1, **options):
+    samples = open_bsds(data.parent, data.name, "test")
+    samples = samples.subset(range(len(samples))[::every][:limit])
+    return bsds_bench.run_benchmark(results, samples, out, **options)
+
+
 @pytest.fixture
 def results(tmp_path):
     """A function that writes results of a kind for all images and gives their folder."""
@@ -87,7 +94,7 @@ def results(tmp_path):
             else:
                 store.write_png(
                     home / f"{name}.png",
-                    (metrics.contour_strength(TREE.labels, TREE.distances()) * 255).astype(np.uint8),
+                    (contour_strength(TREE.labels, TREE.distances()) * 255).astype(np.uint8),
                 )
         return folder
 
@@ -99,17 +106,18 @@ def test_the_annotators_own_tree_scores_nearly_1(data, results, kind, tmp_path):
     """The tree holds both annotators' segmentations: the fine one under .25, the coarse one above."""
     result = run_benchmark(results(kind), data, tmp_path / "out.json", thresholds=9, workers=1)
     assert result["kind"] == kind and result["images"] == 3 and result["missing"] == {}
-    at = dict(zip(np.round(result["thresholds"], 1), zip(result["recall"], result["precision"])))
+    curve = zip(result["recall"], result["precision"], strict=True)
+    at = dict(zip(np.round(result["thresholds"], 1), curve, strict=True))
     # thinning takes a pixel off the junction, none off the annotators' maps
     assert at[0.1] == at[0.2] == (pytest.approx(1, abs=0.05), 1)
-    fine, coarse = (np.count_nonzero(metrics.boundary_map(labels)) for labels in (FINE, COARSE))
+    fine, coarse = (np.count_nonzero(boundary_map(labels)) for labels in (FINE, COARSE))
     assert at[0.5] == (pytest.approx(2 * coarse / (fine + coarse), abs=0.03), 1)
     assert at[0.9] == (0, 0)
     assert result["ois"] == pytest.approx(result["ods"]) and 0.97 < result["ods"] <= 1
     if kind != "edges":
         assert result["covering_best"] == 1
         assert result["covering_ods"] == pytest.approx(
-            max(metrics.covering(FINE, COARSE), metrics.covering(COARSE, FINE)) / 2 + 0.5
+            max(covering(FINE, COARSE), covering(COARSE, FINE)) / 2 + 0.5
         )
 
 
@@ -125,17 +133,45 @@ def test_the_file_holds_what_the_report_is_made_of(data, results, tmp_path):
     out = tmp_path / "deep/out.json"
     result = run_benchmark(results("trees", nested=True), data, out, thresholds=9, workers=2)
     assert json.loads(out.read_text()) == result
-    assert result["peak_gib"] > 0 and result["seconds"] > 0 and result["workers"] == 2
+    assert result["seconds"] > 0 and result["workers"] == 2 and result["split"] == "test"
     counts = load_counts(out)
     assert counts.names == NAMES
-    figures = metrics.benchmark_figures(counts)
+    figures = bsds.benchmark_figures(counts)
     assert figures == pytest.approx({name: result[name] for name in figures})
-    assert sorted(path.name for path in out.parent.iterdir()) == ["out.json", "out.png"]
-    with Image.open(out.with_suffix(".png")) as picture:
-        assert min(picture.size) > 300
-    assert "3 images of test, 9 thresholds" in bsds_bench.report(
-        result
-    ) and "peak memory" in bsds_bench.report(result)
+    assert [path.name for path in out.parent.iterdir()] == ["out.json"]
+    assert "3 images of test, 9 thresholds" in bsds_bench.result_text(result)
+
+
+def test_counts_are_read_as_they_were_scored(data, results, tmp_path, monkeypatch):
+    scored = {}
+    gather = bsds.gather
+
+    def recorded(names, thresholds, scores):
+        scored.update(zip(names, scores, strict=True))
+        return gather(names, thresholds, scores)
+
+    for kind in ("edges", "trees"):
+        monkeypatch.setattr(bsds, "gather", recorded)
+        run_benchmark(results(kind), data, tmp_path / f"{kind}.json", thresholds=4, workers=1)
+        monkeypatch.setattr(bsds, "gather", gather)
+        counts = load_counts(tmp_path / f"{kind}.json")
+        again = gather(NAMES, counts.thresholds, [scored[name] for name in NAMES])
+        for found, expected in zip(counts.boundaries, again.boundaries, strict=True):
+            assert np.array_equal(found, expected)
+        assert (counts.regions is None) == (kind == "edges")
+        for found, expected in zip(counts.regions or (), again.regions or (), strict=True):
+            assert found == pytest.approx(expected, rel=1e-9)
+
+
+def kill_this_process(task):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_worker_is_one_line(capsys, data, results, monkeypatch):
+    monkeypatch.setattr(bsds_bench, "_score_task", kill_this_process)
+    status, out, lines = bench(capsys, results("trees"), data, "--workers", "2")
+    assert status == 1 and out == "" and len(lines) == 1
+    assert lines[0].startswith("hgrl: bsds-bench: a worker process was killed")
 
 
 def test_an_interrupted_run_goes_on(data, results, tmp_path, monkeypatch):
@@ -164,16 +200,27 @@ def test_an_interrupted_run_goes_on(data, results, tmp_path, monkeypatch):
 
 def test_finished_images_are_not_scored_again(data, results, tmp_path, monkeypatch):
     folder, out, scored = results("trees"), tmp_path / "out.json", []
-    score_file = bsds_bench.score_file
+    score_file, gather = bsds_bench.score_file, bsds.gather
     monkeypatch.setattr(
         bsds_bench, "score_file", lambda path, *rest: scored.append(path.stem) or score_file(path, *rest)
     )
-    monkeypatch.setattr(bsds_bench, "_remove", lambda parts: None)
-    first = run_benchmark(folder, data, out, thresholds=5, workers=1)
-    second = run_benchmark(folder, data, out, thresholds=5, workers=1)
-    assert scored == list(NAMES) and first["per_image"] == second["per_image"]
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    def interrupt(thresholds):
+        monkeypatch.setattr(bsds, "gather", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run_benchmark(folder, data, out, thresholds=thresholds, workers=1)
+        monkeypatch.setattr(bsds, "gather", gather)
+
+    interrupt(5)
+    run_benchmark(folder, data, out, thresholds=5, workers=1)
+    assert scored == list(NAMES)
+    out.unlink()
+    interrupt(5)
     run_benchmark(folder, data, out, thresholds=6, workers=1)
-    assert len(scored) == 6  # other thresholds are another score
+    assert len(scored) == 9  # other thresholds are another score
 
 
 def test_a_part_of_the_images(data, results, tmp_path):
@@ -198,7 +245,27 @@ def test_the_command_prints_the_table(capsys, data, results):
     folder = results("ucm")
     status, out, lines = bench(capsys, folder, data)
     assert status == 0 and lines == [] and out.startswith("Boundary\nODS: F( ") and "GT covering" in out
-    assert folder.with_name("ucm-bsds.json").is_file() and folder.with_name("ucm-bsds.png").is_file()
+
+
+def test_the_command_writes_the_curve(capsys, data, results):
+    folder = results("ucm")
+    assert bench(capsys, folder, data)[0] == 0 and folder.with_name("ucm-bsds.json").is_file()
+    with Image.open(folder.with_name("ucm-bsds.png")) as picture:
+        assert min(picture.size) > 300
+    assert bench(capsys, folder, data)[0] == 0  # its own files are written over
+
+
+@pytest.mark.parametrize(("name", "words"), [
+    ("ucm-bsds.json", "not a result of `python -m hgrl bsds-bench`"),
+    ("ucm-bsds.png", "no curve of this command"),
+])  # fmt: skip
+def test_a_file_of_the_users_own_is_not_written_over(capsys, data, results, name, words):
+    folder = results("ucm")
+    own = folder.with_name(name)
+    own.write_text("{}")
+    status, out, lines = bench(capsys, folder, data)
+    assert status == 1 and out == "" and len(lines) == 1 and words in lines[0]
+    assert own.read_text() == "{}" and not folder.with_name("ucm-bsds.parts").exists()
 
 
 def damaged(folder, kind):
@@ -266,6 +333,33 @@ def test_whole_numbers_in_a_ucm2_are_scaled(data, results, tmp_path):
     assert run_benchmark(folder, data, tmp_path / "b.json", thresholds=3, workers=1)["ods"] == floats["ods"]
 
 
+@pytest.mark.parametrize("kind", ["ucm", "edges"])
+def test_0_and_1_as_whole_numbers_are_named(capsys, data, results, kind):
+    """Scaled by their type's largest they are below every threshold: ODS would be 0 without a word."""
+    folder = results(kind)
+    if kind == "ucm":
+        savemat(folder / "1.mat", {"ucm2": (ucm2_of(TREE) > 0).astype(np.uint8)})
+    else:
+        store.write_png(folder / "1.png", boundary_map(TREE.labels).astype(np.uint8))
+    status, out, lines = bench(capsys, folder, data)
+    assert status == 1 and "2 images of test (1 MISSING)" in out and len(lines) == 1
+    assert f"{folder}/1." in lines[0] and "0 and 1 alone" in lines[0]
+
+
+@pytest.mark.parametrize("wrong", [
+    np.stack([FINE] * 3, -1), np.where(FINE == 1, np.nan, FINE), FINE - 1, FINE.astype(int) - 2, FINE / 2,
+])  # fmt: skip
+@pytest.mark.parametrize("kind", ["edges", "trees"])
+def test_a_ground_truth_that_is_none_is_named(capsys, data, results, kind, wrong):
+    path = data / "data/groundTruth/test/1.mat"
+    cell = np.empty((1, 1), object)
+    cell[0, 0] = {"Segmentation": wrong, "Boundaries": boundary_map(FINE).astype(np.uint8)}
+    savemat(path, {"groundTruth": cell})
+    status, out, lines = bench(capsys, results(kind), data)
+    assert status == 1 and "2 images of test (1 MISSING)" in out and len(lines) == 1
+    assert lines[0].startswith(f"hgrl: 1: {path}: Segmentation ")
+
+
 def test_sixteen_bits_are_read_and_colours_are_not(capsys, data, results):
     folder = results("edges")
     store.write_png(folder / "1.png", np.full((24, 32), 65535, np.uint16))
@@ -289,8 +383,8 @@ def test_nothing_to_score_is_one_line(capsys, data, results, tmp_path):
     for more, words in {
         ("--kind", "ucm"): "looked for 1.mat",
         ("--split", "val"): "val",
-        ("--workers", "0"): "at least 1",
-        ("--limit", "0"): "at least 1",
+        ("--workers", "0"): "--workers is 0; it must be at least 1",
+        ("--limit", "0"): "--limit is 0; it must be at least 1",
         ("--out", str(tmp_path / "a.txt")): "ends in .json",
     }.items():
         status, out, lines = bench(capsys, folder, data, *more)
@@ -330,8 +424,8 @@ def test_the_curve_has_iso_f_lines_and_the_human_point():
     }
     (axes,) = figures_bsds.precision_recall_figure(curves).axes
     lines = [line.get_xydata().T for line in axes.lines if line.get_color() == figures_bsds.GREEN]
-    assert [np.ptp(metrics.f_measure(*line)) < 1e-9 for line in lines] == [True] * 9
-    assert [metrics.f_measure(*line)[0] for line in lines] == pytest.approx(np.arange(0.1, 0.95, 0.1))
+    assert [np.ptp(bsds.f_measure(*line)) < 1e-9 for line in lines] == [True] * 9
+    assert [bsds.f_measure(*line)[0] for line in lines] == pytest.approx(np.arange(0.1, 0.95, 0.1))
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [
         "[F=0.80] human",
         "[F=0.80] strong",
@@ -341,13 +435,3 @@ def test_the_curve_has_iso_f_lines_and_the_human_point():
     # recalls under .01 are not drawn, as in the authors' plot
     assert drawn["[F=0.50] weak"] == [[0.9, 0.1], [0.5, 0.5]]
     assert drawn["[F=0.80] human"] == [[0.7235, 0.9014]]
-
-
-def test_the_metrics_need_no_torch():
-    code = "import sys, hgrl.metrics; print([name for name in ('torch', 'cv2', 'higra', 'matplotlib') if name in sys.modules])"
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        == "[]"
-    )

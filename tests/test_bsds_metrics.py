@@ -4,18 +4,14 @@ import numpy as np
 import pytest
 from scipy.io import loadmat
 
-from hgrl import metrics
 from hgrl.core.errors import InputError
 from hgrl.data.sets.bsds import load_ucm2
 from hgrl.grouping.bsds_benchmark import load_edges
-from hgrl.metrics import (
-    FIGURES,
-    BenchmarkCounts,
-    BoundaryCounts,
-    RegionCounts,
-    benchmark_figures,
-    paired_bootstrap,
-)
+from hgrl.metrics import bsds
+from hgrl.metrics.boundaries import BoundaryCounts, benchmark_thresholds, boundary_counts, count_boundaries
+from hgrl.metrics.bsds import FIGURES, BenchmarkCounts, ImageScore, benchmark_figures, paired_bootstrap
+from hgrl.metrics.outlines import boundary_map
+from hgrl.metrics.regions import RegionCounts, region_counts
 
 
 def boundary_only(matched_truth, truth, matched_found, found, thresholds=None):
@@ -23,7 +19,7 @@ def boundary_only(matched_truth, truth, matched_found, found, thresholds=None):
     images, count = fields.truth.shape
     return BenchmarkCounts(
         tuple(map(str, range(images))),
-        metrics.benchmark_thresholds(count) if thresholds is None else thresholds,
+        benchmark_thresholds(count) if thresholds is None else thresholds,
         fields,
         None,
     )
@@ -31,38 +27,25 @@ def boundary_only(matched_truth, truth, matched_found, found, thresholds=None):
 
 def random_counts(seed, images=7, thresholds=5):
     generator = np.random.default_rng(seed)
-    truth, found = (
-        np.repeat(generator.integers(50, 99, (images, 1)), thresholds, 1),
-        -np.sort(-generator.integers(1, 99, (images, thresholds))),
-    )
-    matched_truth, matched_found = (
-        (total * generator.random(total.shape)).astype(int) for total in (truth, found)
-    )
-    boundaries = BoundaryCounts(matched_truth, truth, matched_found, found)
+    truth = np.repeat(generator.integers(50, 99, (images, 1)), thresholds, 1)
+    found = -np.sort(-generator.integers(1, 99, (images, thresholds)))
+    of_truth, of_found = ((total * generator.random(total.shape)).astype(int) for total in (truth, found))
+    boundaries = BoundaryCounts(of_truth, truth, of_found, found)
     pixels = np.full(truth.shape, 100.0)
-    shares = generator.random((4, *truth.shape))
-    regions = RegionCounts(
-        100 * shares[0],
-        pixels,
-        100 * shares[1],
-        pixels,
-        shares[2],
-        3 * shares[3],
-        100 * shares[0].max(1) + 0.5,
-    )
-    return BenchmarkCounts(
-        tuple(map(str, range(images))), metrics.benchmark_thresholds(thresholds), boundaries, regions
-    )
+    covered, of_regions, pri, vi = generator.random((4, *truth.shape))
+    best = 100 * covered.max(1) + 0.5
+    regions = RegionCounts(100 * covered, pixels, 100 * of_regions, pixels, pri, 3 * vi, best)
+    names = tuple(map(str, range(images)))
+    return BenchmarkCounts(names, benchmark_thresholds(thresholds), boundaries, regions)
 
 
 # --- figures
-# --------------------------------------------------------------------------------------------------------------------
 
 
 def test_ods_and_ois_by_hand():
     counts = boundary_only([[8, 2], [4, 4]], [[10, 10], [10, 10]], [[8, 2], [4, 4]], [[10, 2], [8, 4]])
     figures = benchmark_figures(counts)
-    recall, precision = metrics.precision_recall(counts)
+    recall, precision = bsds.precision_recall(counts)
     assert recall.tolist() == [12 / 20, 6 / 20] and precision.tolist() == [12 / 18, 6 / 6]
     assert figures["ods"] >= 2 * 0.6 * (2 / 3) / (0.6 + 2 / 3)  # between the thresholds F may be larger
     # the first image is best at the first threshold (F .8 against .33), the second at the second (.571
@@ -87,11 +70,12 @@ def slow_best(thresholds, recall, precision):
 @pytest.mark.parametrize("seed", range(5))
 def test_the_best_f_is_looked_for_between_the_thresholds(seed):
     counts = random_counts(seed)
-    recall, precision = metrics.precision_recall(counts)
+    recall, precision = bsds.precision_recall(counts)
     figures = benchmark_figures(counts)
     found = [figures[f"ods{name}"] for name in ("_threshold", "_recall", "_precision", "")]
     assert found == pytest.approx(slow_best(counts.thresholds, recall, precision))
-    for row, fields in zip(metrics.image_best(counts), zip(*counts.boundaries)):
+    images = zip(*counts.boundaries, strict=True)
+    for row, fields in zip(bsds.image_best(counts), images, strict=True):
         assert row == pytest.approx(
             slow_best(counts.thresholds, fields[0] / fields[1], fields[2] / fields[3])
         )
@@ -134,14 +118,8 @@ def test_region_figures_by_hand():
     )
 
 
-def test_the_scores_of_the_images_are_given_back():
-    for counts in (random_counts(0), boundary_only([[1]], [[2]], [[1]], [[2]])):
-        again = metrics.gather(counts.names, counts.thresholds, counts.scores())
-        assert benchmark_figures(again) == benchmark_figures(counts)
-
-
 def test_printed_figures():
-    text = metrics.figures_text(benchmark_figures(random_counts(0)))
+    text = bsds.figures_text(benchmark_figures(random_counts(0)))
     assert (
         "ODS: F( " in text
         and "Area_PR" in text
@@ -149,25 +127,22 @@ def test_printed_figures():
         and "Best = " in text
         and "Var. Info." in text
     )
-    assert "Region" not in metrics.figures_text(benchmark_figures(boundary_only([[1]], [[2]], [[1]], [[2]])))
+    assert "Region" not in bsds.figures_text(benchmark_figures(boundary_only([[1]], [[2]], [[1]], [[2]])))
 
 
 def test_results_of_two_kinds_are_not_gathered():
     maps, labels = [np.zeros((4, 4), bool)], [np.ones((4, 4), int)]
-    thresholds = metrics.benchmark_thresholds(2)
-    edges, ucm = (
-        metrics.score_edges(np.zeros((4, 4)), maps, thresholds),
-        metrics.score_ucm(np.zeros((9, 9)), maps, labels, thresholds),
-    )
+    thresholds = benchmark_thresholds(2)
+    edges = bsds.score_image(np.zeros((4, 4)), None, maps, labels, thresholds)
+    ucm = bsds.score_ucm(np.zeros((9, 9)), maps, labels, thresholds)
     with pytest.raises(InputError, match="one kind"):
-        metrics.gather(["a", "b"], thresholds, [edges, ucm])
+        bsds.gather(["a", "b"], thresholds, [edges, ucm])
     with pytest.raises(InputError, match="no image"):
-        metrics.gather([], thresholds, [])
-    assert metrics.gather(["a"], thresholds, [ucm]).regions.covered.tolist() == [[16, 16]]
+        bsds.gather([], thresholds, [])
+    assert bsds.gather(["a"], thresholds, [ucm]).regions.covered.tolist() == [[16, 16]]
 
 
 # --- comparisons
-# ----------------------------------------------------------------------------------------------------------------
 
 
 def drawn(counts, images):
@@ -200,7 +175,7 @@ def test_the_difference_is_of_the_figures_and_lies_in_its_interval(figure):
 
 def test_the_interval_of_a_mean_is_about_two_standard_errors():
     values = np.random.default_rng(0).normal(0.3, 1, 400)
-    difference, low, high = metrics.paired_mean(values, np.zeros(400), draws=4000)
+    difference, low, high = bsds.paired_mean(values, np.zeros(400), draws=4000)
     assert difference == pytest.approx(values.mean())
     assert (high - low) / (2 * 1.96 * values.std() / 20) == pytest.approx(1, abs=0.05)
 
@@ -216,7 +191,6 @@ def test_only_the_same_images_and_known_figures_are_compared():
 
 
 # --- the authors' fixture
-# -------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -227,61 +201,76 @@ def fixture(real_data):
     return folder
 
 
+def score_fixture(folder, name, kind, thresholds):
+    annotators = [entry[0, 0] for entry in loadmat(folder / f"groundTruth/{name}.mat")["groundTruth"].ravel()]
+    boundaries = [annotator["Boundaries"].astype(bool) for annotator in annotators]
+    truths = [annotator["Segmentation"] for annotator in annotators]
+    if kind == "ucm2":
+        return bsds.score_ucm(load_ucm2(folder / f"ucm2/{name}.mat"), boundaries, truths, thresholds)
+    if kind == "png":
+        return ImageScore(
+            boundary_counts(load_edges(folder / f"png/{name}.png"), boundaries, thresholds), None
+        )
+    partitions = list(loadmat(folder / f"segs/{name}.mat")["segs"].ravel())
+    maps = (boundary_map(labels) for labels in partitions)
+    return ImageScore(count_boundaries(maps, boundaries), region_counts(partitions, truths))
+
+
+def evaluation_tables(counts):
+    """The numbers of the MATLAB benchmark's text files, by file name without ending, in its columns."""
+    figures, number = benchmark_figures(counts), np.arange(1, len(counts) + 1)
+    recall, precision = bsds.precision_recall(counts)
+    best = ("ods_threshold", "ods_recall", "ods_precision", "ods", "ois_recall", "ois_precision", "ois", "ap")
+    curve = [counts.thresholds, recall, precision, bsds.f_measure(recall, precision)]
+    tables = {
+        "eval_bdry": [[figures[name] for name in best]],
+        "eval_bdry_img": np.column_stack([number, bsds.image_best(counts)]),
+        "eval_bdry_thr": np.column_stack(curve),
+    }
+    if counts.regions is None:
+        return tables
+    regions = counts.regions
+    cover = ("covering_ods_threshold", "covering_ods", "covering_ois", "covering_best")
+    pairs = ("pri_ods_threshold", "pri_ods", "pri_ois", "vi_ods_threshold", "vi_ods", "vi_ois")
+    covering = regions.covered.sum(0) / regions.truth.sum(0)
+    return tables | {
+        "eval_cover": [[figures[name] for name in cover]],
+        "eval_cover_img": np.column_stack([number, bsds.image_covering(counts)]),
+        "eval_cover_th": np.column_stack([counts.thresholds, covering]),
+        "eval_RI_VOI": [[figures[name] for name in pairs]],
+        "eval_RI_VOI_thr": np.column_stack([counts.thresholds, regions.pri.mean(0), regions.vi.mean(0)]),
+    }
+
+
 @pytest.mark.parametrize(("test", "kind"), [(1, "ucm2"), (2, "png"), (3, "segs"), (4, "segs"), (5, "segs")])
 def test_the_authors_tables_come_out(fixture, test, kind):
     """Regions to the six digits printed, boundary F within .001 of MATLAB's, whose matching draws random
-    numbers.
-    """
-    names, thresholds, scores = (
-        sorted(path.stem for path in (fixture / "groundTruth").glob("*.mat")),
-        metrics.benchmark_thresholds(5),
-        [],
-    )
-    for name in names:
-        annotators = [
-            cell[0, 0] for cell in loadmat(fixture / f"groundTruth/{name}.mat")["groundTruth"].ravel()
-        ]
-        boundaries, truths = (
-            [a["Boundaries"].astype(bool) for a in annotators],
-            [a["Segmentation"] for a in annotators],
-        )
-        if kind == "ucm2":
-            scores.append(
-                metrics.score_ucm(load_ucm2(fixture / f"ucm2/{name}.mat"), boundaries, truths, thresholds)
-            )
-        elif kind == "png":
-            scores.append(
-                metrics.score_edges(load_edges(fixture / f"png/{name}.png"), boundaries, thresholds)
-            )
-        else:
-            scores.append(
-                metrics.score_segmentations(
-                    list(loadmat(fixture / f"segs/{name}.mat")["segs"].ravel()), boundaries, truths
-                )
-            )
-    found = metrics.evaluation_tables(
-        metrics.gather(names, np.arange(1, 6) if kind == "segs" else thresholds, scores)
-    )
-    expected = metrics.official_scores(fixture / f"test_{test}").tables
+    numbers."""
+    names = sorted(path.stem for path in (fixture / "groundTruth").glob("*.mat"))
+    thresholds = benchmark_thresholds(5)
+    scores = [score_fixture(fixture, name, kind, thresholds) for name in names]
+    found = evaluation_tables(bsds.gather(names, np.arange(1, 6) if kind == "segs" else thresholds, scores))
+    expected = bsds.official_tables(fixture / f"test_{test}")
     assert len(expected) == {1: 8, 2: 3, 3: 3, 4: 8, 5: 5}[test]
     for name, table in expected.items():
         tolerance = 1e-5 if "bdry" not in name else 0.0015 if name == "eval_bdry_img" else 0.001
-        assert found[name] == pytest.approx(table, abs=tolerance, rel=0), name
+        assert np.asarray(found[name]) == pytest.approx(table, abs=tolerance, rel=0), name
 
 
 def test_the_published_scores_are_read(real_data):
     folder = real_data / "BSDS500/ucm2/test_eval"
     if not folder.is_dir():
         pytest.skip(f"{folder}: the published scores are not there")
-    official = metrics.official_scores(folder)
-    assert official.best.shape == (200, 4) and official.covering.shape == (200, 3)
-    assert metrics.f_measure(*official.best[:, 1:3].T) == pytest.approx(official.best[:, 3], abs=1e-4)
-    assert official.tables["eval_bdry"][0, 3] == 0.726253 and official.tables["eval_cover"][0, 1] == 0.588372
+    tables = bsds.official_tables(folder)
+    best = tables["eval_bdry_img"][:, 1:]
+    assert best.shape == (200, 4) and tables["eval_cover_img"].shape == (200, 4)
+    assert bsds.f_measure(*best[:, 1:3].T) == pytest.approx(best[:, 3], abs=1e-4)
+    assert tables["eval_bdry"][0, 3] == 0.726253 and tables["eval_cover"][0, 1] == 0.588372
 
 
 def test_a_folder_without_official_scores(tmp_path):
-    with pytest.raises(InputError, match="no eval_bdry_img.txt"):
-        metrics.official_scores(tmp_path)
+    with pytest.raises(InputError, match=r"no eval_bdry_img\.txt"):
+        bsds.official_tables(tmp_path)
     (tmp_path / "eval_bdry_img.txt").write_text("1 0.5 a few words\n")
     with pytest.raises(InputError, match="not a table of numbers"):
-        metrics.official_scores(tmp_path)
+        bsds.official_tables(tmp_path)

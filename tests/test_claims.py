@@ -11,15 +11,16 @@ from conftest import SMALL_PARAMS
 
 from hgrl import __main__ as cli
 from hgrl.core import paths
-from hgrl.core.cache import keep
+from hgrl.core.cache import store_scores
 from hgrl.core.errors import InputError
-from hgrl.core.files import write_json
-from hgrl.core.settings import load_runs, load_yaml
-from hgrl.evaluation.confusions import confusion_file, save_confusions
+from hgrl.core.experiment import load_experiment
+from hgrl.core.files import read_json, write_json
+from hgrl.core.loading import load_yaml
+from hgrl.evaluation.confusions import save_confusions
 from hgrl.evaluation.stage import evaluate
 from hgrl.metrics.segmentation import miou
 from hgrl.reporting import claims
-from hgrl.reporting.claims import FAILS, HOLDS, UNDECIDED, side, verdict
+from hgrl.reporting.claims import BETTER, FAILS, HOLDS, UNDECIDED, side, verdict
 from hgrl.reporting.tables import NOT_RUN, ROWS
 
 KEYS = {"claim", "paper", "ours", "theirs", "difference", "interval_95", "verdict"}
@@ -41,7 +42,8 @@ SPECIFICATION = load_yaml(claims.CLAIMS)
     ("matches", (0.1, 0.9), HOLDS),  # a difference that is certain, and too small to matter
     ("matches", (-1.1, 0.9), UNDECIDED),
     ("matches", (-3, 3), UNDECIDED),
-    ("matches", (1.1, 3), FAILS),
+    ("matches", (1.1, 3), BETTER),
+    ("matches", (1.0, 3), UNDECIDED),
     ("matches", (-3, -1.1), FAILS),
     ("costs_little", (-0.9, 5), HOLDS),
     ("costs_little", (-1.1, 5), UNDECIDED),
@@ -73,11 +75,15 @@ def test_all_twelve_claims_are_there_and_well_formed():
         )
 
 
+def in_profile(claim, profile):
+    return claim | claim.get("in_profile", {}).get(profile, {})
+
+
 def sides():
     """(claim, profile, ours, theirs) of every claim, and of the profiles with other runs."""
     for claim in SPECIFICATION["claims"]:
         for profile in (None, *claim.get("in_profile", {})):
-            merged = claims._in_profile(claim, profile)
+            merged = in_profile(claim, profile)
             yield claim, profile, merged["ours"], merged["theirs"]
 
 
@@ -85,10 +91,11 @@ def names(side_):
     return [side_] if isinstance(side_, str) else side_
 
 
-def test_runs_of_the_claims_are_defined_but_those_on_other_scenes():
+def test_runs_of_the_claims_are_defined():
+    definitions = load_experiment("smoke").definitions
     for _, _, ours, theirs in sides():
         for run in (*names(ours), *names(theirs)):
-            assert run in load_runs() or run.endswith(("-single", "-many")), run
+            assert run in definitions, run
 
 
 def test_the_papers_figures_are_those_of_its_tables_and_of_the_rows_these_runs_stand_for():
@@ -144,8 +151,9 @@ def test_the_margin_is_about_a_point_where_the_paper_reports_47():
 
 
 def test_runs_that_are_compared_are_scored_by_the_same_head():
+    definitions = load_experiment("smoke").definitions
     for claim, _, ours, theirs in sides():
-        heads = {load_runs()[run].end_to_end for run in (*names(ours), *names(theirs)) if run in load_runs()}
+        heads = {definitions[run].end_to_end for run in (*names(ours), *names(theirs))}
         assert len(heads) <= 1 and heads <= {claim.get("score", "").startswith("fcn")}
 
 
@@ -167,9 +175,9 @@ def matrices(quality, seed, images=12, classes=3, pixels=200):
 
 @pytest.fixture
 def probed(home):
-    """A function that puts runs of given qualities into a profile of two seeds, as if they had been probed;
-    {run: its seeds' mIoU}.
-    """
+    """A function that puts runs of given qualities into a profile of two seeds, as if they had been probed.
+
+    It returns {run: its seeds' mIoU}, and the experiment."""
     runs = {
         run: ({"method": "hierarchical"} if run.startswith("ours") else {"method": "moco"})
         for run in (*every_run(), "random")
@@ -177,17 +185,18 @@ def probed(home):
     paths.PARAMS.write_text(yaml.safe_dump({"runs": runs}))
 
     def put(qualities, head="aspp-backbone"):
-        scores = {}
+        scores, experiment = {}, load_experiment("tiny")
         for run, quality in qualities.items():
             scores[run] = []
             for seed in (0, 1):
-                path, counts = confusion_file("tiny", run, seed), matrices(quality, seed)
+                path, counts = experiment.files.confusions(run, seed), matrices(quality, seed)
                 save_confusions(path, {head: counts})
                 scores[run].append(miou(counts.sum(0)))
-                keep(path.with_suffix(".json"), "mark", {head: {"miou": scores[run][-1]}}, beside=path)
+                own = {head: {"miou": scores[run][-1]}}
+                store_scores(experiment.files.score("probe", run, seed), "mark", own, beside=path)
         metrics = {run: {head: {"miou_mean": float(np.mean(values))}} for run, values in scores.items()}
-        write_json(paths.metrics("tiny", "probe"), metrics)
-        return scores
+        write_json(experiment.files.metrics("probe"), metrics)
+        return scores, experiment
 
     return put
 
@@ -201,8 +210,8 @@ def by_id(entries, id_):
 
 
 def test_a_clear_lead_holds_and_a_clear_lag_does_not(probed):
-    scores = probed({"ours-cns5-20": 0.8, "instfeat": 0.5, "segsort": 0.95})
-    entries = claims.write_claims("tiny")
+    scores, experiment = probed({"ours-cns5-20": 0.8, "instfeat": 0.5, "segsort": 0.95})
+    entries = claims.write_claims(experiment)
     first, second = by_id(entries, "1"), by_id(entries, "2")
     assert (first["verdict"], second["verdict"]) == (HOLDS, FAILS)
     ours, theirs = (100 * np.array(scores[run]) for run in ("ours-cns5-20", "instfeat"))
@@ -220,13 +229,11 @@ def test_a_clear_lead_holds_and_a_clear_lag_does_not(probed):
 
 
 def test_a_run_like_the_other_matches_it_and_is_not_said_to_beat_it(probed):
-    probed({"ours-cns5-20": 0.7, "moco-long": 0.7, "moco": 0.7})
+    _, experiment = probed({"ours-cns5-20": 0.7, "moco-long": 0.7, "moco": 0.7})
     for run in ("moco-long", "moco"):
-        assert (
-            confusion_file("tiny", run, 0).read_bytes()
-            == confusion_file("tiny", "ours-cns5-20", 0).read_bytes()
-        )
-    entries = claims.write_claims("tiny")
+        own, other = (experiment.files.confusions(name, 0) for name in (run, "ours-cns5-20"))
+        assert own.read_bytes() == other.read_bytes()
+    entries = claims.write_claims(experiment)
     assert by_id(entries, "4")["verdict"] == HOLDS and by_id(entries, "4")["interval_95"] == [0, 0]
     assert by_id(entries, "4")["margin"] == pytest.approx(
         0.02 * by_id(entries, "4")["theirs"]["mean"], abs=1e-3
@@ -236,25 +243,33 @@ def test_a_run_like_the_other_matches_it_and_is_not_said_to_beat_it(probed):
 
 @pytest.mark.parametrize(("untrained", "expected"), [(0.4, HOLDS), (0.7, UNDECIDED), (0.9, UNDECIDED)])
 def test_runs_that_learnt_nothing_do_not_match(probed, untrained, expected):
-    probed(
-        {
-            "ours-cns5-20": 0.7,
-            "moco-long": 0.7,
-            "ours-cns5": 0.7,
-            "ours-cns5-half": 0.7,
-            "moco": 0.5,
-            "random": untrained,
-        }
-    )
-    entries = claims.write_claims("tiny")
+    alike = dict.fromkeys(("ours-cns5-20", "moco-long", "ours-cns5", "ours-cns5-half"), 0.7)
+    _, experiment = probed({**alike, "moco": 0.5, "random": untrained})
+    entries = claims.write_claims(experiment)
     assert by_id(entries, "4")["verdict"] == by_id(entries, "9")["verdict"] == expected
     assert (by_id(entries, "4")["why"] == claims.NOTHING_LEARNT) == (expected == UNDECIDED)
     assert by_id(entries, "3")["verdict"] == HOLDS  # who beats another needs no such reference
 
 
+def test_a_match_that_ours_exceeds_is_better_than_claimed_and_its_opposite_fails(probed):
+    for ours, theirs, expected in ((0.8, 0.7, BETTER), (0.7, 0.8, FAILS)):
+        _, experiment = probed({"ours-cns5-20": ours, "moco-long": theirs})
+        entry = by_id(claims.write_claims(experiment), "4")
+        assert (entry["verdict"], entry["difference"] > entry["margin"]) == (expected, expected == BETTER)
+    assert entry["why"] == "none of the interval is above -{0:.2f} and below {0:.2f}".format(entry["margin"])
+
+
+def test_the_committed_verdicts_follow_from_their_own_figures():
+    for profile in ("mini", "photos"):
+        for entry in read_json(paths.HOME / "results" / profile / "claims.json"):
+            if entry["difference"] is not None and entry["why"] != claims.NOTHING_LEARNT:
+                wanted = side(entry["kind"], entry["margin"] or 0.0)
+                assert entry["verdict"] == verdict(entry["interval_95"], wanted)
+
+
 def test_a_lead_that_grows_is_a_difference_of_differences(probed):
-    scores = probed({"ours-cns5": 0.8, "moco": 0.75, "ours-cns5-small": 0.7, "moco-small": 0.4})
-    entry = by_id(claims.write_claims("tiny"), "5")
+    scores, experiment = probed({"ours-cns5": 0.8, "moco": 0.75, "ours-cns5-small": 0.7, "moco-small": 0.4})
+    entry = by_id(claims.write_claims(experiment), "5")
     mean = {run: 100 * np.mean(values) for run, values in scores.items()}
     assert entry["ours"]["mean"] == pytest.approx(mean["ours-cns5-small"] - mean["moco-small"], abs=1e-4)
     assert entry["theirs"]["mean"] == pytest.approx(mean["ours-cns5"] - mean["moco"], abs=1e-4)
@@ -263,15 +278,16 @@ def test_a_lead_that_grows_is_a_difference_of_differences(probed):
 
 
 def test_end_to_end_claims_read_their_own_head(probed):
-    probed({"ours-cns5-e2e": 0.6, "moco-e2e": 0.6, "moco-long-e2e": 0.9}, head="fcn-backbone")
-    entries = claims.write_claims("tiny")
+    qualities = {"ours-cns5-e2e": 0.6, "moco-e2e": 0.6, "moco-long-e2e": 0.9}
+    _, experiment = probed(qualities, head="fcn-backbone")
+    entries = claims.write_claims(experiment)
     assert (by_id(entries, "11a")["verdict"], by_id(entries, "11b")["verdict"]) == (HOLDS, HOLDS)
     assert by_id(entries, "11a")["score"] == "fcn-backbone.miou"
 
 
 def test_what_was_not_run_is_undecided_and_says_what(probed):
-    probed({"ours-cns5-20": 0.8, "ours-cns5": 0.8})
-    entries = claims.write_claims("tiny")
+    _, experiment = probed({"ours-cns5-20": 0.8, "ours-cns5": 0.8})
+    entries = claims.write_claims(experiment)
     assert len(entries) == 15 and all(entry.keys() >= KEYS for entry in entries)
     third, twelfth = by_id(entries, "3"), by_id(entries, "12b")
     assert (third["verdict"], third["why"]) == (UNDECIDED, f"{NOT_RUN}: moco")
@@ -283,39 +299,36 @@ def test_what_was_not_run_is_undecided_and_says_what(probed):
 
 def test_the_profile_paper_has_runs_of_its_own():
     fifth = next(claim for claim in SPECIFICATION["claims"] if claim["id"] == "5")
-    assert claims._in_profile(fifth, "paper")["ours"] == ["ours-cns5-pascal", "moco-pascal"]
+    assert in_profile(fifth, "paper")["ours"] == ["ours-cns5-pascal", "moco-pascal"]
     assert (
-        claims._in_profile(fifth, "paper")["theirs"]
-        == claims._in_profile(fifth, "mini")["theirs"]
-        == ["ours-cns5", "moco"]
+        in_profile(fifth, "paper")["theirs"] == in_profile(fifth, "mini")["theirs"] == ["ours-cns5", "moco"]
     )
 
 
 def test_a_score_without_its_matrices_is_one_line_and_no_verdict_is_lost(probed):
-    probed({"ours-cns5-20": 0.8, "instfeat": 0.5})
-    claims.write_claims("tiny")
-    before = paths.claims("tiny").read_bytes()
-    confusion_file("tiny", "instfeat", 1).unlink()
-    with pytest.raises(
-        InputError, match="instfeat-seed1.npz: missing, or of another score .* `dvc repro probe@tiny`"
-    ):
-        claims.write_claims("tiny")
-    assert paths.claims("tiny").read_bytes() == before
+    _, experiment = probed({"ours-cns5-20": 0.8, "instfeat": 0.5})
+    claims.write_claims(experiment)
+    before = experiment.files.claims.read_bytes()
+    experiment.files.confusions("instfeat", 1).unlink()
+    with pytest.raises(InputError, match=r"instfeat-seed1.npz: missing, or .* `dvc repro probe@tiny`"):
+        claims.write_claims(experiment)
+    assert experiment.files.claims.read_bytes() == before
 
 
 def test_files_are_equal_when_made_again_and_the_page_shows_what_the_json_holds(probed):
-    probed({"ours-cns5-20": 0.8, "instfeat": 0.5, "moco-long": 0.8, "ours-cns5": 0.79})
-    assert claims.read_claims("tiny") == []
-    made = claims.write_claims("tiny")
-    page, kept = paths.claims("tiny").with_suffix(".md"), paths.claims("tiny").read_bytes()
-    assert json.loads(kept) == claims.read_claims("tiny") == made
+    _, experiment = probed({"ours-cns5-20": 0.8, "instfeat": 0.5, "moco-long": 0.7, "ours-cns5": 0.79})
+    assert claims.read_claims(experiment) == []
+    made, path = claims.write_claims(experiment), experiment.files.claims
+    page, first_bytes = path.with_suffix(".md"), path.read_bytes()
+    assert json.loads(first_bytes) == claims.read_claims(experiment) == made
     text = page.read_text()
-    assert text == claims.as_markdown(json.loads(kept), "tiny")
+    assert text == claims.as_markdown(json.loads(first_bytes), "tiny")
     counted = [
         sum(entry["verdict"] == kind for entry in made)
-        for kind in ("holds", "does not hold here", "undecided")
+        for kind in ("holds", "better than claimed", "does not hold here", "undecided")
     ]
-    assert "holds: {}, does not hold here: {}, undecided: {}.".format(*counted) in text and sum(counted) == 15
+    said = "holds: {}, better than claimed: {}, does not hold here: {}, undecided: {}.".format(*counted)
+    assert said in text and sum(counted) == 15 and counted[1] == 1
     rows = [line for line in text.splitlines() if line.startswith("| 1")]
     first, cells = by_id(made, "1"), [cell.strip() for cell in rows[0].strip("|").split("|")]
     assert cells[:4] == ["1", "Ours beats InstFeat", "46.51 v. 38.11", "ours-cns5-20 v. instfeat"]
@@ -323,24 +336,21 @@ def test_files_are_equal_when_made_again_and_the_page_shows_what_the_json_holds(
         cells[4] == f"{first['ours']['mean']:.2f} ± {first['ours']['std']:.2f}"
         and cells[7] == f"{first['difference']:+.2f}"
     )
-    assert "**holds**" in cells[-1] and len(cells) == len(claims.COLUMNS)
+    assert "**holds**" in cells[-1] and len(cells) == 12
     assert text.count("undecided (not run in this profile: ") == sum(
         "not run" in entry["why"] for entry in made
     )
     assert "**The rule**" in text and "75 %" in text
-    claims.write_claims("tiny")
-    assert paths.claims("tiny").read_bytes() == kept and page.read_text() == text
+    claims.write_claims(experiment)
+    assert path.read_bytes() == first_bytes and page.read_text() == text
 
 
 def test_a_verdict_that_the_seeds_alone_do_not_bear_out_has_a_star(probed):
-    probed({"ours-cns5-20": 0.8, "instfeat": 0.5})
-    entry = by_id(claims.write_claims("tiny"), "1")
-    low, high = entry["interval_95_seeds"]
-    assert entry["borne_out_by_seeds"] == (low > 0)
-    cells = claims._cells(entry | {"borne_out_by_seeds": False})
-    assert (
-        cells[-1] == r"**holds**\*" and claims._cells(entry | {"borne_out_by_seeds": True})[-1] == "**holds**"
-    )
+    _, experiment = probed({"ours-cns5-20": 0.8, "instfeat": 0.5})
+    entry = by_id(claims.write_claims(experiment), "1")
+    assert entry["borne_out_by_seeds"] == (entry["interval_95_seeds"][0] > 0)
+    for borne_out, expected in ((False, r"**holds**\*"), (True, "**holds**"), (None, "**holds**")):
+        assert claims._row(entry | {"borne_out_by_seeds": borne_out})["verdict"] == expected
 
 
 def test_the_command_tells_every_verdict(probed, capsys):
@@ -358,8 +368,9 @@ def test_from_the_probe_to_a_verdict(pipeline):
     profile = yaml.safe_load(paths.profile_file("small").read_text())
     profile["probe"] |= {"heads": ["aspp-backbone"]}
     paths.profile_file("small").write_text(yaml.safe_dump(profile))
-    scores = evaluate("probe", "small", "ours-cns5,ours-cns0")
-    entry = by_id(claims.write_claims("small"), "6")
+    experiment = load_experiment("small")
+    scores = evaluate("probe", experiment, "ours-cns5,ours-cns0")
+    entry = by_id(claims.write_claims(experiment), "6")
     assert entry["ours"]["mean"] == pytest.approx(
         100 * np.mean([score["aspp-backbone"]["miou"] for score in scores["ours-cns5"].values()]), abs=1e-4
     )

@@ -15,7 +15,8 @@ from PIL import Image
 
 from hgrl import __main__ as cli
 from hgrl.core.errors import InputError
-from hgrl.core.settings import GroupingSettings, grouping_preset
+from hgrl.core.loading import grouping_preset
+from hgrl.core.settings import GroupingSettings
 from hgrl.data.sets.folder import open_folder
 from hgrl.grouping import cluster as dask_cluster
 from hgrl.grouping.cluster import run_on_cluster
@@ -105,7 +106,7 @@ def test_nothing_is_lost_when_a_worker_is_killed(cluster, photos, tmp_path, caps
     problems = [line for line in output.err.splitlines() if line.startswith("hgrl: ")]
     assert len(problems) == 1 and "photos/bad" in problems[0]
 
-    group_images(open_folder([photos]), tmp_path / "alone", tmp_path / "alone", grouping_preset("fast"))
+    group_images(open_folder([photos]), tmp_path / "alone", grouping_preset("fast"))
     # what was being written
     partial = {name: content for name, content in saved(out).items() if name.name.endswith(".part")}
     assert len(partial) <= 1
@@ -116,9 +117,12 @@ def test_nothing_is_lost_when_a_worker_is_killed(cluster, photos, tmp_path, caps
 
 def test_only_what_is_missing_is_made(cluster, photos, tmp_path):
     samples = open_folder([photos]).subset(range(4))
-    group = lambda: group_images(
-        samples, tmp_path / "trees", None, GroupingSettings(), scheduler=cluster.scheduler_address
-    )  # noqa: E731
+
+    def group():
+        return group_images(
+            samples, tmp_path / "trees", GroupingSettings(), scheduler=cluster.scheduler_address
+        )
+
     assert group() == {}
     missing, *others = sorted((tmp_path / "trees").rglob("*.npz"))
     before, content = {path: path.stat().st_mtime_ns for path in others}, missing.read_bytes()
@@ -143,7 +147,7 @@ def test_workers_have_one_thread(cluster, tmp_path):
 def test_a_task_that_kills_its_workers_is_named_and_the_others_are_done(cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(cluster.scheduler, "allowed_failures", 0)
     results = run_on_cluster(fatal, map(Named, ["fatal"]), cluster.scheduler_address, tmp_path)
-    assert [(name, "its worker died 1 times" in problem) for name, problem in results] == [("fatal", True)]
+    assert [(name, "its worker died 1 times" in problem) for name, problem, _ in results] == [("fatal", True)]
     assert list(run_on_cluster(fatal, map(Named, "ab"), cluster.scheduler_address, tmp_path)) == [
         ("a", None),
         ("b", None),
@@ -157,7 +161,7 @@ def refused(scheduler, folder, match):
 
 
 def test_a_worker_of_another_version_is_refused(cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr(dask_cluster, "code_fingerprint", lambda stage: "other code")
+    monkeypatch.setattr(dask_cluster, "code_fingerprint", lambda module: "other code")
     refused(cluster.scheduler_address, tmp_path, "another version of hgrl")
 
 
@@ -167,12 +171,12 @@ def test_a_worker_on_another_file_system_is_refused(cluster, tmp_path, monkeypat
         yield folder / "nowhere" / "mark"
 
     monkeypatch.setattr(dask_cluster, "_mark", elsewhere)
-    refused(cluster.scheduler_address, tmp_path, "does not see .*nowhere")
+    refused(cluster.scheduler_address, tmp_path, r"does not see .*nowhere")
 
 
 def test_a_worker_of_several_threads_is_refused(tmp_path):
     with local_cluster(n_workers=1, threads_per_worker=2, processes=False, protocol="tcp") as threaded:
-        refused(threaded.scheduler_address, tmp_path, "2 threads.*--nthreads 1")
+        refused(threaded.scheduler_address, tmp_path, r"2 threads.*--nthreads 1")
 
 
 def test_a_scheduler_without_workers_is_refused(tmp_path, monkeypatch):
@@ -181,7 +185,19 @@ def test_a_scheduler_without_workers_is_refused(tmp_path, monkeypatch):
         refused(empty.scheduler_address, tmp_path, "has no worker")
 
 
-@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "127.0.0.1:9", "nonsense://here", "tcp://", ""])
+@pytest.mark.parametrize(
+    "address", ["nonsense", "nonsense://here", "tcp://", "", "tcp://host:port", "a b:8786"]
+)
+def test_what_is_no_address_is_one_line_at_once(photos, tmp_path, capsys, monkeypatch, address):
+    monkeypatch.setattr(dask_cluster, "_connected", lambda *_: pytest.fail("it was tried"))
+    assert cli.main(["group", str(photos), "--out", str(tmp_path / "out"), "--scheduler", address]) == 1
+    problem = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hgrl: ")]
+    assert problem == [f"hgrl: --scheduler: {address!r} is no address; give it as tcp://host:8786"]
+
+
+@pytest.mark.parametrize(
+    "address", ["tcp://127.0.0.1:9", "127.0.0.1:9", "nonsense:8786", "nonsense://here:1"]
+)
 def test_a_scheduler_that_does_not_answer_is_one_line(photos, tmp_path, capsys, monkeypatch, address):
     monkeypatch.setattr(dask_cluster, "PATIENCE", 0.5)
     assert cli.main(["group", str(photos), "--out", str(tmp_path / "out"), "--scheduler", address]) == 1

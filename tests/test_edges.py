@@ -1,53 +1,26 @@
-"""Edge maps: odd images, both detectors, sharpening, scales."""
+"""Edge maps: odd images, sharpening, scales."""
 
 import numpy as np
 import pytest
 import skimage.data
-from pydantic import ValidationError
 
 from hgrl.core.settings import GroupingSettings
 from hgrl.grouping.edges import detect_edges
 
-BOTH = [("opencv", 0), ("numba", 0), ("numba", 2)]
 CROP = np.ascontiguousarray(skimage.data.astronaut()[100:221, 150:271])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def own_cache(tmp_path_factory):
-    patch = pytest.MonkeyPatch()
-    patch.setenv("HGRL_CACHE", str(tmp_path_factory.mktemp("cache")))
-    yield
-    patch.undo()
-
-
-@pytest.mark.parametrize(("detector", "sharpen"), BOTH)
-def test_an_edge_map_is_of_the_images_size_and_between_0_and_1(detector, sharpen):
-    edge_map = detect_edges(CROP, GroupingSettings(detector=detector, sharpen=sharpen))
+@pytest.mark.parametrize("sharpen", [0, 2])
+def test_an_edge_map_is_of_the_images_size_and_between_0_and_1(sharpen):
+    edge_map = detect_edges(CROP, GroupingSettings(sharpen=sharpen))
     assert edge_map.shape == CROP.shape[:2] and edge_map.dtype == np.float32
     assert edge_map.min() >= 0 and 0.3 < edge_map.max() <= 1
 
 
-@pytest.mark.parametrize(("detector", "sharpen"), BOTH)
-def test_twice_gives_the_same(detector, sharpen):
-    settings = GroupingSettings(detector=detector, sharpen=sharpen, scales=(0.5, 1))
+@pytest.mark.parametrize("sharpen", [0, 2])
+def test_twice_gives_the_same(sharpen):
+    settings = GroupingSettings(sharpen=sharpen, scales=(0.5, 1))
     np.testing.assert_array_equal(detect_edges(CROP, settings), detect_edges(CROP, settings))
-
-
-@pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee", "rocket"])
-def test_both_detectors_agree_without_sharpening(name):
-    photograph = np.ascontiguousarray(getattr(skimage.data, name)()[60:301, 100:381])
-    first, second = (
-        detect_edges(photograph, GroupingSettings(detector=detector, sharpen=0))
-        for detector in ("opencv", "numba")
-    )
-    assert np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.995
-    sharpened = detect_edges(photograph, GroupingSettings())
-    assert 0.8 < np.corrcoef(first.ravel(), sharpened.ravel())[0, 1] < 0.99
-
-
-def test_opencv_refuses_to_sharpen():
-    with pytest.raises(ValidationError, match="cannot sharpen"):
-        GroupingSettings(detector="opencv")
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 30), (30, 1), (3, 5), (15, 17), (64, 65)])

@@ -129,7 +129,6 @@ BAD_PROFILES = {
     "network: {backbone: vgg}": "setting 'network.backbone': .*'resnet50'",
     "network: {hypercolumn_stages: [0, 3]}": "setting 'network.hypercolumn_stages.0'",
     "grouping: {max_regions: 300}": "setting 'grouping.max_regions': .*255",
-    "grouping: {detector: opencv}": "setting 'grouping.sharpen': .*cannot sharpen.*0",
     "data: {fraction: 0}": "setting 'data.fraction'",
     "data: {videos: {kind: youtube, folder: x, split: y}}": "setting 'data.videos.kind'",
     "data: {videos: {kind: davis}}": "setting 'data.videos.folder'",

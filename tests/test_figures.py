@@ -6,29 +6,20 @@ import numpy as np
 import pytest
 import torch
 from conftest import write_profile
-from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from PIL import Image
 
+from hgrl.core import notebook
+from hgrl.core.experiment import load_experiment
 from hgrl.core.settings import SamplingSettings
 from hgrl.data.samples import Samples, Video
 from hgrl.evaluation.retrieval import Segments
-from hgrl.reporting.figures import objects as figures_objects
-from hgrl.reporting.figures import pictures as figures
-from hgrl.reporting.figures import retrieval as figures_retrieval
-from hgrl.reporting.figures import scores as figures_scores
-from hgrl.reporting.figures import tracking as figures_tracking
+from hgrl.reporting.figures import embeddings, output, panels, retrieval, sampling, scores, tracking
 from hgrl.sampling.pixels import sample_pixels
 
 random = np.random.default_rng(0)
 IMAGES = random.integers(0, 256, (3, 16, 24, 3)).astype(np.uint8)
 LABELS = np.repeat(np.arange(3, dtype=np.uint8), 8)[None].repeat(16, 0)  # three stripes of 16 x 8
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def drawn(figure, axes):
@@ -41,13 +32,13 @@ def drawn(figure, axes):
 
 def test_probability_maps_have_an_axis_and_a_colour_bar_each():
     maps = {"positive": np.array([0.1, 0.2, 0.7]), "negative": np.array([0.5, 0.5, 0.0])}
-    figure = drawn(figures.probability_maps(IMAGES[0], LABELS, 1, maps), axes=1 + 2 + 2)
+    figure = drawn(sampling.probability_maps(IMAGES[0], LABELS, 1, maps), axes=1 + 2 + 2)
     shown = figure.axes[1].images[0].get_array()
     np.testing.assert_array_equal(shown[0, [0, 8, 16]], [0.1, 0.2, 0.7])
 
 
 def test_outlines_are_yellow_and_the_rest_is_the_image():
-    picture = figures.outlined(IMAGES[0], LABELS)
+    picture = panels.outlined(IMAGES[0], LABELS)
     assert (picture[:, 8] == [255, 221, 51]).all()
     np.testing.assert_array_equal(picture[:, 2:6], IMAGES[0][:, 2:6])
 
@@ -60,7 +51,7 @@ def test_sampled_pixels_lie_where_the_sample_says():
     settings = SamplingSettings(anchors=1, positives=3, negatives=2, cns=0, height_unit="raw")
     sample = sample_pixels(torch.from_numpy(labels), distances, settings, 0, torch.Generator().manual_seed(0))
     images = random.integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
-    figure = drawn(figures.sampled_pixels(images, labels[:, 1], sample, image=1, anchor=0), axes=2)
+    figure = drawn(sampling.sampled_pixels(images, labels[:, 1], sample, image=1, anchor=0), axes=2)
     dots = [[collection.get_offsets() for collection in axis.collections] for axis in figure.axes]
     assert sum(len(groups[2]) for groups in dots) == 1  # the anchor, in one of the views
     side = next(groups[2][0][0] for groups in dots if len(groups[2])) >= 32
@@ -71,7 +62,7 @@ def test_sampled_pixels_lie_where_the_sample_says():
 
 def test_loss_curves_have_a_line_and_its_mean_for_each_run():
     curves = {"a": np.linspace(3, 1, 50), "b": np.array([2.0])}
-    axis = drawn(figures.loss_curves(curves), axes=1).axes[0]
+    axis = drawn(scores.loss_curves(curves), axes=1).axes[0]
     assert len(axis.lines) == 4
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a", "b"]
 
@@ -79,15 +70,15 @@ def test_loss_curves_have_a_line_and_its_mean_for_each_run():
 @pytest.mark.parametrize("shape", [(2, 8, 5, 6), (1, 3, 4, 4), (1, 32, 2, 1)])
 def test_pca_colours_are_colours_whatever_the_scale(shape):
     embedding = torch.from_numpy(random.normal(size=shape)).float()
-    colours = figures.pca_colours(embedding)
+    colours = embeddings.pca_colours(embedding)
     assert colours.shape == (shape[0], *shape[2:], 3)
     assert colours.min() >= 0 and colours.max() <= 1
-    np.testing.assert_allclose(figures.pca_colours(1000 * embedding), colours, atol=1e-3)
+    np.testing.assert_allclose(embeddings.pca_colours(1000 * embedding), colours, atol=1e-3)
 
 
 def test_pca_colours_tell_regions_apart_and_agree_between_images():
-    embedding = torch.eye(4)[torch.from_numpy(LABELS.astype(int))].permute(2, 0, 1)  # a direction a region
-    colours = figures.pca_colours(torch.stack([embedding, embedding.flip(2)]))
+    embedding = torch.eye(4)[torch.from_numpy(LABELS.astype(int))].permute(2, 0, 1)  # a direction per region
+    colours = embeddings.pca_colours(torch.stack([embedding, embedding.flip(2)]))
     np.testing.assert_allclose(colours[0], colours[1][:, ::-1], atol=1e-6)
     regions = [colours[0][k == LABELS] for k in range(3)]
     assert all(np.ptp(cells, axis=0).max() < 1e-6 for cells in regions)
@@ -100,90 +91,87 @@ def test_pca_colours_of_few_channels_or_of_constant_features_are_colours(channel
         torch.ones(1, channels, 4, 4),
         torch.from_numpy(random.normal(size=(1, channels, 4, 4))),
     ):
-        colours = figures.pca_colours(embedding)
+        colours = embeddings.pca_colours(embedding)
         assert colours.shape == (1, 4, 4, 3) and np.isfinite(colours).all()
 
 
 def test_embedding_rows_have_an_axis_for_each_image_and_network():
-    embeddings = {name: torch.from_numpy(random.normal(size=(3, 4, 4, 6))) for name in ("random", "ours")}
-    figure = drawn(figures.embedding_rows(IMAGES, embeddings), axes=9)
+    networks = {name: torch.from_numpy(random.normal(size=(3, 4, 4, 6))) for name in ("random", "ours")}
+    figure = drawn(embeddings.embedding_rows(IMAGES, networks), axes=9)
     assert [figure.axes[row * 3].get_ylabel() for row in range(3)] == ["image", "random", "ours"]
 
 
 def test_segmentations_have_an_axis_for_each_image_and_map_and_hide_void():
     masks = [LABELS, LABELS, np.where(LABELS == 2, 255, LABELS)]
-    figure = drawn(figures.segmentations(IMAGES, {"truth": masks}, classes=3), axes=6)
+    figure = drawn(panels.segmentations(IMAGES, {"truth": masks}, classes=3), axes=6)
     assert figure.axes[5].images[0].get_array().mask.sum() == 16 * 8
-
-
-def test_bars_are_sorted_best_at_the_top():
-    figure = drawn(
-        figures.bars({"low": 1.0, "high": 9.0, "mid": 5.0}, {"low": 0.1, "high": 0.2, "mid": 0.0}, "mIoU"),
-        axes=1,
-    )
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["low", "mid", "high"]
 
 
 def test_a_heat_map_writes_its_numbers_and_leaves_gaps_empty():
     figure = drawn(
-        figures.heat_map(
-            np.array([[1.0, np.nan], [3.0, 4.0]]), ["0", "5"], [0.4, 0.8], "cns", "sigma_p", "mIoU"
+        scores.heat_map(
+            np.array([[1.0, np.nan], [3.0, 4.0]]), ("cns", ["0", "5"]), ("sigma_p", [0.4, 0.8]), "mIoU"
         ),
         axes=2,
     )
     assert [text.get_text() for text in figure.axes[0].texts] == ["1.0", "3.0", "4.0"]
 
 
-def test_score_bars_have_a_dot_a_seed():
-    scores = {"J": {"random": [0.1, 0.2, 0.3], "ours": [0.5]}, "F": {"ours": [0.4, 0.6]}}
-    figure = drawn(figures_scores.score_bars(scores, "percent"), axes=1)
+def bars_of(axis):
+    """(place, percent) of every bar."""
+    return [(round(bar.get_y() + bar.get_height() / 2, 2), round(bar.get_width(), 6)) for bar in axis.patches]
+
+
+def test_score_bars_have_a_dot_per_seed_and_a_bar_per_group_that_names_the_run():
+    groups = {"J": {"random": [0.1, 0.2, 0.3], "ours": [0.5]}, "F": {"ours": [0.4, 0.6]}}
+    figure = drawn(scores.score_bars(groups, "percent"), axes=1)
     axis = figure.axes[0]
     assert sorted(len(line.get_xdata()) for line in axis.lines) == [1, 2, 3]
-    assert sorted(round(bar.get_width()) for bar in axis.patches) == [20, 50, 50]
-    shown = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert shown == ["J", "F"]
-    assert [label.get_text() for label in axis.get_yticklabels()] == [
-        "random",
-        "ours",
-    ] and axis.yaxis_inverted()
+    assert bars_of(axis) == [(0, 20), (0.8, 50), (1.2, 50)]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["J", "F"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["random", "ours"]
+    assert axis.yaxis_inverted()
 
 
-PROBE = {
-    run: {"head": {"miou_mean": mean, "miou_std": 0.01}}
-    for run, mean in (("ours-single", 0.2), ("ours-many", 0.25), ("moco-many", 0.15))
-}
+def test_bars_are_sorted_best_first_on_demand():
+    groups = {"": {"low": [0.1], "high": [0.8, 1.0], "mid": [0.5]}}
+    axis = drawn(scores.score_bars(groups, "mIoU", best_first=True), axes=1).axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["high", "mid", "low"]
+    assert not axis.figure.legends
 
 
-def test_scores_by_objects_are_percent_of_the_runs_that_have_the_head():
-    scores = figures_objects.object_scores(
-        {**PROBE, "moco-single": {"other": {}}, "random": PROBE["ours-many"]}, "head"
-    )
-    assert scores == {"ours": {"single": (20.0, 1.0), "many": (25.0, 1.0)}, "moco": {"many": (15.0, 1.0)}}
-    assert figures_objects.object_scores({"random": PROBE["ours-many"]}, "head") == {}
+def test_the_probe_chart_names_the_head_of_runs_that_have_another():
+    def seeds(*heads):
+        return {seed: {head: {"miou": 0.1 + seed / 10} for head in heads} for seed in (0, 1)}
+
+    scored = {"random": seeds("aspp", "linear"), "e2e": seeds("fcn"), "moco": seeds("linear", "aspp")}
+    groups = scores.probe_scores(scored, "aspp")
+    assert groups == {"aspp": {"random": [0.1, 0.2], "moco": [0.1, 0.2]}, "fcn": {"e2e": [0.1, 0.2]}}
+    figure = scores.score_bars(groups, "mIoU")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["aspp", "fcn"]
+    assert list(scores.probe_scores({"e2e": seeds("fcn")}, "aspp")) == ["fcn"]
 
 
-def test_bars_by_objects_stand_in_pairs_with_deviations():
-    axis = drawn(
-        figures_objects.object_bars(figures_objects.object_scores(PROBE, "head"), "mIoU"), axes=1
-    ).axes[0]
-    single, many = (
-        [(round(bar.get_x() + bar.get_width() / 2, 2), bar.get_height()) for bar in bars.patches]
-        for bars in axis.containers[1::2]
-    )
-    assert single == [(-0.19, 20.0)] and many == [(0.19, 25.0), (1.19, 15.0)]
-    assert [text.get_text() for text in axis.get_xticklabels()] == ["ours", "moco"]
-    assert all(bars.errorbar is not None for bars in axis.containers[1::2])
-    assert [text.get_text() for text in axis.texts] == ["20.0", "25.0", "15.0"]
-    assert (
-        drawn(figures_objects.object_bars({"ours": {"many": (20.0, 1.0)}}, "mIoU"), axes=1).get_label()
-        == figures.CHART
-    )
+def test_scores_by_objects_are_of_the_runs_that_have_the_head():
+    def run(*values, head="head"):
+        return {"seeds": {str(k): {head: {"miou": value}} for k, value in enumerate(values)}}
+
+    results = {"ours-single": run(0.2, 0.3), "ours-many": run(0.25), "moco-many": run(0.15)}
+    results |= {"moco-single": run(0.5, head="other"), "random": run(0.9)}
+    single, many = scores.SPLITS.values()
+    expected = {single: {"ours": [0.2, 0.3]}, many: {"ours": [0.25], "moco": [0.15]}}
+    assert scores.object_scores(results, "head") == expected
+    axis = drawn(scores.score_bars(expected, "mIoU"), axes=1).axes[0]
+    assert bars_of(axis) == [(-0.2, 25), (0.2, 25), (1, 15)]
+    assert scores.object_scores({"random": run(0.9)}, "head") == {}
 
 
-def test_examples_have_a_row_a_split():
-    figure = drawn(figures_objects.object_examples({"single": IMAGES, "many": IMAGES[::-1]}), axes=6)
+def test_rows_of_pictures_have_their_names_and_shape():
+    figure = drawn(panels.picture_rows({"one object": IMAGES, "5 to 7 objects": IMAGES[::-1]}), axes=6)
     assert [figure.axes[k].get_ylabel() for k in (0, 3)] == ["one object", "5 to 7 objects"]
     np.testing.assert_array_equal(figure.axes[3].images[0].get_array(), IMAGES[2])
+    width, height = figure.get_size_inches()
+    assert height / width == pytest.approx(2 * 16 / (3 * 24))
 
 
 @pytest.fixture
@@ -197,38 +185,36 @@ def video(tmp_path):
     return Video("toy", tuple(frames), tuple(masks))
 
 
-def test_a_tracking_overlay_has_a_row_a_tracker_and_a_column_a_frame(video):
+def test_a_tracking_overlay_has_a_row_per_tracker_and_a_column_per_frame(video):
     tracks = {"identity": [LABELS] * 3, "ours": [LABELS] * 3}
-    figure = drawn(figures_tracking.tracking_overlay(video, tracks, [0, 2]), axes=4)
+    figure = drawn(tracking.tracking_overlay(video, tracks, [0, 2]), axes=4)
     assert figure.axes[0].get_title() == "frame 0" and figure.axes[1].get_title() == "frame 2"
-    drawn(figures_tracking.tracking_overlay(video, {"one": [LABELS] * 3}, [1]), axes=1)
+    drawn(tracking.tracking_overlay(video, {"one": [LABELS] * 3}, [1]), axes=1)
 
 
 def test_an_overlay_tints_objects_and_leaves_background_and_void():
     mask = np.zeros((16, 24), np.uint8)
     mask[4:8, 4:8], mask[12:, 12:] = 1, 255
-    picture = figures_tracking.overlay(IMAGES[0], mask)
+    picture = tracking.overlay(IMAGES[0], mask)
     changed = (picture != IMAGES[0]).any(-1)
     assert changed[4:8, 4:8].all() and not changed[9:].any()
-    np.testing.assert_array_equal(figures_tracking.overlay(IMAGES[0], mask * 0), IMAGES[0])
+    np.testing.assert_array_equal(tracking.overlay(IMAGES[0], mask * 0), IMAGES[0])
 
 
 @pytest.mark.parametrize("frames", [1, 3])
-def test_a_picture_of_neighbours_has_an_axis_a_frame(frames):
+def test_a_picture_of_neighbours_has_an_axis_per_frame(frames):
     neighbours = [(0, 1, 1), (0, 2, 2)]
-    figure = drawn(
-        figures_tracking.neighbour_picture(IMAGES[:frames], (1, 2), neighbours, (4, 6)), axes=frames
-    )
+    figure = drawn(tracking.neighbour_picture(IMAGES[:frames], (1, 2), neighbours, (4, 6)), axes=frames)
     assert figure.axes[-1].get_title() == "the cell"
 
 
-def test_scores_over_time_have_a_line_a_tracker():
-    axis = drawn(figures_tracking.scores_over_time({"a": [0.9, 0.5], "b": [0.1, 0.0]}), axes=1).axes[0]
+def test_scores_over_time_have_a_line_per_tracker():
+    axis = drawn(tracking.scores_over_time({"a": [0.9, 0.5], "b": [0.1, 0.0]}), axes=1).axes[0]
     assert [list(line.get_xdata()) for line in axis.lines] == [[1, 2], [1, 2]]
 
 
 def test_a_match_picture_compares_regions_and_boundaries():
-    drawn(figures_tracking.match_picture(LABELS == 1, LABELS == 2), axes=2)
+    drawn(tracking.match_picture(LABELS == 1, LABELS == 2), axes=2)
 
 
 @pytest.fixture
@@ -247,60 +233,76 @@ def retrieved(tmp_path):
 
 def test_queries_are_objects_of_different_images(retrieved):
     segments, samples = retrieved
-    rows = figures_retrieval.query_rows(segments, samples, 2)
+    rows = retrieval.query_rows(segments, samples, 2)
     assert len(set(segments.image[rows])) == 2 and 0 not in segments.segment[rows]
-    assert len(figures_retrieval.query_rows(segments, samples, 10)) == 3
+    assert len(retrieval.query_rows(segments, samples, 10)) == 3
 
 
 def test_a_retrieval_grid_shows_the_query_and_its_neighbours(retrieved):
     segments, samples = retrieved
-    tiles = figures_retrieval.retrieval_tiles(segments, samples, segments, samples, [1, 5], neighbours=2)
+    tiles = retrieval.retrieval_tiles(segments, samples, segments, samples, [1, 5], neighbours=2)
     titles = [[tile.title for tile in row] for row in tiles]
     assert titles == [
         ["query: left", "left  1.00", "left  1.00"],
         ["query: right", "right  1.00", "right  1.00"],
     ]
     assert all(tile.right and tile.mask.sum() == 16 * 8 for row in tiles for tile in row)
-    drawn(figures_retrieval.retrieval_grid(tiles), axes=6)
+    drawn(retrieval.retrieval_grid(tiles), axes=6)
 
 
 def test_a_retrieval_grid_of_uneven_rows_can_be_drawn(retrieved):
-    tile = figures_retrieval.Tile(IMAGES[0], LABELS == 1, "x", right=False)
-    figure = drawn(figures_retrieval.retrieval_grid([[tile, tile], [tile]]), axes=4)
+    tile = retrieval.Tile(IMAGES[0], LABELS == 1, "x", right=False)
+    figure = drawn(retrieval.retrieval_grid([[tile, tile], [tile]]), axes=4)
     assert figure.axes[0].title.get_color() == "tab:red"
 
 
 def test_a_segment_map_says_how_many_segments():
-    figure = drawn(figures_retrieval.segment_map(IMAGES[0], LABELS[::4, ::4]), axes=2)
+    figure = drawn(retrieval.segment_map(IMAGES[0], LABELS[::4, ::4]), axes=2)
     assert figure.axes[1].get_title() == "3 segments"
 
 
+@pytest.fixture
 def picture():
-    figure, axes = figures.grid(1, 1)
-    axes[0, 0].imshow(np.eye(2))
-    return figure
+    return panels.picture_rows({"map": [np.eye(2)]})
 
 
-def test_pictures_of_scenes_are_results_and_those_of_other_images_stay_with_the_artefacts(home):
+@pytest.fixture
+def photographs(home):
+    """An experiment on photographs; `write_profile` gives one on scenes."""
     (home / "profiles/small.yaml").write_text("seeds: [0]\n")
-    figure = picture()
-    assert figures.save(figure, "small", "map") is figure
+    return load_experiment("small")
+
+
+def test_pictures_of_scenes_are_results_and_those_of_other_images_stay_with_the_artefacts(
+    home, picture, photographs
+):
+    output.save_figure(photographs, "map", picture, shows_images=True)
     assert (home / "artifacts/small/figures/map.png").exists() and not (home / "results").exists()
-    assert not plt.fignum_exists(figure.number)
     write_profile(home)
-    figures.save(picture(), "small", "map")
-    assert (home / "results/small/figures/map.png").read_bytes() == (
-        home / "artifacts/small/figures/map.png"
-    ).read_bytes()
+    output.save_figure(load_experiment("small"), "map", picture, shows_images=True)
+    folders = (home / "artifacts/small/figures", home / "results/small/figures")
+    assert len({(folder / "map.png").read_bytes() for folder in folders}) == 1
 
 
-def test_charts_are_results_whatever_the_data(home):
-    (home / "profiles/small.yaml").write_text("seeds: [0]\n")
-    figures.save(figures.bars({"a": 1.0}, {"a": 0.1}, "score"), "small", "bars")
+def test_charts_are_results_whatever_the_data(home, photographs):
+    figure = scores.score_bars({"": {"a": [1.0]}}, "score")
+    output.save_figure(photographs, "bars", figure, shows_images=False)
     assert (home / "results/small/figures/bars.png").exists() and not (home / "artifacts").exists()
 
 
-def test_convergence_curves_have_a_line_a_run_a_dot_a_seed_and_name_their_probe():
+def test_only_the_pipeline_saves_what_a_notebook_shows(home, picture, photographs, monkeypatch):
+    monkeypatch.delenv(notebook.IN_PIPELINE, raising=False)
+    committed = home / "results/small/figures/map.png"
+    committed.parent.mkdir(parents=True)
+    committed.write_bytes(b"committed")
+    assert output.show(picture, photographs, "map", shows_images=False) is picture
+    assert committed.read_bytes() == b"committed" and not (home / "artifacts").exists()
+    monkeypatch.setenv(notebook.IN_PIPELINE, "1")
+    assert output.show(picture, photographs, "map", shows_images=False) is picture
+    assert committed.read_bytes().startswith(b"\x89PNG")
+
+
+def test_convergence_curves_have_a_line_per_run_a_dot_per_seed_and_name_their_probe():
     curve = {
         "head": "linear-backbone",
         "iterations": 400,
@@ -309,7 +311,7 @@ def test_convergence_curves_have_a_line_a_run_a_dot_a_seed_and_name_their_probe(
     }
     curve |= {"miou_mean": [0.15, 0.3], "miou_std": [0.05, 0.1]}
     figure = drawn(
-        figures_scores.convergence_curves({"ours": curve, "moco-long": curve | {"epochs": [2.5, 5]}}), axes=1
+        scores.convergence_curves({"ours": curve, "moco-long": curve | {"epochs": [2.5, 5]}}), axes=1
     )
     axes = figure.axes[0]
     assert [line.get_label() for line in axes.lines if not line.get_label().startswith("_")] == [
@@ -323,4 +325,4 @@ def test_convergence_curves_have_a_line_a_run_a_dot_a_seed_and_name_their_probe(
     )
     assert "linear-backbone, 400 iterations" in axes.get_ylabel()
     with pytest.raises(ValueError):
-        figures_scores.convergence_curves({"a": curve, "b": curve | {"iterations": 500}})
+        scores.convergence_curves({"a": curve, "b": curve | {"iterations": 500}})

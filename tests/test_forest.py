@@ -8,13 +8,14 @@ import skimage.data
 from PIL import Image
 
 from hgrl.core.errors import InputError
-from hgrl.grouping.edges import MODEL
+from hgrl.core.settings import GroupingSettings
+from hgrl.grouping.edges import MODEL, detect_edges
 from hgrl.grouping.forest import growth
-from hgrl.grouping.forest.detect import edge_strength
-from hgrl.grouping.forest.export import edge_bins, export_opencv
+from hgrl.grouping.forest.detect import edge_bins, edge_strength
 from hgrl.grouping.forest.features import FEATURES, REGULAR, feature_maps, feature_table
 from hgrl.grouping.forest.model import Forest, mask_edges, train_forest
-from hgrl.grouping.forest.samples import pad_image, read_training_set
+from hgrl.grouping.forest.samples import PAD, pad_image, read_training_set
+from tests.opencv_forest import export_opencv
 
 
 def write_truth(path, segmentations):
@@ -167,7 +168,7 @@ def test_a_saved_forest_comes_back(small):
 def test_a_broken_forest_is_refused(small, tmp_path, content):
     path = tmp_path / "broken.npz"
     path.write_bytes(small[1].read_bytes()[:-500] if content is None else content)
-    with pytest.raises(InputError, match="broken.npz.*train"):
+    with pytest.raises(InputError, match=r"broken.npz.*train"):
         Forest.load(path)
 
 
@@ -184,6 +185,25 @@ def test_mask_edges_are_both_sides_of_a_boundary():
     expected = np.zeros((16, 16), bool)
     expected[:, 7:9] = True
     np.testing.assert_array_equal(mask_edges(mask)[0], expected)
+
+
+@pytest.fixture(scope="module")
+def shipped_in_opencv(tmp_path_factory):
+    path = tmp_path_factory.mktemp("opencv") / "model.yml.gz"
+    export_opencv(Forest.load(MODEL), path)
+    return cv2.ximgproc.createStructuredEdgeDetection(str(path))
+
+
+@pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee", "rocket"])
+def test_opencv_agrees_on_photographs(shipped_in_opencv, name):
+    photograph = np.ascontiguousarray(getattr(skimage.data, name)()[60:301, 100:381])
+    theirs = shipped_in_opencv.detectEdges(pad_image(photograph).astype(np.float32) / np.float32(255))
+    height, width = photograph.shape[:2]
+    theirs = theirs[PAD : PAD + height, PAD : PAD + width]
+    ours = detect_edges(photograph, GroupingSettings(sharpen=0, scales=(1.0,)))
+    assert np.corrcoef(theirs.ravel(), ours.ravel())[0, 1] > 0.995
+    sharpened = detect_edges(photograph, GroupingSettings(scales=(1.0,)))
+    assert 0.8 < np.corrcoef(theirs.ravel(), sharpened.ravel())[0, 1] < 0.99
 
 
 def test_opencv_agrees_on_the_exported_file(small, tmp_path):

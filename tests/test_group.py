@@ -1,4 +1,11 @@
-"""Grouping a data set: skipping, bad images, workers, the height scale."""
+"""Grouping a data set: what is done, what is left alone, bad images, workers, the height scale."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,21 +15,20 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from hgrl import __main__ as cli
 from hgrl.core.errors import InputError
-from hgrl.core.settings import GroupingSettings, grouping_preset
+from hgrl.core.loading import grouping_preset
+from hgrl.core.settings import GroupingSettings
 from hgrl.data.samples import Samples
-from hgrl.grouping.group import (
-    full_hierarchy,
-    group_images,
-    height_scale,
-    load_edge_map,
-    region_tree,
-    save_edge_map,
-    tree_path,
-)
-from hgrl.grouping.region_tree import RegionTree
+from hgrl.data.sets.folder import open_folder
+from hgrl.grouping import edges, group
+from hgrl.grouping.forest.model import Forest
+from hgrl.grouping.group import full_hierarchy, group_images, height_scale, region_tree
+from hgrl.grouping.outputs import EDGE_LEVELS, edge_map_path, is_edge_map, save_edge_map, tree_path
+from hgrl.grouping.region_tree import RegionTree, load_tree
+from tests.test_processes import wait_for_the_end
 
-FAST = GroupingSettings(detector="numba", spectral=False)
+FAST = GroupingSettings(spectral=False)
 CROP = np.ascontiguousarray(skimage.data.astronaut()[100:220, 150:270])
 
 
@@ -38,7 +44,7 @@ def write_images(folder, images):
 
 @pytest.mark.parametrize("spectral", [True, False])
 def test_a_photograph_gives_an_edge_map_and_a_tree(spectral):
-    edge_map, tree = region_tree(CROP, GroupingSettings(detector="numba", spectral=spectral))
+    edge_map, tree = region_tree(CROP, GroupingSettings(spectral=spectral))
     assert edge_map.shape == tree.labels.shape == CROP.shape[:2]
     assert tree.problem() is None and 2 <= tree.regions <= 40 and tree.heights.max() <= 1
 
@@ -56,7 +62,7 @@ def test_a_photograph_gives_an_edge_map_and_a_tree(spectral):
 )
 @pytest.mark.parametrize("spectral", [True, False])
 def test_odd_images_give_a_tree_too(image, spectral):
-    _, tree = region_tree(image, GroupingSettings(detector="numba", spectral=spectral, min_area=0))
+    _, tree = region_tree(image, GroupingSettings(spectral=spectral, min_area=0))
     assert tree.problem() is None and tree.labels.shape == image.shape[:2]
 
 
@@ -86,67 +92,318 @@ def test_presets_group_a_photograph_and_odd_images(preset, changes):
 
 
 def test_twice_gives_the_same_tree():
-    first, second = (region_tree(CROP, GroupingSettings(detector="numba"))[1] for _ in range(2))
+    first, second = (region_tree(CROP, GroupingSettings())[1] for _ in range(2))
     for name in ("labels", "children", "heights"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+
+
+def read_edge_map(path):
+    with Image.open(path) as image:
+        return np.array(image) / EDGE_LEVELS
+
+
+def files_of(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_equal_trees(one, two):
+    for name in ("labels", "children", "heights"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
 
 
 def test_a_bad_image_does_not_stop_the_others(tmp_path):
     samples = write_images(
         tmp_path / "images", {"a": CROP, "bad": b"not an image", "b": CROP[:60], "grey": CROP[..., 0]}
     )
-    failures = group_images(samples, tmp_path / "trees", tmp_path / "edges", FAST, workers=1)
-    assert (
-        list(failures) == ["toy/bad"] and "bad.png" in failures["toy/bad"] and "\n" not in failures["toy/bad"]
-    )
+    failures = group_images(samples, tmp_path / "trees", FAST, edges=True)
+    assert list(failures) == ["toy/bad"]
+    assert "bad.png" in failures["toy/bad"] and "\n" not in failures["toy/bad"]
     for name in ("toy/a", "toy/b", "toy/grey"):
-        tree, edge_map = (
-            RegionTree.load(tree_path(tmp_path / "trees", name)),
-            load_edge_map(tmp_path / "edges" / f"{name}.png"),
-        )
-        assert tree.labels.shape == edge_map.shape
+        tree = RegionTree.load(tree_path(tmp_path / "trees", name))
+        assert tree.labels.shape == read_edge_map(edge_map_path(tmp_path / "trees", name)).shape
     assert not tree_path(tmp_path / "trees", "toy/bad").exists()
 
 
-def test_what_is_done_is_skipped_and_what_is_missing_is_made(tmp_path):
+def test_what_is_done_stays_and_what_is_missing_is_made(tmp_path):
     samples = write_images(tmp_path / "images", {"a": CROP[:60], "b": CROP[60:]})
-    group_images(samples, tmp_path / "trees", None, FAST)
+    group_images(samples, tmp_path / "trees", FAST)
     first, second = (tree_path(tmp_path / "trees", name) for name in samples.names)
+    assert sorted(path for path in (tmp_path / "trees").rglob("*") if path.is_file()) == [first, second]
     before = first.stat().st_mtime_ns
     second.unlink()
-    assert group_images(samples, tmp_path / "trees", None, FAST) == {}
+    assert group_images(samples, tmp_path / "trees", FAST) == {}
     assert first.stat().st_mtime_ns == before and second.exists()
+    assert group_images(samples, tmp_path / "trees", FAST, edges=True) == {}
+    assert all(edge_map_path(tmp_path / "trees", name).exists() for name in samples.names)
+
+
+def one_image(tmp_path, image=CROP):
+    samples = write_images(tmp_path / "images", {"a": image})
+    return samples, tree_path(tmp_path / "trees", "toy/a")
+
+
+def test_a_tree_of_other_settings_code_or_network_is_made_again(tmp_path, monkeypatch):
+    samples, path = one_image(tmp_path)
+    origins = []
+
+    def grow(settings, network=None):
+        assert group_images(samples, tmp_path / "trees", settings, network=network) == {}
+        origins.append(load_tree(path)[1])
+
+    grow(FAST)
+    grow(FAST.model_copy(update={"min_area": 100}))
+    assert (
+        RegionTree.load(path).regions
+        == region_tree(CROP, FAST.model_copy(update={"min_area": 100}))[1].regions
+    )
+    for content in (b"weights", b"other weights"):  # the forest does not read them
+        (tmp_path / "hed.pt").write_bytes(content)
+        grow(FAST, edges.EdgeNetwork(tmp_path / "hed.pt"))
+    monkeypatch.setattr(group, "code_fingerprint", lambda *modules: "other code")
+    grow(FAST)
+    assert len(set(origins)) == len(origins) == 5
+    monkeypatch.undo()
+    grow(FAST)
+    assert origins[-1] == origins[0]
+
+
+def test_a_tree_of_a_replaced_photograph_is_made_again(tmp_path):
+    samples, path = one_image(tmp_path)
+    group_images(samples, tmp_path / "trees", FAST)
+    Image.fromarray(CROP[:, ::-1]).save(samples.images[0])
+    assert group_images(samples, tmp_path / "trees", FAST) == {}
+    assert_equal_trees(RegionTree.load(path), region_tree(np.ascontiguousarray(CROP[:, ::-1]), FAST)[1])
+
+
+def tree_of_another_image(path):
+    region_tree(CROP[:10, :10], FAST)[1].save(path, "0123456789abcdef")
+
+
+def tree_without_checksum(path):
+    tree = region_tree(CROP[:10, :10], FAST)[1]
+    np.savez(path, labels=tree.labels, children=tree.children, heights=tree.heights)
+
+
+def cut_tree(path):
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def edited_tree(path):
+    with np.load(path) as file:
+        arrays = dict(file)
+    np.savez(path, **(arrays | {"heights": arrays["heights"] / 2}))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "aside"),
+    [
+        (tree_of_another_image, False),
+        (tree_without_checksum, False),
+        (edited_tree, False),
+        (cut_tree, True),
+        (lambda path: path.write_text("junk"), True),
+    ],
+)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_foreign_or_damaged_tree_is_made_again(tmp_path, capsys, spoil, aside, workers):
+    samples = write_images(tmp_path / "images", {"a": CROP, "b": CROP[:50]})
+    path = tree_path(tmp_path / "trees", "toy/a")
+    group_images(samples, tmp_path / "trees", FAST)
+    spoil(path)
+    spoilt = path.read_bytes()
+    assert group_images(samples, tmp_path / "trees", FAST, workers) == {}
+    assert_equal_trees(RegionTree.load(path), region_tree(CROP, FAST)[1])
+    # nobody can tell whose an unreadable file is: it is renamed, and that is said
+    others = set(path.parent.iterdir()) - {path, tree_path(tmp_path / "trees", "toy/b")}
+    assert [other.read_bytes() for other in others] == ([spoilt] if aside else [])
+    assert ("a.npz: damaged, so made again" in capsys.readouterr().out) == aside
+
+
+def test_damaged_files_are_renamed_one_beside_the_other(tmp_path):
+    samples, path = one_image(tmp_path)
+    path.parent.mkdir(parents=True)
+    for content in ("first", "second"):
+        path.write_text(content)
+        group_images(samples, tmp_path / "trees", FAST)
+    assert path.with_name("a.npz.damaged").read_text() == "first"
+    assert path.with_name("a.npz.damaged1").read_text() == "second"
+
+
+def test_a_cut_or_other_edge_map_is_made_again(tmp_path):
+    samples, _ = one_image(tmp_path)
+    path = edge_map_path(tmp_path / "trees", "toy/a")
+    group_images(samples, tmp_path / "trees", FAST, edges=True)
+    whole = path.read_bytes()
+    save_edge_map(path, np.zeros((5, 5)), "another image")
+    other = path.read_bytes()
+    for content in (whole[:-100], whole[:30], other):
+        path.write_bytes(content)
+        assert group_images(samples, tmp_path / "trees", FAST, edges=True) == {}
+        assert path.read_bytes() == whole
+
+
+def test_files_that_grouping_did_not_write_are_left_alone(tmp_path):
+    samples = write_images(tmp_path / "images", {"a": CROP, "b": CROP[:50], "c": CROP[:40], "d": CROP[:30]})
+    folder = tmp_path / "trees"
+    (folder / "toy" / "d.npz").mkdir(parents=True)
+    np.savez(tree_path(folder, "toy/a"), data=np.arange(3))
+    Image.fromarray(CROP).save(edge_map_path(folder, "toy/b"))
+    before = files_of(folder)
+    failures = group_images(samples, folder, FAST, edges=True)
+    assert list(failures) == ["toy/a", "toy/b", "toy/d"]
+    assert all("not written by `group`" in problem for problem in failures.values())
+    assert {path: path.read_bytes() for path in before} == before
+    assert tree_path(folder, "toy/c").exists()
+
+
+def test_a_result_that_would_lie_on_an_input_is_refused_before_any_work(tmp_path):
+    (tmp_path / "toy").mkdir()
+    Image.fromarray(CROP).save(tmp_path / "toy" / "a.edges.png")
+    Image.fromarray(CROP).save(tmp_path / "toy" / "a.png")
+    names = ("toy/a.edges", "toy/a")
+    (tmp_path / "link").symlink_to(tmp_path)
+    for root in (tmp_path, tmp_path / "link"):
+        samples = Samples(names, tuple(root / f"{name}.png" for name in names))
+        before = files_of(tmp_path)
+        with pytest.raises(InputError, match=r"a\.edges\.png: would be written over"):
+            group_images(samples, tmp_path, FAST, edges=True)
+        assert files_of(tmp_path) == before
+
+
+def test_photographs_are_never_written_over(tmp_path, monkeypatch):
+    write_images(tmp_path / "photos", {"a": CROP, "b": CROP[:50]})
+    before = files_of(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for arguments in (["photos/a.png", "photos/b.png", "--out", "."], ["photos", "--out", ".", "--edges"]):
+        assert cli.main(["group", *arguments]) == 0
+        assert {path: path.read_bytes() for path in before} == before
+    assert {path.name for path in files_of(tmp_path)} == {
+        *("a.png", "b.png", "a.npz", "b.npz", "a.edges.png", "b.edges.png")
+    }
+
+
+def test_a_folder_below_out_is_grouped_and_edge_maps_are_no_photographs(tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    photos = tmp_path / "out" / "photos"
+    write_images(photos, {"a": CROP, "mine.edges": CROP[:50]})
+    for given, count in (([photos], 1), ([photos], 1), (sorted(photos.glob("*.png")), 2)):
+        arguments = ["group", *map(str, given), "--out", str(tmp_path / "out"), "--edges"]
+        assert cli.main(arguments) == 0
+        assert f"{count} of {count} images" in capsys.readouterr().out
+    assert is_edge_map(photos / "a.edges.png") and not is_edge_map(photos / "mine.edges.png")
+    assert cli.main(["group", str(photos / "a.edges.png"), "--out", str(tmp_path / "new")]) == 1
+    assert "give photographs" in capsys.readouterr().err
+
+
+def test_equal_names_of_two_inputs_are_refused_before_any_work(tmp_path, capsys):
+    for place in ("one", "two"):
+        (tmp_path / place).mkdir()
+        write_images(tmp_path / place / "photos", {"a": CROP})
+    folders = [str(tmp_path / place / "photos") for place in ("one", "two")]
+    assert cli.main(["group", *folders, "--out", str(tmp_path / "out")]) == 1
+    assert "same name" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_image_whose_name_is_too_long_does_not_stop_the_others(tmp_path, workers):
+    names = ["a" * 251, "b" * 245, "c" * 200]
+    samples = write_images(tmp_path / "images", dict.fromkeys(names, CROP[:40]))
+    failures = group_images(samples, tmp_path / "trees", FAST, workers, edges=True)
+    assert set(failures) == {f"toy/{name}" for name in names[:2]}
+    assert all("too long" in problem for problem in failures.values())
+    assert tree_path(tmp_path / "trees", f"toy/{names[2]}").exists()
+
+
+@pytest.mark.parametrize("workers", ["0", "-2"])
+def test_no_workers_are_one_line(tmp_path, capsys, workers):
+    assert cli.main(["group", str(tmp_path), "--out", str(tmp_path / "out"), "--workers", workers]) == 1
+    assert capsys.readouterr().err == f"hgrl: group: --workers must be at least 1 (got {workers})\n"
 
 
 def test_workers_write_the_same_files(tmp_path):
     samples = write_images(
         tmp_path / "images", {"a": CROP[:60], "b": CROP[60:], "bad": b"no", "c": CROP[:, :50]}
     )
-    failures = [
-        group_images(samples, tmp_path / f"trees{workers}", None, FAST, workers) for workers in (1, 2)
-    ]
+    folders = {workers: tmp_path / f"trees{workers}" for workers in (1, 2)}
+    failures = [group_images(samples, folder, FAST, workers) for workers, folder in folders.items()]
     assert failures[0] == failures[1] and list(failures[0]) == ["toy/bad"]
     for name in ("toy/a", "toy/b", "toy/c"):
-        one, two = (RegionTree.load(tree_path(tmp_path / f"trees{workers}", name)) for workers in (1, 2))
-        np.testing.assert_array_equal(one.labels, two.labels)
-        np.testing.assert_array_equal(one.heights, two.heights)
+        one, two = (tree_path(folder, name).read_bytes() for folder in folders.values())
+        assert one == two
 
 
 def test_a_folder_that_cannot_be_written_stops_at_once(tmp_path):
     samples = write_images(tmp_path / "images", {"a": CROP[:60]})
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(InputError, match="cannot be written"):
-        group_images(samples, tmp_path / "file", None, FAST)
+        group_images(samples, tmp_path / "file", FAST)
 
 
 def test_edge_maps_come_back(tmp_path):
     edge_map = np.random.default_rng(0).random((20, 30)).astype(np.float32)
     save_edge_map(tmp_path / "e.png", edge_map)
-    np.testing.assert_allclose(load_edge_map(tmp_path / "e.png"), edge_map, atol=1 / 65535)
-    (tmp_path / "cut.png").write_bytes((tmp_path / "e.png").read_bytes()[:30])
-    for name in ("cut.png", "none.png"):
-        with pytest.raises(InputError, match=name):
-            load_edge_map(tmp_path / name)
+    np.testing.assert_allclose(read_edge_map(tmp_path / "e.png"), edge_map, atol=1 / EDGE_LEVELS)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    images = {
+        f"{k:02}": skimage.data.astronaut()[5 * k : 5 * k + 90, 10 * k : 10 * k + 120] for k in range(12)
+    }
+    write_images(tmp_path / "photos", images)
+    return tmp_path / "photos"
+
+
+def test_each_image_is_decoded_once_and_the_forest_is_read_once(photos, tmp_path, monkeypatch):
+    opened, forests = [], []
+    real_open, real_load = Image.open, Forest.load
+    monkeypatch.setattr(
+        Image, "open", lambda path, *rest: opened.append(Path(path).name) or real_open(path, *rest)
+    )
+    monkeypatch.setattr(Forest, "load", lambda path: forests.append(path) or real_load(path))
+    edges.shipped_forest.cache_clear()
+    samples = open_folder([photos])
+    for _ in range(2):  # the second time there is nothing to do
+        assert group_images(samples, tmp_path / "trees", GroupingSettings()) == {}
+    assert sorted(opened) == sorted(path.name for path in photos.iterdir())
+    assert len(forests) == 1
+
+
+def start_and_kill(photos, out):
+    """Run the command in two processes and kill it alone (SIGKILL) as soon as there are two trees; the group
+    its processes are in.
+    """
+    command = [sys.executable, "-m", "hgrl", "group", str(photos), "--out", str(out), "--workers", "2"]
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as run:
+        while len(list(out.rglob("*.npz"))) < 2:
+            assert run.poll() is None, "it ended before it could be killed"
+            time.sleep(0.002)
+        run.send_signal(signal.SIGKILL)
+    return run.pid
+
+
+def test_a_killed_run_leaves_no_process_and_goes_on_where_it_stopped(photos, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert wait_for_the_end(start_and_kill(photos, out))
+    done = {path: path.stat().st_mtime_ns for path in out.rglob("*.npz")}
+    assert 2 <= len(done) < 12
+    assert cli.main(["group", str(photos), "--out", str(out)]) == 0
+    assert "12 of 12 images" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert len([RegionTree.load(path) for path in out.rglob("*.npz")]) == 12
+
+
+def killed(task):
+    os._exit(1)
+
+
+def test_a_killed_worker_is_one_line(photos, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(group, "_group_one", killed)
+    assert cli.main(["group", str(photos), "--out", str(tmp_path / "out"), "--workers", "2"]) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("hgrl: ")]
+    assert len(lines) == 1 and "grouping: a worker process was killed" in lines[0]
 
 
 def chain(heights):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 
@@ -181,6 +182,14 @@ def test_missing_file(tmp_path):
 
 def test_folder_instead_of_a_file(tmp_path):
     refuses(read_image, tmp_path)
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask, image_size])
+def test_a_pipe_is_refused_at_once(tmp_path, read):
+    os.mkfifo(tmp_path / "fifo.jpg")
+    refuses(read, tmp_path / "fifo.jpg", "not a regular file")
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "fifo.jpg")
+    refuses(read, tmp_path / "link.jpg", "not a regular file")
 
 
 def test_empty_file_and_text(tmp_path):

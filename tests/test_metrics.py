@@ -1,5 +1,9 @@
 """Confusion matrix and mIoU: hand-worked cases, a slow oracle, edge cases."""
 
+import json
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -26,7 +30,7 @@ def test_confusion_equals_a_loop():
     truth = RNG.choice([0, 1, 2, 3, 255], (17, 23)).astype(np.uint8)
     predicted = RNG.integers(0, 4, (17, 23)).astype(np.uint8)
     slow = np.zeros((4, 4), int)
-    for t, p in zip(truth.ravel(), predicted.ravel()):
+    for t, p in zip(truth.ravel(), predicted.ravel(), strict=True):
         if t != 255:
             slow[t, p] += 1
     assert np.array_equal(metrics.confusion_matrix(truth, predicted, 4), slow)
@@ -64,8 +68,26 @@ def test_scores_survive_a_permutation_of_classes():
         (np.zeros((2, 2)), np.zeros((2, 3)), "shape"),
         (np.array([7]), np.array([0]), "truth holds class 7"),
         (np.array([0]), np.array([3]), "prediction holds class 3"),
+        (np.array([0, -1]), np.array([0, 0]), "truth holds class -1"),
+        (np.array([0, np.nan]), np.array([0, 0]), "truth holds class nan"),
+        (np.array([0, 1]), np.array([0.5, 1]), "prediction holds class 0.5"),
     ],
 )
 def test_bad_masks_are_named(truth, predicted, words):
     with pytest.raises(InputError, match=words):
         metrics.confusion_matrix(truth, predicted, 3)
+
+
+@pytest.mark.parametrize("module", ["segmentation", "outlines", "bootstrap", "regions", "bsds", "video"])
+def test_importing_one_metric_pulls_in_no_other(module):
+    """NumPy is all that the confusion matrix needs; none needs torch, higra or matplotlib."""
+    code = f"import json, sys, hgrl.metrics.{module}; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(done.stdout))
+    heavy = {"scipy", "numba", "cv2", "torch", "higra", "matplotlib", "skimage", "pandas"}
+    needs = {"regions": {"scipy", "numba"}, "bsds": {"scipy", "numba"}, "video": {"cv2"}}.get(module, set())
+    assert needs <= loaded and not (heavy - needs) & loaded
+    others = {"bsds": {"bootstrap", "boundaries", "regions"}, "video": {"outlines"}}.get(module, set())
+    assert {name for name in loaded if name.startswith("hgrl.metrics.")} == {
+        f"hgrl.metrics.{name}" for name in {module} | others
+    }

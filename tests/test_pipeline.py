@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from hgrl.core.provenance import CODE
+
 from hgrl.core.settings import load_runs, load_settings, load_yaml
 from hgrl.evaluation.features import BASELINES
 from hgrl.evaluation.stage import PRETRAINED, TRACKERS, UNTRAINED

@@ -14,13 +14,11 @@ from hgrl.metrics.regions import (
     covering,
     hierarchy_counts,
     overlaps,
-    rand_index,
     region_counts,
     ucm_hierarchy,
-    variation_of_information,
 )
 
-TRUTH = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 1, 1]])
+TRUTH = np.array([[1, 1, 2, 2], [1, 1, 2, 2], [1, 1, 2, 2]])
 
 
 def slow_covering(truth, partition):
@@ -62,7 +60,6 @@ def test_covering_is_that_of_the_slow_loop(seed):
 
 
 # --- the BSDS500 benchmark's counts
-# ---------------------------------------------------------------------------------------------
 
 
 def slow_rand_index(first, second):
@@ -73,7 +70,7 @@ def slow_rand_index(first, second):
 def slow_variation(first, second):
     """-sum over pixels of log2 p(a | b) + log2 p(b | a), divided by the number of pixels."""
     total = 0.0
-    for a, b in zip(first.flat, second.flat):
+    for a, b in zip(first.flat, second.flat, strict=True):
         both = ((first == a) & (second == b)).sum()
         total -= np.log2(both / (first == a).sum()) + np.log2(both / (second == b).sum())
     return total / first.size
@@ -88,18 +85,18 @@ def partitions(request):
 
 def test_rand_index_and_variation_are_those_of_the_slow_loops(partitions):
     (first, second), _ = partitions
-    assert rand_index(first, second) == pytest.approx(slow_rand_index(first, second))
-    assert variation_of_information(first, second) == pytest.approx(slow_variation(first, second))
-    assert rand_index(first, first) == 1 and variation_of_information(first, first) == pytest.approx(
-        0, abs=1e-12
-    )
-    assert variation_of_information(first, second) == pytest.approx(variation_of_information(second, first))
+    counts, mirrored = region_counts([first], [second]), region_counts([second], [first])
+    assert counts.pri[0] == mirrored.pri[0] == pytest.approx(slow_rand_index(first, second))
+    assert counts.vi[0] == pytest.approx(slow_variation(first, second))
+    assert mirrored.vi[0] == pytest.approx(counts.vi[0])
+    same = region_counts([first], [first])
+    assert same.pri[0] == 1 and same.vi[0] == pytest.approx(0, abs=1e-12)
 
 
 def test_halves_against_the_whole():
-    whole = np.ones((3, 4), int)
-    assert variation_of_information(TRUTH, whole) == pytest.approx(1)  # one bit says which half
-    assert rand_index(TRUTH, whole) == pytest.approx(2 * 15 / 66)  # the pairs inside a half
+    counts = region_counts([np.ones((3, 4), int)], [TRUTH])
+    assert counts.vi[0] == pytest.approx(1)  # one bit says which half
+    assert counts.pri[0] == pytest.approx(2 * 15 / 66)  # the pairs inside a half
 
 
 def test_counts_are_those_of_the_slow_loops(partitions):
@@ -132,7 +129,7 @@ def iou(first, second):
 
 
 def test_label_0_covers_nothing_but_counts_as_pixels():
-    partition = TRUTH + 1
+    partition = TRUTH.copy()
     partition[:, 2:] = 0  # the right half is in no region
     counts = region_counts([partition], [TRUTH])
     assert counts.covered[0] == counts.covered_found[0] == counts.found[0] == 6 and counts.truth[0] == 12
@@ -148,7 +145,8 @@ def test_a_hierarchy_counts_as_its_partitions(partitions):
         np.array([[1, 2, 3, 4, 5, 6], [1, 2, 2, 3, 3, 1], [1, 2, 2, 2, 2, 1], [1, 1, 1, 1, 1, 1]]),
     )
     together = hierarchy_counts(Hierarchy(labels, groups), truths)
-    for merged, apart in zip(together, region_counts([group[labels] for group in groups], truths)):
+    separate = region_counts([group[labels] for group in groups], truths)
+    for merged, apart in zip(together, separate, strict=True):
         assert merged == pytest.approx(apart)
 
 
@@ -159,10 +157,10 @@ def test_regions_of_a_contour_map_are_the_connected_parts_below_the_threshold(se
         ucm2[1::2, 1::2] = 0
     thresholds = np.array([0.1, 0.25, 0.26, 0.5, 0.9])
     hierarchy = ucm_hierarchy(ucm2, thresholds)
-    for threshold, group in zip(thresholds, hierarchy.groups):
+    for threshold, group in zip(thresholds, hierarchy.groups, strict=True):
         expected = ndimage.label(ucm2 <= threshold, np.ones((3, 3)))[0][1::2, 1::2]
         found = group[hierarchy.labels]
-        pairs = {(a, b) for a, b in zip(expected.flat, found.flat)}
+        pairs = set(zip(expected.flat, found.flat, strict=True))
         # the same parts, under other numbers
         assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
         assert np.array_equal(expected == 0, found == 0)
@@ -176,3 +174,16 @@ def test_regions_are_of_one_image():
     for shape in ((4, 5), (5, 4), (1, 5), (5, 5, 1)):
         with pytest.raises(InputError, match="odd height and width"):
             ucm_hierarchy(np.zeros(shape), np.array([0.5]))
+
+
+@pytest.mark.parametrize("truth", [
+    np.ones((3, 4, 3), int), np.full((3, 4), np.nan), TRUTH - 1, -TRUTH, TRUTH.astype(float),
+])  # fmt: skip
+def test_human_segmentations_are_integers_from_1(truth):
+    """A segment 0 would be scored, -1 would be a trace out of bincount."""
+    for score in (
+        lambda: region_counts([TRUTH], [TRUTH, truth]),
+        lambda: hierarchy_counts(Hierarchy(TRUTH - 1, np.array([[1, 2]])), [TRUTH, truth]),
+    ):
+        with pytest.raises(InputError, match="must be height x width integers from 1"):
+            score()

@@ -1,6 +1,8 @@
 """The region tree: distances, cuts, files. A hand-drawn tree of four regions stands in most tests."""
 
+import tempfile
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,7 +14,7 @@ from hypothesis import strategies as st
 from hgrl.core.errors import InputError
 from hgrl.core.settings import GroupingSettings
 from hgrl.grouping.group import region_tree
-from hgrl.grouping.region_tree import RegionTree
+from hgrl.grouping.region_tree import RegionTree, load_tree
 
 #        6 (.7)
 #      5 (.5)   \
@@ -49,13 +51,14 @@ def trees(draw):
 
 def walked_distance(tree, first, second):
     """Walk up from both leaves until the paths meet: the definition, slowly."""
+    parents = {child: tree.regions + k for k, pair in enumerate(tree.children.tolist()) for child in pair}
     path, node = [first], first
-    while tree.parents[node] != node:
-        node = tree.parents[node]
+    while node in parents:
+        node = parents[node]
         path.append(node)
     node = second
     while node not in path:
-        node = tree.parents[node]
+        node = parents[node]
     return 0.0 if node < tree.regions else tree.heights[node - tree.regions]
 
 
@@ -113,10 +116,6 @@ def test_ucm_of_the_hand_drawn_tree():
     np.testing.assert_array_equal(hand_drawn().ucm(), np.array(expected, np.float32))
 
 
-def test_areas_add_up():
-    np.testing.assert_array_equal(hand_drawn().areas(), [2, 4, 4, 2, 6, 10, 12])
-
-
 def test_a_single_region_is_a_tree():
     tree = single()
     assert tree.regions == 1 and tree.problem() is None
@@ -162,16 +161,27 @@ def _seconds(action):
 
 
 def broken(tmp_path, **arrays):
-    path = tmp_path / "broken.npz"
-    np.savez(path, **arrays)
+    """A file with the right checksum and these arrays, `labels` as they are in a tree."""
+    path, tree = tmp_path / "broken.npz", hand_drawn()
+    own = {"labels": tree.labels, "children": tree.children, "heights": tree.heights} | arrays
+    broken_tree = RegionTree(*(np.asarray(array) for array in own.values()))
+    if own["labels"].dtype == np.uint8:
+        own["labels"] = np.diff(own["labels"], axis=0, prepend=np.uint8(0))
+    has_objects = any(array.dtype == object for array in own.values())
+    checksum = "" if has_objects else broken_tree._checksum("")
+    np.savez(path, **own, stamp=np.array(["", checksum]))
     return path
+
+
+def test_the_helper_that_breaks_trees_leaves_whole_ones_whole(tmp_path):
+    assert RegionTree.load(broken(tmp_path)).problem() is None
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut"])
 def test_a_foreign_file_is_refused_in_one_line(tmp_path, content):
     path = tmp_path / "foreign.npz"
     path.write_bytes(content)
-    with pytest.raises(InputError, match="foreign.npz.*run") as caught:
+    with pytest.raises(InputError, match=r"foreign.npz.*run") as caught:
         RegionTree.load(path)
     assert "\n" not in str(caught.value)
 
@@ -180,7 +190,7 @@ def test_a_cut_off_file_is_refused(tmp_path):
     path = tmp_path / "tree.npz"
     hand_drawn().save(path)
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(InputError, match="tree.npz"):
+    with pytest.raises(InputError, match=r"tree.npz"):
         RegionTree.load(path)
 
 
@@ -190,31 +200,72 @@ def test_a_missing_file_says_what_to_run(tmp_path):
 
 
 def test_pickles_are_not_opened(tmp_path):
-    path = broken(tmp_path, labels=np.array([{}], object), children=np.zeros((0, 2)), heights=np.zeros(0))
-    with pytest.raises(InputError):
-        RegionTree.load(path)
+    with pytest.raises(InputError, match="allow_pickle"):
+        RegionTree.load(broken(tmp_path, labels=np.array([{}], object)))
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "reason"),
     [
-        {"labels": LABELS.astype(np.int32)},
-        {"labels": np.minimum(LABELS, 2)},  # a leaf without pixels
-        {"heights": np.array([0.5, 0.2, 0.7], np.float32)},
-        {"heights": np.array([0.2, np.nan, 0.7], np.float32)},
-        {"children": np.array([[0, 1], [0, 4], [3, 5]], np.uint16)},  # merged twice
-        {"children": np.array([[0, 6], [2, 4], [3, 5]], np.uint16)},  # not made yet
-        {"children": np.zeros((2, 2), np.uint16)},
+        ({"labels": LABELS.astype(np.int32)}, "uint8"),
+        ({"labels": LABELS[0]}, "labels"),
+        ({"labels": LABELS[:0]}, "labels"),
+        ({"labels": np.minimum(LABELS, 2)}, "labels are not 0 .. 3"),  # a leaf without pixels
+        ({"labels": LABELS + np.uint8(1)}, "labels are not 0 .. 3"),
+        ({"heights": np.array([0.5, 0.2, 0.7], np.float32)}, "rise"),
+        ({"heights": np.array([0.2, np.nan, 0.7], np.float32)}, "rise"),
+        ({"heights": np.array([-0.2, 0.5, 0.7], np.float32)}, "rise"),
+        ({"heights": np.array([0.2, 0.5, 1.5], np.float32)}, "from 0 to 1"),
+        ({"heights": np.array(["low", "mid", "high"])}, "no floats"),
+        ({"heights": np.float32(0.5)}, "fit together"),
+        ({"children": np.array([[0, 1], [0, 4], [3, 5]], np.uint16)}, "merged twice"),
+        ({"children": np.array([[0, 6], [2, 4], [3, 5]], np.uint16)}, "before it is made"),
+        ({"children": np.array([[0, -1], [2, 4], [3, 5]], np.int64)}, "before it is made"),
+        ({"children": np.array([[0, 1], [2, 4], [3, 5]], np.float32)}, "integers"),
+        ({"children": np.zeros((2, 2), np.uint16)}, "fit together"),
+        ({"children": np.uint16(3)}, "fit together"),
     ],
 )
-def test_arrays_that_are_no_tree_are_refused(tmp_path, change):
-    tree = hand_drawn()
-    arrays = {
-        "labels": np.diff(tree.labels, axis=0, prepend=np.uint8(0)),
-        "children": tree.children,
-        "heights": tree.heights,
-    }
-    if "labels" in change and change["labels"].dtype == np.uint8:
-        change = {"labels": np.diff(change["labels"], axis=0, prepend=np.uint8(0))}
-    with pytest.raises(InputError, match="not a region tree"):
-        RegionTree.load(broken(tmp_path, **(arrays | change)))
+def test_arrays_that_are_no_tree_are_one_line(tmp_path, change, reason):
+    with pytest.raises(InputError, match=rf"broken.npz: not a region tree .*{reason}.*run") as caught:
+        RegionTree.load(broken(tmp_path, **{name: np.asarray(array) for name, array in change.items()}))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("stamp", [None, np.array([]), np.array("text"), np.array(["", "0" * 16])])
+def test_a_tree_without_a_fitting_checksum_is_refused(tmp_path, stamp):
+    path, tree = tmp_path / "tree.npz", hand_drawn()
+    steps = np.diff(tree.labels, axis=0, prepend=np.uint8(0))
+    arrays = {"labels": steps, "children": tree.children, "heights": tree.heights}
+    np.savez(path, **arrays, **({} if stamp is None else {"stamp": stamp}))
+    with pytest.raises(InputError, match=r"tree.npz: not a region tree .*run `python -m hgrl group`"):
+        RegionTree.load(path)
+
+
+def test_an_edited_tree_is_refused(tmp_path):
+    hand_drawn().save(tmp_path / "tree.npz", "origin")
+    with np.load(tmp_path / "tree.npz") as file:
+        arrays = dict(file)
+    assert load_tree(tmp_path / "tree.npz")[1] == "origin"
+    for change in ({"heights": arrays["heights"] / 2}, {"stamp": np.array(["other", arrays["stamp"][1]])}):
+        np.savez(tmp_path / "tree.npz", **(arrays | change))
+        with pytest.raises(InputError, match="checksum"):
+            RegionTree.load(tmp_path / "tree.npz")
+
+
+@given(trees(), st.data())
+@settings(max_examples=50, deadline=None)
+def test_no_flipped_byte_passes_unnoticed(tree, data):
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "tree.npz"
+        tree.save(path, "origin")
+        content = bytearray(path.read_bytes())
+        content[data.draw(st.integers(0, len(content) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+        path.write_bytes(content)
+        try:
+            again, origin = load_tree(path)
+        except InputError:
+            return
+    assert origin == "origin"
+    for name in ("labels", "children", "heights"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(tree, name))

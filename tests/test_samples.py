@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hgrl.core.errors import InputError
-from hgrl.core.settings import DataSettings, Settings, Source
+from hgrl.core.settings import DataSettings, Source
 from hgrl.data.samples import Samples, Video, sample_name
 from hgrl.data.sets.coco import open_coco
 from hgrl.data.sets.listing import read_list
-from hgrl.data.sources import data_root, open_samples, open_videos, pretraining_samples
+from hgrl.data.sources import open_samples, open_videos, pretraining_samples
 
 
 def write(path: Path, array) -> Path:
@@ -35,9 +36,8 @@ def one(tmp_path, mask, **fields) -> Samples:
     )
 
 
-def test_mask_maps_the_files_void_to_255(tmp_path):
-    samples = one(tmp_path, [[0, 10, 11]], classes=tuple("abcdefghijk"), void=11)
-    assert samples.mask(0).tolist() == [[0, 10, 255]]
+def test_mask_of_classes_and_void(tmp_path):
+    assert one(tmp_path, [[0, 10, 255]], classes=tuple("abcdefghijk")).mask(0).tolist() == [[0, 10, 255]]
 
 
 def test_mask_id_that_is_no_class(tmp_path):
@@ -74,9 +74,9 @@ def test_names_are_unique(tmp_path):
 def test_subset_keeps_order_and_everything_else(tmp_path):
     names = tuple(f"set/{i}" for i in range(5))
     paths = tuple(Path(f"{i}.jpg") for i in range(5))
-    samples = Samples(names, paths, paths, ("a", "b"), 7)
+    samples = Samples(names, paths, paths, ("a", "b"))
     part = samples.subset(np.array([3, 1]))
-    assert part == Samples(("set/3", "set/1"), (paths[3], paths[1]), (paths[3], paths[1]), ("a", "b"), 7)
+    assert part == Samples(("set/3", "set/1"), (paths[3], paths[1]), (paths[3], paths[1]), ("a", "b"))
     assert Samples(names, paths).subset([0]).masks is None
     assert len(samples.subset([])) == 0
 
@@ -167,17 +167,9 @@ def test_catalogue_tells_images_from_videos(tmp_path):
         open_videos(Source(kind="coco", folder="coco", split="val"), tmp_path)
 
 
-def profile(monkeypatch, tmp_path, fraction=1.0, splits=("train2014",)) -> Settings:
-    monkeypatch.setenv("HGRL_DATA", str(tmp_path))
+def data(fraction=1.0, splits=("train2014",)) -> DataSettings:
     sources = tuple(Source(kind="coco", folder="coco", split=split) for split in splits)
-    return Settings(profile="test", data=DataSettings(pretrain=sources, fraction=fraction))
-
-
-def test_data_root_is_the_environments_or_the_profiles_own(monkeypatch, tmp_path):
-    settings = profile(monkeypatch, tmp_path)
-    assert data_root(settings) == tmp_path
-    embedded = settings.model_copy(update={"data": DataSettings(scenes={})})
-    assert data_root(embedded).parts[-2:] == ("test", "data")
+    return DataSettings(pretrain=sources, fraction=fraction)
 
 
 def test_a_folder_of_any_images_is_a_source(tmp_path):
@@ -191,28 +183,25 @@ def test_a_folder_of_any_images_is_a_source(tmp_path):
         open_samples(Source(kind="folder", folder="ImageNet", split="val"), tmp_path)
 
 
-def test_pretraining_is_the_union_of_its_sources(monkeypatch, tmp_path):
+def test_pretraining_is_the_union_of_its_sources(tmp_path):
     coco(tmp_path)
     coco(tmp_path, split="extra", names=("e",))
-    samples = pretraining_samples(profile(monkeypatch, tmp_path, splits=("train2014", "extra", "train2014")))
+    samples = pretraining_samples(data(splits=("train2014", "extra", "train2014")), tmp_path)
     assert samples.names == ("coco/a", "coco/b", "coco/c", "coco/d", "coco/e") and samples.masks is None
 
 
-def test_pretraining_sources_with_different_images_of_one_name(monkeypatch, tmp_path):
+def test_pretraining_sources_with_different_images_of_one_name(tmp_path):
     coco(tmp_path)
     coco(tmp_path, split="extra", names=("a",))
-    with pytest.raises(InputError, match="extra/a.jpg: has the same name"):
-        pretraining_samples(profile(monkeypatch, tmp_path, splits=("train2014", "extra")))
+    with pytest.raises(InputError, match=r"extra/a\.jpg: has the same name"):
+        pretraining_samples(data(splits=("train2014", "extra")), tmp_path)
 
 
-def test_smaller_fractions_are_part_of_larger_ones(monkeypatch, tmp_path):
+def test_smaller_fractions_are_part_of_larger_ones(tmp_path):
     coco(tmp_path, names=[f"{i:02d}" for i in range(20)])
-    picked = [
-        set(pretraining_samples(profile(monkeypatch, tmp_path, fraction)).names)
-        for fraction in (0.01, 0.25, 0.5, 1.0)
-    ]
+    picked = [set(pretraining_samples(data(fraction), tmp_path).names) for fraction in (0.01, 0.25, 0.5, 1.0)]
     assert [len(names) for names in picked] == [1, 5, 10, 20]
-    assert all(small < large for small, large in zip(picked, picked[1:]))
+    assert all(small < large for small, large in pairwise(picked))
 
 
 def test_real_coco(real_data):

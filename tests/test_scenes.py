@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -20,6 +21,7 @@ from skimage.measure import label
 from hgrl.core.errors import InputError
 from hgrl.core.settings import ScenesSettings, Source
 from hgrl.data.images import read_mask
+from hgrl.data.scenes import backdrops as scene_backdrops
 from hgrl.data.scenes import draw as scenes
 from hgrl.data.scenes.backdrops import GREY, PARTS, PHOTOGRAPHS, part_of
 from hgrl.data.scenes.draw import (
@@ -31,7 +33,6 @@ from hgrl.data.scenes.draw import (
     make_scenes,
     split_counts,
 )
-from hgrl.data.scenes import backdrops as scene_backdrops
 from hgrl.data.scenes.files import voc_palette
 from hgrl.data.scenes.objects import APART, MANY, SINGLE, WHOLE, _place
 from hgrl.data.scenes.render import draw_scene, render
@@ -164,7 +165,7 @@ def test_davis_layout_is_read_by_the_davis_loader(few):
 def test_videos_move_and_deform_a_little_at_a_time(few):
     for video in open_videos(Source(kind="davis", folder="DAVIS", split="val"), few):
         masks = [video.mask(t) > 0 for t in range(len(video))]
-        overlap = [(a & b).sum() / (a | b).sum() for a, b in zip(masks, masks[1:])]
+        overlap = [(a & b).sum() / (a | b).sum() for a, b in pairwise(masks)]
         assert all(0.3 < share < 1 for share in overlap)
 
 
@@ -175,7 +176,7 @@ def test_bsds_layout_is_read_by_the_bsds_loader(few):
         for index in range(3):
             segmentations, boundaries = samples.ground_truth(index), samples.boundaries(index)
             assert len(segmentations) == len(boundaries) == 3
-            for labels, edges in zip(segmentations, boundaries):
+            for labels, edges in zip(segmentations, boundaries, strict=True):
                 assert np.unique(labels).tolist() == list(range(1, labels.max() + 1)), "ids 1..n"
                 assert label(labels, connectivity=1).max() == labels.max(), "each region is connected"
                 assert 0 < edges.mean() < 0.3 or labels.max() == 1

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hgrl.evaluation.colour import lab_angles
 from test_tracking import moving_square
 
 from hgrl.core.errors import InputError
+from hgrl.core.experiment import load_experiment
 from hgrl.core.settings import TrackingSettings
 from hgrl.evaluation import tracking
-from hgrl.evaluation.colour import lab_angles
 
 FILE = Path(__file__).resolve().parents[1] / "benchmarks/tracking_ablation.py"
 
@@ -48,4 +49,4 @@ def test_every_row_is_a_valid_setting_and_a_finer_input_widens_the_window(ablati
     for row in ablation.ROWS.values():
         ablation.changed(TrackingSettings(), row)
     with pytest.raises(InputError, match="no row named 'none'"):
-        ablation.ablate("mini", "ours-cns5", 1, 1, ["none"])
+        ablation.ablate(load_experiment("mini"), "ours-cns5", 1, 1, ["none"])

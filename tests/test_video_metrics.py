@@ -8,14 +8,13 @@ import pytest
 
 from hgrl.core.errors import InputError
 from hgrl.metrics import video as video_metrics
+from hgrl.metrics.outlines import boundary_map
 
 
 def test_region_similarity_by_hand():
     truth = np.array([[1, 1, 0], [1, 1, 0]], bool)
     predicted = np.array([[0, 1, 1], [0, 1, 1]], bool)
     assert video_metrics.region_similarity(truth, predicted) == pytest.approx(2 / 6)
-    void = np.array([[0, 0, 1], [0, 0, 0]], bool)
-    assert video_metrics.region_similarity(truth, predicted, void) == pytest.approx(2 / 5)
 
 
 def test_empty_masks_agree():
@@ -24,28 +23,27 @@ def test_empty_masks_agree():
     for score in (video_metrics.region_similarity, video_metrics.boundary_f):
         assert score(empty, empty) == 1
         assert score(full, empty) == 0 and score(empty, full) == 0
-        assert score(full, empty, void=full) == 1  # all that differs is void
 
 
 def test_boundary_map_by_hand():
     mask = np.zeros((4, 5), bool)
     mask[1:3, 1:3] = True
-    assert video_metrics.boundary_map(mask).astype(int).tolist() == [
+    assert boundary_map(mask).astype(int).tolist() == [
         [1, 1, 1, 0, 0],  # half a pixel towards the origin: the row above and the column left of the square
         [1, 0, 1, 0, 0],
         [1, 1, 1, 0, 0],  # the square's own last row and column
         [0, 0, 0, 0, 0],
     ]
-    assert not video_metrics.boundary_map(np.ones((4, 5), bool)).any()  # the image's border is no boundary
+    assert not boundary_map(np.ones((4, 5), bool)).any()  # the image's border is no boundary
 
 
 def test_boundary_map_on_the_last_row_and_column():
     mask = np.zeros((3, 3), bool)
     mask[2, 2] = True
-    assert video_metrics.boundary_map(mask).astype(int).tolist() == [[0, 0, 0], [0, 1, 1], [0, 1, 0]]
+    assert boundary_map(mask).astype(int).tolist() == [[0, 0, 0], [0, 1, 1], [0, 1, 0]]
 
 
-def slow_boundary_f(truth, predicted, void, tolerance=0.008):
+def slow_boundary_f(truth, predicted, tolerance=0.008):
     """The official definition, pixel by pixel."""
 
     def boundary(mask):
@@ -66,7 +64,7 @@ def slow_boundary_f(truth, predicted, void, tolerance=0.008):
         )
 
     radius = int(np.ceil(tolerance * (truth.shape[0] ** 2 + truth.shape[1] ** 2) ** 0.5))
-    real, found = boundary(truth & ~void), boundary(predicted & ~void)
+    real, found = boundary(truth), boundary(predicted)
     if not real and not found:
         return 1.0
     if not real or not found:
@@ -84,9 +82,9 @@ def test_boundary_f_equals_the_slow_oracle(tolerance):
         for mask in (truth, predicted):
             y, x = rng.integers(0, shape[0] - 1), rng.integers(0, shape[1] - 1)
             mask[y : y + rng.integers(1, 9), x : x + rng.integers(1, 9)] = True
-        void = rng.random(shape) < 0.05
-        expected = slow_boundary_f(truth, predicted, void, tolerance)
-        assert video_metrics.boundary_f(truth, predicted, void, tolerance) == pytest.approx(expected)
+        truth, predicted = (mask & (rng.random(shape) >= 0.05) for mask in (truth, predicted))
+        expected = slow_boundary_f(truth, predicted, tolerance)
+        assert video_metrics.boundary_f(truth, predicted, tolerance) == pytest.approx(expected)
 
 
 def test_boundary_tolerance_is_a_share_of_the_diagonal():
@@ -140,19 +138,31 @@ def test_objects_are_those_of_the_first_frame():
     assert scores[2]["j"] == [1.0]  # absent in both: right
 
 
-def test_void_pixels_are_left_out_of_a_video():
-    truth = [np.ones((4, 4), np.uint8), np.array([[1, 1, 255, 255]] * 4, np.uint8), np.ones((4, 4), np.uint8)]
-    predicted = [np.ones((4, 4), np.uint8)] * 3
-    assert video_metrics.object_scores(truth, predicted)[1]["j"] == [1.0]
+def test_void_pixels_of_a_video_are_background_as_in_the_official_evaluation():
+    """davis2017-evaluation, semi-supervised: the loader sets 255 to 0, so its void masks are empty."""
+    truth = np.zeros((8, 10), np.uint8)
+    truth[1:6, 1:4], truth[1:6, 4] = 1, 255  # 15 pixels of the object, a column of void beside them
+    predicted = np.zeros_like(truth)
+    predicted[1:6, 1:5] = 1
+    predicted[1, 1] = 0
+    scores = video_metrics.object_scores([truth] * 3, [predicted] * 3)
+    assert scores[1]["j"] == [14 / 20]  # 14 / 15 if void were left out
+    background = np.where(truth == 255, 0, truth)
+    assert scores == video_metrics.object_scores([background] * 3, [predicted] * 3)
+
+
+ONES, ZEROS = np.ones((2, 2), np.uint8), np.zeros((2, 2), np.uint8)
 
 
 @pytest.mark.parametrize(
     ("truth", "predicted", "words"),
     [
-        ([np.ones((2, 2))] * 2, [np.ones((2, 2))] * 2, "dropped"),
-        ([np.ones((2, 2))] * 3, [np.ones((2, 2))] * 4, "3 true masks but 4"),
-        ([np.ones((2, 2))] * 3, [np.ones((2, 3))] * 3, "frame 0"),
-        ([np.zeros((2, 2))] * 3, [np.ones((2, 2))] * 3, "no object"),
+        ([ONES] * 2, [ONES] * 2, "dropped"),
+        ([ONES] * 3, [ONES] * 4, "3 true masks but 4"),
+        ([ONES] * 3, [np.ones((2, 3), np.uint8)] * 3, "frame 0"),
+        ([ZEROS] * 3, [ONES] * 3, "no object"),
+        ([ONES, ONES * np.nan, ONES], [ONES] * 3, "frame 1: masks of float64 and uint8"),
+        ([np.ones((2, 2, 3), np.uint8)] * 3, [np.ones((2, 2, 3), np.uint8)] * 3, "height x width"),
     ],
 )
 def test_videos_that_cannot_be_scored(truth, predicted, words):

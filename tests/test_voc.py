@@ -37,7 +37,7 @@ def test_official_layouts(tmp_path):
         voc(tmp_path / home)
         samples = open_voc(tmp_path, folder, "train")
         assert samples.names == (f"{folder}/2007_000032", f"{folder}/2007_000039")
-        assert samples.classes == CLASSES and len(CLASSES) == 21 and samples.void == 255
+        assert samples.classes == CLASSES and len(CLASSES) == 21
         assert samples.mask(0).max() == 20 and samples.mask(1).min() == 255
 
 
@@ -135,7 +135,8 @@ def test_sbd_mask_of_another_size_than_its_image(tmp_path, augmented):
 
 
 @pytest.mark.parametrize("content", [
-    b"", b"no mat file", {"GTinst": 1}, {"GTcls": {"Segmentation": np.zeros((2, 3, 4))}}, {"GTcls": {"Segmentation": 0.5}},
+    b"", b"no mat file", {"GTinst": 1}, {"GTcls": {"Segmentation": np.zeros((2, 3, 4))}},
+    {"GTcls": {"Segmentation": 0.5}}, {"GTcls": {"Segmentation": np.full((2, 3), -1)}},
 ])  # fmt: skip
 def test_damaged_sbd_mask(tmp_path, content):
     path = tmp_path / "a.mat"
@@ -167,9 +168,20 @@ def test_missing_folder_and_split(tmp_path):
         open_voc(tmp_path, "VOC2012", "val")
 
 
-def test_real_voc(real_data):
-    samples = open_voc(real_data, "VOC2012", "train")
-    assert len(samples) == 3
-    assert np.unique(samples.mask(0)).tolist() == [0, 5, 15, 255], (
-        "bottle and person, as on PASCAL's own page"
-    )
+@pytest.mark.parametrize(("split", "count"), [("train", 437), ("val", 445), ("train_aug", 3131)])
+def test_real_voc(real_data, split, count):
+    """The photographs of animals and people in VOC's own lists."""
+    samples = open_voc(real_data, "VOC2012", split)
+    assert len(samples) == count
+    shown = set()
+    for index in range(0, count, 20):
+        assert samples.mask(index).shape == samples.image(index).shape[:2]
+        shown |= set(np.unique(samples.mask(index)).tolist())
+    assert {CLASSES.index(name) for name in ("cat", "dog", "horse", "person")} <= shown <= {*range(21), 255}
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 276), ("tune", 59), ("val", 256)])
+def test_real_msrc(real_data, split, count):
+    samples = open_voc(real_data, "MSRC", split)
+    assert len(samples) == count and len(samples.classes) == 21 and samples.classes[0] != "background"
+    assert {*np.unique(samples.mask(0)).tolist()} <= {*range(21), 255}

@@ -15,6 +15,8 @@ from hgrl.core.experiment import Experiment
 from hgrl.core.files import write_text
 from hgrl.core.left_out import write_reason
 
+IN_PIPELINE = "HGRL_IN_PIPELINE"  # environment of a kernel whose notebook may write under results/
+
 
 def run_notebook(name: str, experiment: Experiment, parameters: dict[str, str]) -> Path:
     """Execute `notebooks/<name>.ipynb` with `parameters`; the executed copy goes to the profile's artefacts.
@@ -55,7 +57,7 @@ def _execute(source: Path, executed: Path, parameters: dict[str, str], failed: P
     from papermill.exceptions import PapermillExecutionError
 
     name, streams = source.stem, {"stdout_file": sys.stdout, "stderr_file": sys.stderr}
-    os.environ[progress.PLAIN] = "1"  # for the kernel
+    os.environ |= dict.fromkeys((progress.PLAIN, IN_PIPELINE), "1")  # for the kernel
     try:
         papermill.execute_notebook(
             source, executed, parameters, progress_bar=False, kernel_name="python3", **streams
@@ -71,4 +73,4 @@ def _execute(source: Path, executed: Path, parameters: dict[str, str], failed: P
         remedy = "run `make setup`, or install ipykernel here"
         raise InputError(f"{name}: Jupyter finds no kernel 'python3'; {remedy}") from None
     finally:
-        del os.environ[progress.PLAIN]
+        del os.environ[progress.PLAIN], os.environ[IN_PIPELINE]

@@ -9,15 +9,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 def _ascending(numbers: tuple[float, ...]) -> tuple[float, ...]:
@@ -73,7 +65,7 @@ class Source(Section):
     """One split of one data set: which loader, which folder under the data root, which split."""
 
     # folder: any images below folder/split, without masks
-    kind: Literal["voc", "coco", "coco-masks", "bsds", "camvid", "davis", "imagenet", "folder"]
+    kind: Literal["voc", "coco", "bsds", "davis", "imagenet", "folder"]
     folder: str
     split: str
     part: Range = (0.0, 1.0)  # only this stretch of the split's images, in the split's order
@@ -108,9 +100,7 @@ class GroupingSettings(Section):
     # a name in GROUPING_PRESETS, whose values stand instead of the defaults; what is given beside it wins
     preset: str | None = None
     edges: Literal["forest", "hed"] = "forest"  # section 4.1: structured edges; table 1 has a row with HED's
-    detector: Literal["numba", "opencv"] = "numba"  # what runs the forest; without sharpening they agree
-    # px, as its paper; 0 is off, and all that opencv can do. +.008 ODS on 50 val images
-    sharpen: int = Field(2, ge=0, le=4, validate_default=True)
+    sharpen: int = Field(2, ge=0, le=4)  # px, as its paper; 0 is off. +.008 ODS on 50 val images
     # the detector is averaged over these; with 2.0, twice the time for +.003 ODS
     scales: tuple[Positive, ...] = Field((0.5, 1.0), min_length=1)
     spectral: bool = True  # section 4.1: structured edges and a spectral signal, combined
@@ -143,15 +133,6 @@ class GroupingSettings(Section):
                 f"no grouping preset named {name!r}; choose one of: {', '.join(GROUPING_PRESETS)}"
             )
         return {**GROUPING_PRESETS[name], **given}
-
-    @field_validator("sharpen")
-    @classmethod
-    def _opencv_cannot_sharpen(cls, value: int, info: ValidationInfo) -> int:
-        if value > 0 and info.data.get("detector") == "opencv":
-            raise ValueError(
-                "opencv's detector cannot sharpen; set grouping.sharpen to 0 or grouping.detector to numba"
-            )
-        return value
 
 
 class HedSettings(Section):

@@ -1,10 +1,8 @@
 """What every data set becomes: named images with label masks, and videos with object masks."""
 
-from __future__ import annotations
-
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,28 +10,28 @@ from pathlib import Path
 import numpy as np
 
 from hgrl.core.errors import InputError
+from hgrl.core.labels import VOID
 from hgrl.data.images import image_size, read_image, read_mask
 from hgrl.data.sets.sbd import read_mat_mask
-
-VOID = 255  # the id of pixels that are not scored, in every mask that leaves this package
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Images of one or several data sets; `masks` is None where there are none."""
+    """Images of one or several data sets; `masks` is None without any. Equal names are an InputError."""
 
     names: tuple[str, ...]  # unique and filesystem-safe, as "VOC2012/2007_000032"
     images: tuple[Path, ...]
     masks: tuple[Path, ...] | None = None
     classes: tuple[str, ...] = ()  # the index is the class id
-    void: int = VOID  # the id in the mask FILES that is not scored
 
     def __post_init__(self) -> None:
-        if len(self.names) != len(self.images) or (
-            self.masks is not None and len(self.masks) != len(self.images)
-        ):
-            raise ValueError("names, images and masks differ in length")
-        check_unique(self.names, self.images)
+        seen: dict[str, Path] = {}
+        for name, image in zip(self.names, self.images, strict=True):
+            if name in seen:
+                raise InputError(f"{image}: has the same name, {name}, as {seen[name]}; rename one of them")
+            seen[name] = image
+        if self.masks is not None and len(self.masks) != len(self.images):
+            raise ValueError("images and masks differ in number")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -46,37 +44,27 @@ class Samples:
         """(H, W) uint8 class ids at the image's own size, 255 where nothing is scored.
 
         Raises InputError when there are no masks, when mask and image differ in size, or when an id is not a
-        class.
-        """
+        class."""
         if self.masks is None:
             raise InputError(f"{self.images[index]}: this split has no masks; choose a labelled split")
-        mask = read_mask_of(self.masks[index], self.images[index])
-        mask[mask == self.void] = VOID
-        self._check_ids(mask, self.masks[index])
+        path = self.masks[index]
+        mask = _read_mask_of(path, self.images[index])
+        highest = int(mask.max(initial=0, where=mask != VOID))
+        if self.classes and highest >= len(self.classes):
+            remedy = "use this data set's own masks"
+            raise InputError(f"{path}: id {highest} in a mask of {len(self.classes)} classes; {remedy}")
         return mask
 
-    def subset(self, indices: Iterable[int]) -> Samples:
+    def subset(self, indices: Iterable[int]) -> "Samples":
         """The samples at `indices`, in that order."""
         picked = [int(index) for index in indices]
-        fields = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name in self._per_image
-        }
-        return dataclasses.replace(
-            self, **{name: values and tuple(values[i] for i in picked) for name, values in fields.items()}
-        )
+        fields = {name: getattr(self, name) for name in self._per_image}
+        parts = {name: values and tuple(values[i] for i in picked) for name, values in fields.items()}
+        return dataclasses.replace(self, **parts)
 
     @property
     def _per_image(self) -> tuple[str, ...]:
         return ("names", "images", "masks")
-
-    def _check_ids(self, mask: np.ndarray, path: Path) -> None:
-        ids = np.flatnonzero(np.bincount(mask.ravel(), minlength=256)[:VOID])
-        if self.classes and ids.size and ids[-1] >= len(self.classes):
-            raise InputError(
-                f"{path}: id {ids[-1]} in a mask of {len(self.classes)} classes; use this data set's own masks"
-            )
 
 
 @dataclass(frozen=True)
@@ -97,19 +85,16 @@ class Video:
     def mask(self, t: int) -> np.ndarray:
         """(H, W) uint8: 0 background, 1..n objects, 255 void. A binary video's 255 is object 1.
 
-        Raises InputError when mask and frame differ in size.
-        """
-        mask = read_mask_of(self.masks[t], self.frames[t])
+        Raises InputError when mask and frame differ in size."""
+        mask = _read_mask_of(self.masks[t], self.frames[t])
         return (mask == 255).astype(np.uint8) if self.is_binary else mask
 
     @cached_property
     def is_binary(self) -> bool:
-        """Whether the masks are DAVIS-2016's (one object, drawn as 255) rather than DAVIS-2017's (ids; 255 is
-        void).
+        """Whether the masks are DAVIS-2016's (one object, drawn as 255), not DAVIS-2017's (ids; 255 is void).
 
         The first mask that is not empty decides: DAVIS-2017 shows its objects in the first frame, so 255 is
-        never alone there.
-        """
+        never alone there."""
         for path in self.masks:
             ids = np.unique(read_mask(path))
             if ids[-1] > 0:
@@ -117,7 +102,7 @@ class Video:
         return False
 
 
-def read_mask_of(mask_path: Path, image_path: Path) -> np.ndarray:
+def _read_mask_of(mask_path: Path, image_path: Path) -> np.ndarray:
     """The (H, W) uint8 mask of an image, from a PNG or SBD's mat file; InputError when their sizes differ."""
     mask = read_mat_mask(mask_path) if mask_path.suffix == ".mat" else read_mask(mask_path)
     check_size(mask, mask_path, "mask", image_path)
@@ -135,11 +120,3 @@ def check_size(labels: np.ndarray, path: Path, what: str, image_path: Path) -> N
 def sample_name(data_set: str, stem: str) -> str:
     """`data_set/stem` with every character that some filesystem refuses replaced by `_`."""
     return "/".join(re.sub(r"[^\w.\-]|^\.+", "_", part) for part in (data_set, stem))
-
-
-def check_unique(names: Sequence[str], images: Sequence[Path]) -> None:
-    seen: dict[str, Path] = {}
-    for name, image in zip(names, images):
-        if name in seen:
-            raise InputError(f"{image}: has the same name, {name}, as {seen[name]}; rename one of them")
-        seen[name] = image

@@ -1,8 +1,4 @@
-"""From a profile's `data` section to samples and videos: the one place that maps a data set's kind to its
-loader.
-"""
-
-from __future__ import annotations
+"""From a profile's `data` section to samples and videos: the one place that maps a kind to its loader."""
 
 from pathlib import Path
 
@@ -12,8 +8,7 @@ from hgrl.core.errors import InputError
 from hgrl.core.settings import DataSettings, Source
 from hgrl.data.samples import Samples, Video
 from hgrl.data.sets.bsds import open_bsds
-from hgrl.data.sets.camvid import open_camvid
-from hgrl.data.sets.coco import open_coco, open_coco_masks
+from hgrl.data.sets.coco import open_coco
 from hgrl.data.sets.davis import open_davis
 from hgrl.data.sets.folder import open_folder
 from hgrl.data.sets.imagenet import open_imagenet
@@ -22,33 +17,27 @@ from hgrl.data.sets.voc import open_voc
 LOADERS = {
     "voc": open_voc,
     "coco": open_coco,
-    "coco-masks": open_coco_masks,
     "bsds": open_bsds,
-    "camvid": open_camvid,
     "folder": lambda root, folder, split: open_folder([root / folder / split]),
     "imagenet": open_imagenet,
 }
 
 
 def open_samples(source: Source, root: Path) -> Samples:
-    """The images (and masks) of one split; for `bsds` a `ContourSamples`. Raises InputError for what is
-    missing.
-    """
+    """The images (and masks) of one split; for `bsds` a `ContourSamples`. InputError for what is missing."""
     if source.kind not in LOADERS:
-        raise InputError(
-            f"setting data: {source.folder} ({source.kind}) holds videos; images come from one of: {', '.join(LOADERS)}"
-        )
+        remedy = f"images come from one of: {', '.join(LOADERS)}"
+        raise InputError(f"setting data: {source.folder} ({source.kind}) holds videos; {remedy}")
     samples = LOADERS[source.kind](Path(root), source.folder, source.split)
-    first, last = (round(share * len(samples)) for share in source.part)
+    first, last = (round(end * len(samples)) for end in source.part)
     return samples if last - first == len(samples) else samples.subset(range(first, last))
 
 
 def open_videos(source: Source, root: Path) -> tuple[Video, ...]:
     """The videos of one split. Raises InputError for what is missing."""
     if source.kind != "davis":
-        raise InputError(
-            f"setting data.videos: {source.folder} ({source.kind}) holds no videos; use kind: davis"
-        )
+        what = f"{source.folder} ({source.kind}) holds no videos"
+        raise InputError(f"setting data.videos: {what}; use kind: davis")
     return open_davis(Path(root), source.folder, source.split)
 
 
@@ -56,24 +45,24 @@ def pretraining_samples(data: DataSettings, root: Path) -> Samples:
     """All images of `data.pretrain`, without masks; if `data.fraction` < 1, that share of them.
 
     The share is the head of one fixed permutation, so that a smaller share is part of a larger one. An image
-    that several splits list is taken once; two images of one name are an InputError.
-    """
+    that several splits list is taken once; two images of one name are an InputError."""
     union = _union([open_samples(source, root) for source in data.pretrain])
     count = max(1, round(data.fraction * len(union))) if len(union) else 0
     return union.subset(np.sort(np.random.default_rng(0).permutation(len(union))[:count]))
 
 
 def grouped_samples(data: DataSettings, root: Path) -> Samples:
-    """The images that trees are grown for: `pretraining_samples`, and behind them `extra_sources`, each once."""
-    return _union([pretraining_samples(data, root), *(open_samples(s, root) for s in extra_sources(data, root))])
+    """The images that trees are grown for: `pretraining_samples`, then `extra_sources`, each image once."""
+    extra = [open_samples(source, root) for source in extra_sources(data, root)]
+    return _union([pretraining_samples(data, root), *extra])
 
 
 def extra_sources(data: DataSettings, root: Path) -> list[Source]:
-    """The sources of `data.extra` that are at hand: a real data set that is missing takes only its own runs along."""
+    """The sources of `data.extra` that are there: a missing one takes only its own runs with it."""
     return [source for source in data.extra if (root / source.folder).is_dir()]
 
 
 def _union(parts: list[Samples]) -> Samples:
-    named = {(name, image): None for part in parts for name, image in zip(part.names, part.images, strict=True)}
-    names, images = zip(*named, strict=True) if named else ((), ())
+    each = (pair for part in parts for pair in zip(part.names, part.images, strict=True))
+    names, images = zip(*dict.fromkeys(each), strict=True) if any(map(len, parts)) else ((), ())
     return Samples(names, images)

@@ -61,5 +61,7 @@ def _described(files: Any) -> dict[str, Any]:
 
 def _class_frequency(samples: Samples) -> dict[str, float]:
     """The share of the scored pixels that each class has (the first row of table 2)."""
-    counts = sum(np.bincount(samples.mask(index).ravel(), minlength=256)[:255] for index in range(len(samples)))
+    counts = sum(
+        np.bincount(samples.mask(index).ravel(), minlength=256)[:255] for index in range(len(samples))
+    )
     return {name: float(counts[index] / counts.sum()) for index, name in enumerate(samples.classes)}

@@ -2,8 +2,7 @@
 
 Arbelaez et al. (TPAMI 2011), section 4.2: an arc of the watershed is subdivided where it is farthest from the
 straight line between its ends, until every piece is nearly straight. Boundaries run along the cracks between
-pixels, from corner to corner.
-"""
+pixels, from corner to corner."""
 
 from __future__ import annotations
 
@@ -19,8 +18,7 @@ def arc_normals(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     edges.
 
     labels: (H, W) integers. float64 in [0, pi), 0 along x, pi / 2 along y (downward); NaN where both pixels
-    are of one region.
-    """
+    are of one region."""
     height, width = labels.shape
     across, down = labels[:, :-1] != labels[:, 1:], labels[:-1] != labels[1:]
     active = np.concatenate([across.ravel(), down.ravel()])
@@ -30,9 +28,7 @@ def arc_normals(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @numba.njit(nogil=True, cache=True)
 def _cracks_at(active, height, width, i, j, found):
-    """Number of active cracks at corner (i, j), their numbers in `found`, in the order up, down, left, right
-    (-1: none).
-    """
+    """How many cracks at corner (i, j) are active; `found`: their numbers up, down, left, right, or -1."""
     first_down = height * (width - 1)
     found[:] = -1
     if 0 < j < width:
@@ -59,12 +55,8 @@ def _segment_angles(active, height, width):
     """The normal's angle of each active crack: chains from junction to junction first, then closed ones."""
     angles = np.full(len(active), np.nan)
     seen = np.zeros(len(active), np.bool_)
-    sides, onward = np.empty(4, np.int64), np.empty(4, np.int64)
-    rows, columns, cracks = (
-        np.empty(len(active) + 1, np.int64),
-        np.empty(len(active) + 1, np.int64),
-        np.empty(len(active), np.int64),
-    )
+    sides, onward = np.empty((2, 4), np.int64)
+    rows, columns, cracks = np.empty((3, len(active) + 1), np.int64)
     for closed in range(2):
         for i in range(height + 1):
             for j in range(width + 1):
@@ -73,18 +65,18 @@ def _segment_angles(active, height, width):
                     continue
                 for side in range(4):
                     if sides[side] >= 0 and not seen[sides[side]]:
+                        start = (i, j, side)
                         length = _follow(
-                            active, height, width, i, j, side, seen, rows, columns, cracks, sides, onward
+                            active, height, width, start, seen, rows, columns, cracks, sides, onward
                         )
                         _subdivide(rows, columns, cracks, length, angles)
     return angles
 
 
 @numba.njit(nogil=True, cache=True)
-def _follow(active, height, width, i, j, side, seen, rows, columns, cracks, sides, onward):
-    """Walk from corner (i, j) until a junction, the image's border or a crack already seen: corners and
-    cracks passed; cracks' number.
-    """
+def _follow(active, height, width, start, seen, rows, columns, cracks, sides, onward):
+    """Walk from corner (i, j) to a junction, the border or a crack already seen; how many were passed."""
+    i, j, side = start
     rows[0], columns[0] = i, j
     crack, length = sides[side], 0
     while True:
@@ -106,9 +98,7 @@ def _follow(active, height, width, i, j, side, seen, rows, columns, cracks, side
 
 @numba.njit(nogil=True, cache=True)
 def _subdivide(rows, columns, cracks, length, angles):
-    """Split the chain of corners where it is farthest from the line between its ends; write each straight
-    piece's normal.
-    """
+    """Split the chain where it is farthest from the line between its ends; write each piece's normal."""
     stack = [(0, length)]
     while len(stack) > 0:
         start, stop = stack.pop()

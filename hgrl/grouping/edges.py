@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 from hgrl.core.errors import InputError
 from hgrl.core.settings import GroupingSettings
-from hgrl.grouping.forest.detect import edge_strength
-from hgrl.grouping.forest.export import edge_bins, export_key, export_opencv
+from hgrl.grouping.forest.detect import edge_bins, edge_strength
 from hgrl.grouping.forest.features import MARGIN
 from hgrl.grouping.forest.model import Forest
 from hgrl.grouping.forest.samples import PAD, pad_image
@@ -22,9 +20,7 @@ MODEL = Path(__file__).parent / "models" / "bsds500.npz"
 
 
 class EdgeNetwork(NamedTuple):
-    """Where the network of `edges: hed` lies, and the torch device it runs on: what a worker process can be
-    sent.
-    """
+    """Where the network of `edges: hed` lies, and its torch device: what a worker process can be sent."""
 
     weights: Path
     device: str = "cpu"
@@ -38,8 +34,7 @@ def detect_edges(
     The mean of the detector's answers at `settings.scales` (times `settings.image_scale`), each sharpened by
     `settings.sharpen` px at its scale and brought back to the image's size. The detector fades at the border,
     so the image is reflected by 16 px first; any size works, down to one pixel. With `edges: hed`, `network`
-    detects instead, and nothing is sharpened; InputError when none is given.
-    """
+    detects instead, and nothing is sharpened; InputError when none is given."""
     image = np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
     maps = [_detect_at(image, scale * settings.image_scale, settings, network) for scale in settings.scales]
     return np.clip(np.mean(maps, axis=0), 0, 1).astype(np.float32)
@@ -48,62 +43,35 @@ def detect_edges(
 def _detect_at(
     image: np.ndarray, scale: float, settings: GroupingSettings, network: EdgeNetwork | None
 ) -> np.ndarray:
-    height, width = image.shape[:2]
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    resized = (
-        image if size == (width, height) else cv2.resize(image, size, interpolation=_interpolation(scale))
-    )
-    edges = _detect_by_network(resized, network) if settings.edges == "hed" else _detect(resized, settings)
-    return (
-        edges
-        if size == (width, height)
-        else cv2.resize(edges, (width, height), interpolation=_interpolation(1 / scale))
-    )
+    size = image.shape[1::-1]
+    resized = _resized(image, tuple(max(1, round(side * scale)) for side in size), scale)
+    edges = _ask_network(resized, network) if settings.edges == "hed" else _ask_forest(resized, settings)
+    return _resized(edges, size, 1 / scale)
 
 
-def _interpolation(scale: float) -> int:
-    return cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+def _resized(image: np.ndarray, size: tuple[int, int], scale: float) -> np.ndarray:
+    if image.shape[1::-1] == size:
+        return image
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
 
-def _detect_by_network(image: np.ndarray, network: EdgeNetwork | None) -> np.ndarray:
+def _ask_network(image: np.ndarray, network: EdgeNetwork | None) -> np.ndarray:
     if network is None:
-        raise InputError(
-            "setting 'grouping.edges': hed needs a trained edge network; train one with `python -m hgrl train-hed`"
-        )
-    from hgrl.grouping.hed.network import detect, load_hed  # torch is only for those who ask for it
+        remedy = "train one with `python -m hgrl train-hed`"
+        raise InputError(f"setting 'grouping.edges': hed needs a trained edge network; {remedy}")
+    from hgrl.grouping.hed.network import detect, load_hed  # here: only `edges: hed` needs torch
 
     return detect(image, load_hed(network.weights, network.device))
 
 
-def _detect(image: np.ndarray, settings: GroupingSettings) -> np.ndarray:
-    height, width = image.shape[:2]
-    if settings.detector == "opencv":
-        edges = opencv_detector().detectEdges(pad_image(image).astype(np.float32) / np.float32(255))
-        return edges[PAD : PAD + height, PAD : PAD + width]
-    pad = PAD + MARGIN  # OpenCV's detector adds the margin itself
-    edges = edge_strength(*shipped_forest(), pad_image(pad_image(image), MARGIN), settings.sharpen)
-    return edges[pad : pad + height, pad : pad + width]
+def _ask_forest(image: np.ndarray, settings: GroupingSettings) -> np.ndarray:
+    padded, pad = pad_image(pad_image(image), MARGIN), PAD + MARGIN
+    edges = edge_strength(*shipped_forest(), padded, settings.sharpen)
+    return edges[pad : pad + image.shape[0], pad : pad + image.shape[1]]
 
 
 @lru_cache(maxsize=1)
 def shipped_forest() -> tuple[Forest, tuple[np.ndarray, np.ndarray]]:
-    """The shipped forest and its leaves' boundaries, read once a process."""
+    """The shipped forest and its leaves' boundaries, read once per process."""
     forest = Forest.load(MODEL)
     return forest, edge_bins(forest)
-
-
-@lru_cache(maxsize=1)
-def opencv_detector() -> Any:
-    """OpenCV's detector with the shipped forest, made once a process (1 s)."""
-    return cv2.ximgproc.createStructuredEdgeDetection(str(opencv_model()))
-
-
-def opencv_model() -> Path:
-    """The shipped forest in OpenCV's format: written at first use to the user's cache folder (`HGRL_CACHE`,
-    or ~/.cache/hgrl).
-    """
-    folder = Path(os.environ.get("HGRL_CACHE") or Path.home() / ".cache" / "hgrl")
-    path = folder / f"structured-forest-{export_key(MODEL.read_bytes())}.yml.gz"
-    if not path.exists():
-        export_opencv(Forest.load(MODEL), path)
-    return path

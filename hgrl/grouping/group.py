@@ -1,49 +1,28 @@
-"""Images to region trees: one image, or a data set with several processes; and the scale of the trees'
-heights.
-"""
+"""Images to region trees: one image, or a data set in several processes; and the scale of their heights."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+import errno
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
-from hgrl.core import files as store
+from hgrl.core.cache import code_fingerprint, fingerprint
 from hgrl.core.errors import InputError
+from hgrl.core.processes import as_completed
 from hgrl.core.progress import bar
 from hgrl.core.settings import GroupingSettings
 from hgrl.data.samples import Samples
 from hgrl.grouping.edges import EdgeNetwork, detect_edges
 from hgrl.grouping.hierarchy import Arcs, build_hierarchy, build_tree, watershed_arcs
 from hgrl.grouping.merge_tree import MergeTree
+from hgrl.grouping.outputs import edge_map_path, is_done, make_way, save_edge_map, tree_path
 from hgrl.grouping.region_tree import RegionTree
 from hgrl.grouping.spectral.mix import add_spectral
-from hgrl.grouping.workers import run_here, run_in_processes
-
-EDGE_LEVELS = 65535  # edge maps are kept as 16-bit PNG
-
-
-@dataclass(frozen=True)
-class Task:
-    """One image to group, and where the results go."""
-
-    sample: Samples  # of one image
-    trees_dir: Path
-    edges_dir: Path | None
-    settings: GroupingSettings
-    short_side: int | None
-    network: EdgeNetwork | None = None
-
-    @property
-    def name(self) -> str:
-        return self.sample.names[0]
-
-    def is_done(self) -> bool:
-        return _is_done(self.name, self.trees_dir, self.edges_dir)
 
 
 def region_tree(
@@ -52,8 +31,7 @@ def region_tree(
     """Edge map (H, W) float32 in [0, 1] and region tree of an image (H, W, 3) uint8 RGB. Paper, section 4.1.
 
     Structured edges (with `edges: hed`, those of `network`), a watershed, the spectral signal added to its
-    arcs, average linkage, at most `max_regions` leaves.
-    """
+    arcs, average linkage, at most `max_regions` leaves."""
     edge_map = detect_edges(image, settings, network)
     return edge_map, build_tree(contour_arcs(edge_map, settings), settings)
 
@@ -65,92 +43,117 @@ def full_hierarchy(
     boundary benchmarks score.
 
     As `region_tree`, but regions under `ucm_min_area` are merged instead of `min_area`, and there is no cut
-    to `max_regions`.
-    """
+    to `max_regions`."""
     is_edge_map = image.ndim == 2 and np.issubdtype(image.dtype, np.floating)
     edge_map = image if is_edge_map else detect_edges(image, settings, network)
     return build_hierarchy(contour_arcs(edge_map, settings), settings.ucm_min_area, settings.arc_weight)
 
 
 def contour_arcs(edge_map: np.ndarray, settings: GroupingSettings) -> Arcs:
-    """Watershed regions of an edge map (H, W) in [0, 1], and their arcs with the spectral signal where
-    `spectral` says so.
-    """
+    """Watershed regions of an edge map (H, W) in [0, 1] and their arcs, with `spectral` its signal added."""
     arcs = watershed_arcs(edge_map, settings.arc_strength)
     return add_spectral(arcs, settings) if settings.spectral and arcs.regions > 1 else arcs
 
 
+@dataclass(frozen=True)
+class Task:
+    """One image to group, and where the results go."""
+
+    sample: Samples  # of one image
+    folder: Path
+    settings: GroupingSettings
+    network: EdgeNetwork | None
+    edges: bool
+    recipe: str  # the fingerprint of all that decides a tree besides the image
+
+    @property
+    def name(self) -> str:
+        return self.sample.names[0]
+
+
 def group_images(
     samples: Samples,
-    trees_dir: Path,
-    edges_dir: Path | None,
+    folder: Path,
     settings: GroupingSettings,
     workers: int = 1,
-    short_side: int | None = None,
     scheduler: str | None = None,
     network: EdgeNetwork | None = None,
+    edges: bool = False,
 ) -> dict[str, str]:
-    """Write `trees_dir/<name>.npz`, and `edges_dir/<name>.png` (16-bit) unless None, for every sample that
-    has none yet.
+    """Write `folder/<name>.npz` for every sample, and with `edges` its edge map, `<name>.edges.png` (16-bit).
 
-    `workers` processes of one thread each; with 1, all runs here, in one thread. scheduler: the address of a
-    Dask scheduler whose workers do it instead; see `hgrl.grouping.cluster`. An image that cannot be grouped
-    does not stop the others: the answer maps its name to what is wrong. Each image is read once, by the
-    worker that groups it. Writing is atomic, so an interrupted run goes on where it stopped. A full disk
-    stops all (InputError), and so does a killed process.
-    """
-    trees_dir, edges_dir = Path(trees_dir), None if edges_dir is None else Path(edges_dir)
+    A file that was made from the same image content with the same settings, network and code stays; a stale
+    or damaged one is made again; one that grouping did not write is left alone. `workers` processes of one
+    thread each; with 1, all runs here, in one thread. scheduler: the address of a Dask scheduler whose
+    workers do it instead; see `hgrl.grouping.cluster`.
+    An image that cannot be grouped does not stop the others: the answer maps its name to what is wrong.
+    Writing is atomic, so an interrupted run goes on where it stopped. InputError, before any work, where a
+    result would lie on an input; later for a full disk and a killed process."""
     if scheduler is not None:  # workers have other working directories
         samples = dataclasses.replace(samples, images=tuple(path.absolute() for path in samples.images))
-        trees_dir, edges_dir = trees_dir.absolute(), edges_dir and edges_dir.absolute()
-    waiting = [k for k, name in enumerate(samples.names) if not _is_done(name, trees_dir, edges_dir)]
-    tasks = (Task(samples.subset([k]), trees_dir, edges_dir, settings, short_side, network) for k in waiting)
+        folder = folder.absolute()
+    _check_targets(samples, folder, edges)
+    recipe = _recipe(settings, network)
+    tasks = (Task(samples.subset([k]), folder, settings, network, edges, recipe) for k in range(len(samples)))
+    if scheduler is None:
+        results = as_completed(_group_one, tasks, min(workers, len(samples)), "grouping")
+    else:
+        from hgrl.grouping.cluster import run_on_cluster  # here, for Dask takes half a second to import
+
+        results = run_on_cluster(_group_one, tasks, scheduler, folder)
     failures = {}
-    with bar(desc="grouping", total=len(samples), initial=len(samples) - len(waiting)) as progress:
-        for name, problem in _results(
-            tasks, min(workers, len(waiting)), scheduler if waiting else None, trees_dir
-        ):
+    with bar(desc="grouping", total=len(samples)) as progress:
+        for name, problem, notes in results:
             progress.update()
+            for note in notes:
+                progress.write(note)
             if problem is not None:
                 failures[name] = problem
     return {name: failures[name] for name in samples.names if name in failures}
 
 
-def _results(
-    tasks: Iterator[Task], workers: int, scheduler: str | None, trees_dir: Path
-) -> Iterator[tuple[str, str | None]]:
-    """`_group_one` of each task, where it is to run."""
-    if scheduler is not None:
-        from hgrl.grouping.cluster import run_on_cluster  # here, for Dask takes half a second to import
-
-        return run_on_cluster(_group_one, tasks, scheduler, trees_dir)
-    return run_here(_group_one, tasks) if workers <= 1 else run_in_processes(_group_one, tasks, workers)
-
-
-def tree_path(trees_dir: Path, name: str) -> Path:
-    return Path(trees_dir) / f"{name}.npz"
+def _check_targets(samples: Samples, folder: Path, edges: bool) -> None:
+    """No result may lie where an input is. (Samples have no two equal names.)"""
+    inputs = {os.path.realpath(image) for image in samples.images}
+    for place in [tree_path, edge_map_path] if edges else [tree_path]:
+        for target in (place(folder, name) for name in samples.names):
+            if os.path.realpath(target) in inputs:
+                raise InputError(
+                    f"{target}: is an image to group, and would be overwritten; choose another --out"
+                )
 
 
-def edge_map_path(edges_dir: Path, name: str) -> Path:
-    return Path(edges_dir) / f"{name}.png"
+def _recipe(settings: GroupingSettings, network: EdgeNetwork | None) -> str:
+    decides = settings.model_dump(mode="json", exclude={"self_target"})
+    return fingerprint(decides, network and Path(network.weights), code_fingerprint("hgrl.grouping.group"))
 
 
-def save_edge_map(path: Path, edge_map: np.ndarray) -> None:
-    """An edge map (H, W) in [0, 1] as a 16-bit grey PNG, atomically."""
-    levels = np.rint(edge_map * EDGE_LEVELS).astype(np.uint16)
-    store.write_bytes(path, cv2.imencode(".png", levels)[1].tobytes())
-
-
-def load_edge_map(path: Path) -> np.ndarray:
-    """What `save_edge_map` wrote: (H, W) float32 in [0, 1]. Raises InputError when it is missing or something
-    else.
-    """
-    levels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if Path(path).is_file() else None
-    if levels is None or levels.dtype != np.uint16 or levels.ndim != 2:
-        raise InputError(
-            f"{path}: no edge map (16-bit grey PNG) there; delete it and run `python -m hgrl group` again"
-        )
-    return levels.astype(np.float32) / EDGE_LEVELS
+def _group_one(task: Task) -> tuple[str, str | None, list[str]]:
+    """Group one image and write the results: (name, what is wrong or None, what else to say)."""
+    notes: list[str] = []
+    try:
+        origin, image = fingerprint(task.recipe, task.sample.images[0]), task.sample.images[0]
+        targets = [tree_path(task.folder, task.name)]
+        targets += [edge_map_path(task.folder, task.name)] if task.edges else []
+        done = [is_done(target, origin) for target in targets]  # all are asked: a foreign file is an error
+        if all(done):
+            return task.name, None, notes
+        edge_map, tree = region_tree(task.sample.image(0), task.settings, task.network)
+    except InputError as error:
+        return task.name, str(error), notes
+    except Exception as error:  # one odd image must not cost the others hours
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return task.name, f"{image}: cannot be grouped ({reason}); remove it or report it", notes
+    notes += filter(None, map(make_way, targets))
+    try:
+        if task.edges:
+            save_edge_map(targets[1], edge_map, origin)
+        tree.save(targets[0], origin)
+    except InputError as error:  # a full disk stops all
+        if getattr(error.__cause__, "errno", None) != errno.ENAMETOOLONG:
+            raise
+        return task.name, f"{image}: its name is too long to name a result after it; shorten it", notes
+    return task.name, None, notes
 
 
 def height_scale(trees: Iterable[RegionTree], sigma_p: float, target: float) -> float:
@@ -158,49 +161,22 @@ def height_scale(trees: Iterable[RegionTree], sigma_p: float, target: float) -> 
 
     P(self) = 1 / (1 + the sum over the image's other regions m of exp(-s d_T(a, m) / sigma_p)): equation 2
     with d_T(a, a) = 0. The paper leaves the unit of d_T open; this is measured on the training trees, not
-    tuned on scores. Trees of one region have no say.
-    Where even an endless factor cannot reach the target (regions at distance 0 of each other), the largest
-    tried, 1e6, is given.
-    """
+    tuned on scores. Trees of one region do not count. Where no factor reaches the target (regions at distance
+    0 of each other) the answer is the largest tried, 1e6."""
     distances = [tree.distances().astype(np.float64) for tree in trees if tree.regions > 1]
     if not distances:
         raise InputError(
             "no image has more than one region: the height scale cannot be measured; lower grouping.min_area"
         )
+
+    def median_self(factor: float) -> float:
+        return float(np.median(np.concatenate([1 / np.exp(-factor * d).sum(axis=1) for d in distances])))
+
     low, high = 1e-6, 1e6
     while high / low > 1 + 1e-6:  # the median rises with the factor
         middle = float(np.sqrt(low * high))
-        if _median_self(distances, middle / sigma_p) < target:
+        if median_self(middle / sigma_p) < target:
             low = middle
         else:
             high = middle
     return high
-
-
-def _median_self(distances: list[np.ndarray], factor: float) -> float:
-    return float(
-        np.median(np.concatenate([1 / np.exp(-factor * matrix).sum(axis=1) for matrix in distances]))
-    )
-
-
-def _is_done(name: str, trees_dir: Path, edges_dir: Path | None) -> bool:
-    return tree_path(trees_dir, name).exists() and (
-        edges_dir is None or edge_map_path(edges_dir, name).exists()
-    )
-
-
-def _group_one(task: Task) -> tuple[str, str | None]:
-    """Group one image and write the results; (name, None) or (name, what is wrong)."""
-    if task.is_done():  # by a worker that died before it could say so
-        return task.name, None
-    try:
-        edge_map, tree = region_tree(task.sample.image(0, task.short_side), task.settings, task.network)
-    except InputError as error:
-        return task.name, str(error)
-    except Exception as error:  # one odd image must not cost the others hours
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return task.name, f"{task.sample.images[0]}: cannot be grouped ({reason}); remove it or report it"
-    if task.edges_dir is not None:
-        save_edge_map(edge_map_path(task.edges_dir, task.name), edge_map)
-    tree.save(tree_path(task.trees_dir, task.name))
-    return task.name, None

@@ -1,8 +1,7 @@
-"""From an edge map to a region tree: oriented-watershed-style arcs, average linkage, a cut to few leaves.
+"""From an edge map to a region tree: watershed arcs, average linkage, a cut to few leaves.
 
 Arbelaez, Maire, Fowlkes, Malik, "Contour detection and hierarchical image segmentation" (TPAMI 2011), section
-4, as the paper's section 4.1 uses it. Not done: flooding on their double-sized grid; watershed arcs here run
-between pixels.
+4, as the paper's section 4.1 uses it. Not done: flooding on their double-sized grid; arcs run between pixels.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import scipy.sparse
 
 from hgrl.core.settings import GroupingSettings
 from hgrl.grouping.arc_segments import arc_normals
-from hgrl.grouping.merge_tree import MergeTree, children_of, raise_to_children
+from hgrl.grouping.merge_tree import MergeTree
 from hgrl.grouping.orientation import oriented_weights
 from hgrl.grouping.region_tree import RegionTree
 
@@ -30,8 +29,7 @@ class Arcs:
     """Regions of an image and the arcs between them.
 
     labels: (H, W) int64, 0 .. regions-1; ends: (m, 2) int64, the regions an arc parts (first < second);
-    length: (m,) float64, lattice edges along it; strength: (m,) float64, their mean weight.
-    """
+    length: (m,) float64, lattice edges along it; strength: (m,) float64, their mean weight."""
 
     labels: np.ndarray
     ends: np.ndarray
@@ -44,9 +42,7 @@ class Arcs:
 
 
 def lattice_weights(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean of the two pixels of each lattice edge of (H, W): horizontal edges (H, W-1), vertical edges (H-1,
-    W).
-    """
+    """Mean of both pixels of each lattice edge of (H, W): horizontal (H, W-1), vertical (H-1, W)."""
     return (values[:, :-1] + values[:, 1:]) / 2, (values[:-1] + values[1:]) / 2
 
 
@@ -69,8 +65,7 @@ def watershed_arcs(edge_map: np.ndarray, arc_strength: str) -> Arcs:
     """Watershed regions of an edge map (H, W) in [0, 1] and the strength of their arcs.
 
     arc_strength: `mean`, of the map along the arc; or `oriented` (section 4.2): of the map's response at the
-    arc's own direction.
-    """
+    arc's own direction."""
     labels = watershed(edge_map)
     if arc_strength == "mean":
         return collect_arcs(labels, *lattice_weights(edge_map))
@@ -99,28 +94,27 @@ def _combine(
 
 
 def merge_small(arcs: Arcs, least: float) -> Arcs:
-    """Merge each region of fewer than `least` pixels into the neighbour behind its weakest arc, until none is
-    left.
+    """Merge each region of fewer than `least` pixels into the neighbour behind its weakest arc.
 
-    In rounds: all small regions at once, then arcs are averaged again. Two regions that are large enough are
-    never merged.
-    """
+    In rounds, until none is left: all small regions at once, then arcs are averaged again. Two regions that
+    are large enough are never merged."""
     while True:
         areas = np.bincount(arcs.labels.ravel())
         small = areas < least
         if arcs.regions == 1 or not small.any():
             return arcs
         target = _weakest_neighbours(arcs, small)
-        graph = scipy.sparse.coo_array(
-            (np.ones(len(target), bool), (np.arange(len(target)), target)), shape=(len(target),) * 2
-        )
-        arcs = _relabel(
-            arcs, scipy.sparse.csgraph.connected_components(graph, directed=False)[1].astype(np.int64)
-        )
+        joins = (np.ones(len(target), bool), (np.arange(len(target)), target))
+        graph = scipy.sparse.coo_array(joins, shape=(len(target),) * 2)
+        number = scipy.sparse.csgraph.connected_components(graph, directed=False)[1].astype(np.int64)
+        first, second = number[arcs.ends].T
+        still = first != second
+        combined = _combine(first[still], second[still], arcs.length[still], arcs.strength[still])
+        arcs = Arcs(number[arcs.labels], *combined)
 
 
 def _weakest_neighbours(arcs: Arcs, small: np.ndarray) -> np.ndarray:
-    """For each small region the region behind its weakest arc (the first of equals); itself for the others."""
+    """For each small region the one behind its weakest arc (the first of equals); itself for the others."""
     target = np.arange(len(small))
     both = np.concatenate([arcs.ends, arcs.ends[:, ::-1]])
     order = np.argsort(-np.tile(arcs.strength, 2), kind="stable")  # the weakest is written last
@@ -129,34 +123,24 @@ def _weakest_neighbours(arcs: Arcs, small: np.ndarray) -> np.ndarray:
     return target
 
 
-def _relabel(arcs: Arcs, number: np.ndarray) -> Arcs:
-    """Regions joined as `number` (old region -> new region) says."""
-    first, second = number[arcs.ends[:, 0]], number[arcs.ends[:, 1]]
-    keep = first != second
-    return Arcs(
-        number[arcs.labels], *_combine(first[keep], second[keep], arcs.length[keep], arcs.strength[keep])
-    )
-
-
 def average_linkage(arcs: Arcs, weight: str = "length") -> tuple[np.ndarray, np.ndarray]:
     """Merge the two regions parted by the weakest arc, average the arcs they share, repeat.
 
     weight: an arc counts by its `length`, or by the `root` of it. Returns children (n-1, 2) int64 and heights
-    (n-1,) float64 in merge order, made non-decreasing toward the root: a merge is never lower than what it
-    joins (averaging can bring an arc under the one just removed).
-    """
+    (n-1,) float64 in merge order. A mean can be rounded to below the arc removed before it, so a merge is
+    raised to the highest of what it joins."""
     graph = hg.UndirectedGraph(arcs.regions)
     graph.add_edges(arcs.ends[:, 0], arcs.ends[:, 1])
     weights = arcs.length if weight == "length" else np.sqrt(arcs.length)
     tree, altitudes = hg.binary_partition_tree_average_linkage(graph, arcs.strength, weights)
-    children = children_of(tree)
-    return children, raise_to_children(children, altitudes[arcs.regions :])
+    leaves = np.full(arcs.regions, -np.inf)
+    raised = hg.accumulate_and_max_sequential(tree, altitudes, leaves, hg.Accumulators.max)
+    children = np.sort(np.stack([tree.child(0), tree.child(1)], axis=1), axis=1)
+    return children.astype(np.int64), raised[arcs.regions :]
 
 
 def build_hierarchy(arcs: Arcs, min_area: float, weight: str = "length") -> MergeTree:
-    """The full hierarchy over arcs: regions under `min_area` px (at 481x321) merged first, then average
-    linkage; heights are not clipped.
-    """
+    """Small regions merged (`min_area` px at 481x321), then average linkage; heights are not clipped."""
     arcs = merge_small(arcs, min_area * arcs.labels.size / REFERENCE)
     if arcs.regions == 1:
         return MergeTree(arcs.labels, np.zeros((0, 2), np.int64), np.zeros(0))
@@ -164,7 +148,5 @@ def build_hierarchy(arcs: Arcs, min_area: float, weight: str = "length") -> Merg
 
 
 def build_tree(arcs: Arcs, settings: GroupingSettings) -> RegionTree:
-    """The region tree over arcs: small regions merged first, average linkage, at most `max_regions` leaves
-    (section 4.1).
-    """
+    """The region tree over arcs (section 4.1): `build_hierarchy`, cut to at most `max_regions` leaves."""
     return build_hierarchy(arcs, settings.min_area, settings.arc_weight).cut(settings.max_regions)

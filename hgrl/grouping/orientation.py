@@ -1,8 +1,7 @@
 """Orientation of edges, and what an oriented map says on an arc of known direction.
 
 Angles are those of normals, in [0, pi): 0 along x, pi / 2 along y (downward). An angle and the angle plus pi
-are the same, so angles are averaged doubled.
-"""
+are the same, so angles are averaged doubled."""
 
 from __future__ import annotations
 
@@ -20,10 +19,9 @@ def oriented_weights(
     edge's normal and the arc's.
 
     TPAMI 2011, section 4.2; a structured forest answers without orientation, so that of the map's own ridges
-    stands for it.
-    normals: `arc_segments.arc_normals`. 0 where they are NaN: inside regions.
-    """
-    pull = edge_map * np.exp(2j * normal_angle(edge_map))  # a stronger pixel has more say
+    is used instead.
+    normals: `arc_segments.arc_normals`. 0 where they are NaN: inside regions."""
+    pull = edge_map * np.exp(2j * normal_angle(edge_map))  # stronger pixels count more
     out = []
     for axis, angles in zip((1, 0), normals, strict=True):
         doubled, size = _pairs(pull, axis), np.maximum(_pairs(np.abs(pull), axis), 1e-12)
@@ -35,9 +33,7 @@ def oriented_weights(
 def weights_at_normals(
     planes: np.ndarray, normals: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lattice weights (H, W-1) and (H-1, W) of an oriented map (8, H, W): both pixels' mean in the plane
-    nearest to the arc's normal.
-    """
+    """Lattice weights of an oriented map (8, H, W): both pixels' mean in the plane of the arc's normal."""
     out = []
     for axis, angles in zip((1, 0), normals, strict=True):
         weights = np.zeros(angles.shape)

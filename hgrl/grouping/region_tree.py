@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +19,7 @@ class RegionTree:
 
     labels: (H, W) uint8, the leaf of each pixel, 0 .. n-1, each one connected;
     children: (n-1, 2) uint16, the two nodes that merge k joins;
-    heights: (n-1,) float32 in [0, 1], non-decreasing: the level at which they merge.
-    """
+    heights: (n-1,) float32 in [0, 1], non-decreasing: the level at which they merge."""
 
     labels: np.ndarray
     children: np.ndarray
@@ -31,19 +30,10 @@ class RegionTree:
         """n, the number of leaves."""
         return len(self.children) + 1
 
-    @cached_property
-    def parents(self) -> np.ndarray:
-        """(2n-1,) int64: the parent of each node; the root is its own."""
-        parents = np.arange(2 * self.regions - 1)
-        parents[self.children] = self.regions + np.arange(len(self.children))[:, None]
-        return parents
-
     def distances(self) -> np.ndarray:
-        """d_T: the height at which two leaves first belong to one node: (n, n) float32, an ultrametric with a
-        zero diagonal.
+        """d_T, on which equations 2 and 3 rest (section 3): the height at which two leaves meet.
 
-        The distance that equations 2 and 3 rest on (section 3).
-        """
+        (n, n) float32, an ultrametric with a zero diagonal."""
         distances = np.zeros((self.regions, self.regions), np.float32)
         members = [[leaf] for leaf in range(self.regions)]
         for (first, second), height in zip(self.children, self.heights, strict=True):
@@ -53,15 +43,11 @@ class RegionTree:
         return distances
 
     def leaf_groups(self, level: float) -> np.ndarray:
-        """(n,) uint8: the group of each leaf when all merges of height <= level are made; groups numbered in
-        order of appearance.
-        """
+        """(n,) uint8: each leaf's group after all merges of height <= level, in order of appearance."""
         return self._groups(int(np.searchsorted(self.heights, np.float32(level), side="right")))
 
     def cut(self, level: float) -> np.ndarray:
-        """Labels (H, W) uint8 of the partition at a level: merges of height <= level are made. Higher cuts
-        contain lower ones.
-        """
+        """Labels (H, W) uint8 of the partition at a level: merges of height <= level are made."""
         return self.leaf_groups(level)[self.labels]
 
     def cut_into(self, count: int) -> np.ndarray:
@@ -76,80 +62,74 @@ class RegionTree:
         return np.argsort(np.argsort(appears))[number].astype(np.uint8)
 
     def ucm(self) -> np.ndarray:
-        """Ultrametric contour map (H, W) float32: at each pixel, the largest distance to the leaf on its
-        right or below it.
-        """
+        """Ultrametric contour map (H, W) float32: the larger distance to the leaf on the right or below."""
         distances, out = self.distances(), np.zeros(self.labels.shape, np.float32)
         np.maximum(out[:, :-1], distances[self.labels[:, :-1], self.labels[:, 1:]], out=out[:, :-1])
         np.maximum(out[:-1], distances[self.labels[:-1], self.labels[1:]], out=out[:-1])
         return out
 
-    def areas(self) -> np.ndarray:
-        """(2n-1,) int64: pixels of each node."""
-        areas = np.bincount(self.labels.ravel(), minlength=2 * self.regions - 1)
-        for k, pair in enumerate(self.children):
-            areas[self.regions + k] = areas[pair].sum()
-        return areas
+    def save(self, path: Path, origin: str = "") -> None:
+        """Write an .npz file, atomically. origin: a fingerprint of what the tree was made from.
 
-    def save(self, path: Path) -> None:
-        """Write an .npz file (atomically); the labels as differences, which compress to half the size."""
-        buffer = io.BytesIO()
-        np.savez_compressed(
-            buffer, labels=_differences(self.labels), children=self.children, heights=self.heights
-        )
+        Labels are stored as differences, which compress to half the size; `stamp` holds origin and checksum.
+        """
+        buffer, stamp = io.BytesIO(), [origin, self._checksum(origin)]
+        steps = np.diff(self.labels, axis=0, prepend=np.uint8(0))  # modulo 256
+        arrays = {"labels": steps, "children": self.children, "heights": self.heights}
+        np.savez_compressed(buffer, **arrays, stamp=np.array(stamp))
         store.write_bytes(path, buffer.getvalue())
 
     @classmethod
     def load(cls, path: Path) -> RegionTree:
-        """Read what `save` wrote. Raises InputError when the file is missing, cut off, or no region tree."""
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                tree = cls(_sums(file["labels"]), file["children"], file["heights"])
-        except FileNotFoundError:
-            raise InputError(
-                f"{path}: no such region tree; run `python -m hgrl group` on its image"
-            ) from None
-        except Exception as error:  # numpy and zip raise a dozen different things on a broken file
-            raise InputError(
-                f"{path}: not a region tree ({error}); delete it and run `python -m hgrl group` again"
-            ) from None
-        problem = tree.problem()
-        if problem:
-            raise InputError(
-                f"{path}: not a region tree ({problem}); delete it and run `python -m hgrl group` again"
-            )
-        return tree
+        """Read what `save` wrote. InputError for what is missing, damaged, or by an older version."""
+        return load_tree(path)[0]
 
     def problem(self) -> str | None:
-        """What makes these arrays no region tree, or None. Connectedness of the leaves is not looked at."""
-        n = self.regions
-        if self.labels.ndim != 2 or self.labels.dtype != np.uint8 or self.labels.size == 0:
+        """What makes these arrays no region tree, or None. Connectedness of the leaves is not checked."""
+        labels, children, heights = self.labels, self.children, self.heights
+        if labels.ndim != 2 or labels.dtype != np.uint8 or labels.size == 0:
             return "labels are not an (H, W) uint8 array"
-        if self.children.shape != (n - 1, 2) or self.heights.shape != (n - 1,):
+        if children.dtype.kind not in "iu" or heights.dtype.kind != "f":
+            return "children are not integers, or heights no floats"
+        if heights.ndim != 1 or children.shape != (len(heights), 2):
             return "children and heights do not fit together"
-        if not (np.bincount(self.labels.ravel(), minlength=n) > 0).all() or self.labels.max() >= n:
+        n, nodes = self.regions, self.regions + np.arange(len(heights))
+        if labels.max() >= n or not np.bincount(labels.ravel(), minlength=n).all():
             return f"labels are not 0 .. {n - 1}"
-        if (self.children >= n + np.arange(n - 1)[:, None]).any() or len(np.unique(self.children)) != 2 * (
-            n - 1
-        ):
-            return "a node is merged twice, or before it is made"
-        if (
-            not np.isfinite(self.heights).all()
-            or (np.diff(self.heights) < 0).any()
-            or (self.heights < 0).any()
-        ):
-            return "heights are not finite, non-negative and non-decreasing"
+        if (children < 0).any() or (children >= nodes[:, None]).any():
+            return "a node is merged before it is made"
+        if len(np.unique(children)) != 2 * (n - 1):
+            return "a node is merged twice"
+        if not ((heights >= 0) & (heights <= 1)).all() or (np.diff(heights) < 0).any():
+            return "heights do not rise from 0 to 1"
         return None
 
+    def _checksum(self, origin: str) -> str:
+        digest = hashlib.sha256(origin.encode())
+        for array in (self.labels, self.children, self.heights):
+            digest.update(f"{array.dtype.str} {array.shape}".encode() + np.ascontiguousarray(array).data)
+        return digest.hexdigest()[:16]
 
-def _differences(labels: np.ndarray) -> np.ndarray:
-    """Each label minus the one above it (modulo 256): mostly zeros."""
-    out = labels.copy()
-    out[1:] -= labels[:-1]
-    return out
 
-
-def _sums(differences: np.ndarray) -> np.ndarray:
-    if differences.ndim != 2 or differences.dtype != np.uint8:
-        raise ValueError("labels are not an (H, W) uint8 array")
-    return np.cumsum(differences, axis=0, dtype=np.uint8)
+def load_tree(path: Path) -> tuple[RegionTree, str]:
+    """A tree and the fingerprint it was saved with; raises as `RegionTree.load` does."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if "stamp" not in file:
+                raise ValueError("no checksum: damaged, or by an older version")
+            steps, children, heights = (file[name] for name in ("labels", "children", "heights"))
+            origin, checksum = map(str, file["stamp"])
+        if steps.dtype != np.uint8:
+            raise ValueError("labels are not uint8")
+        tree = RegionTree(np.cumsum(steps, axis=0, dtype=np.uint8), children, heights)
+        if problem := tree.problem():
+            raise ValueError(problem)
+        if checksum != tree._checksum(origin):
+            raise ValueError("the checksum does not fit: damaged, or edited")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such region tree; run `python -m hgrl group` on its image") from None
+    except Exception as error:  # numpy and zip raise a dozen different things on a broken file
+        reason = " ".join(str(error).split())
+        remedy = "run `python -m hgrl group`, or the stage that wrote it, again"
+        raise InputError(f"{path}: not a region tree ({reason}); {remedy}") from None
+    return tree, origin

@@ -79,14 +79,8 @@ def group(experiment: Experiment, grouping: str | None = None) -> dict[str, Any]
     own = pretraining_samples(settings.data, experiment.data_root)
     samples = own if grouping else grouped_samples(settings.data, experiment.data_root)
     mark = trees_mark(experiment, settings)
-    failures = group_images(
-        samples,
-        files.trees(grouping),
-        None,
-        settings.grouping,
-        settings.jobs,
-        network=_edge_network(experiment, settings),
-    )
+    network = _edge_network(experiment, settings)
+    failures = group_images(samples, files.trees(grouping), settings.grouping, settings.jobs, network=network)
     grown = [name for name in own.names if name not in failures]
     if not grown:
         first = next(iter(failures.values()), "there is none")

@@ -3,8 +3,7 @@
 After Dollar & Zitnick, "Fast edge detection using structured forests": an edge stays where it is not weaker
 than its two neighbours across it, one pixel away. Their public code (and OpenCV's `computeOrientation`) takes
 the arc tangent of a ratio of second derivatives, the tangent's square, so that only multiples of 45 degrees
-come out right; here the normal is the Hessian's own eigenvector.
-"""
+come out right; here the normal is the Hessian's own eigenvector."""
 
 from __future__ import annotations
 
@@ -22,8 +21,7 @@ def thin_edges(edge_map: np.ndarray, border: int = BORDER) -> np.ndarray:
     0 elsewhere.
 
     Values within `border` px of the image's border are scaled by their distance / border (0: left alone). A
-    plateau is kept whole.
-    """
+    plateau is kept whole."""
     edge_map = np.ascontiguousarray(edge_map, np.float32)
     thin = np.empty_like(edge_map)
     suppress(edge_map, normal_angle(edge_map), TOLERANCE, thin)
@@ -35,15 +33,11 @@ def normal_angle(edge_map: np.ndarray) -> np.ndarray:
     in [-pi/2, pi/2].
 
     The eigenvector of the smoothed map's Hessian with the larger eigenvalue in size: on a ridge the map
-    curves most across it, downwards on the crest and upwards on the flanks.
-    """
-    kernel = (
-        np.minimum(np.arange(1, 2 * RADIUS + 2), np.arange(2 * RADIUS + 1, 0, -1)).astype(np.float32)
-        / (RADIUS + 1) ** 2
-    )
-    smoothed = cv2.sepFilter2D(
-        np.asarray(edge_map, np.float32), -1, kernel, kernel, borderType=cv2.BORDER_REFLECT
-    )
+    curves most across it, downwards on the crest and upwards on the flanks."""
+    rising = np.arange(1, 2 * RADIUS + 2)
+    kernel = np.minimum(rising, rising[::-1]).astype(np.float32) / (RADIUS + 1) ** 2
+    edge_map = np.asarray(edge_map, np.float32)
+    smoothed = cv2.sepFilter2D(edge_map, -1, kernel, kernel, borderType=cv2.BORDER_REFLECT)
     along_x, along_y = _slope(smoothed, 1), _slope(smoothed, 0)
     xx, xy, yy = _slope(along_x, 1), _slope(along_x, 0), _slope(along_y, 0)
     sign = np.where(xx + yy > 0, np.float32(1), np.float32(-1))  # of the larger eigenvalue
@@ -73,9 +67,7 @@ def between(values, y, x):
 
 @numba.njit(nogil=True, cache=True)
 def suppress(values, angle, tolerance, out):
-    """out = values where they reach, times `tolerance`, both values one pixel away along +-angle; 0
-    elsewhere.
-    """
+    """out = values that reach, times `tolerance`, both values one pixel away along +-angle; 0 elsewhere."""
     for y in range(values.shape[0]):
         for x in range(values.shape[1]):
             out[y, x] = 0

@@ -1,9 +1,16 @@
-"""The BSDS500 benchmark: scores of one image, of a data set (ODS, OIS, AP, best), its tables, and comparisons
-of two results.
+"""The BSDS500 benchmark: scores of an image and of a data set (ODS, OIS, AP, best), and two results compared.
 
-Arbelaez, Maire, Fowlkes and Malik, TPAMI 2011, and the authors' MATLAB code (BSDS500/bench), whose
-conventions are kept: best F between thresholds by linear interpolation, covering as sums over pixels, PRI and
-VI as means over images.
+Arbelaez, Maire, Fowlkes and Malik, TPAMI 2011, by the conventions of the authors' MATLAB code
+(BSDS500/bench): best F between thresholds by linear interpolation, covering as sums over pixels, PRI and VI
+as means over images.
+
+    thresholds = benchmark_thresholds()                              # 99 of them
+    scores = [score_ucm(ucm2[name], boundaries[name], truths[name], thresholds) for name in names]
+    counts = gather(names, thresholds, scores)
+    print(figures_text(benchmark_figures(counts)))
+    paired_bootstrap(counts, other_counts, "ods")                    # (difference, low, high)
+
+On files and in several processes: `python -m hgrl bsds-bench`, `hgrl.grouping.bsds_benchmark`.
 """
 
 from __future__ import annotations
@@ -11,15 +18,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
 from hgrl.core.errors import InputError
-from hgrl.metrics.boundaries import BoundaryCounts, boundary_counts, count_boundaries
-from hgrl.metrics.outlines import boundary_map
-from hgrl.metrics.regions import Hierarchy, RegionCounts, hierarchy_counts, region_counts, ucm_hierarchy
+from hgrl.metrics import bootstrap
+from hgrl.metrics.boundaries import BoundaryCounts, boundary_counts
+from hgrl.metrics.regions import Hierarchy, RegionCounts, hierarchy_counts, ucm_hierarchy
 
 STEPS = 100  # points between two thresholds at which the best F is looked for: MATLAB's linspace(0, 1)
 
@@ -33,9 +40,7 @@ class ImageScore(NamedTuple):
 
 @dataclass(frozen=True)
 class BenchmarkCounts:
-    """The counts of N images at T thresholds: each array of `boundaries` and `regions` is (N, T),
-    `regions.covered_best` (N,).
-    """
+    """The counts of N images at T thresholds: arrays are (N, T), `regions.covered_best` (N,)."""
 
     names: tuple[str, ...]
     thresholds: np.ndarray  # (T,) float64
@@ -45,83 +50,54 @@ class BenchmarkCounts:
     def __len__(self) -> int:
         return len(self.names)
 
-    def scores(self) -> list[ImageScore]:
-        """Of each image; what `gather` was given."""
-        return [
-            ImageScore(_row(self.boundaries, k), self.regions and _row(self.regions, k))
-            for k in range(len(self))
-        ]
+    def require_regions(self) -> RegionCounts:
+        if self.regions is None:
+            needed = "covering, PRI and VI need contour maps or region trees"
+            raise InputError(f"edge maps have no regions: {needed}")
+        return self.regions
 
 
-def _row(fields: BoundaryCounts | RegionCounts, k: int) -> BoundaryCounts | RegionCounts:
-    return type(fields)(*(field[k] for field in fields))
-
-
-def score_edges(edge_map: np.ndarray, boundaries: Sequence[np.ndarray], thresholds: np.ndarray) -> ImageScore:
-    """Of an edge map (H, W) in [0, 1], soft and with non-maxima suppressed, against human boundary maps,
-    boolean (H, W).
-    """
-    return ImageScore(boundary_counts(edge_map, boundaries, thresholds), None)
-
-
-def score_hierarchy(
+def score_image(
     strength: np.ndarray,
-    hierarchy: Hierarchy,
+    hierarchy: Hierarchy | None,
     boundaries: Sequence[np.ndarray],
     truths: Sequence[np.ndarray],
     thresholds: np.ndarray,
 ) -> ImageScore:
-    """Of contours (H, W) in [0, 1] and the partitions that they bound; truths: human segmentations (H, W),
-    labels from 1.
-    """
-    return ImageScore(boundary_counts(strength, boundaries, thresholds), hierarchy_counts(hierarchy, truths))
+    """The score of contours (H, W) in [0, 1] and the partitions that they bound; None for an edge map, which
+    must be soft and with non-maxima suppressed.
+
+    boundaries, truths: the annotators' boundary maps, boolean (H, W), and segmentations, integers from 1."""
+    regions = None if hierarchy is None else hierarchy_counts(hierarchy, truths)
+    return ImageScore(boundary_counts(strength, boundaries, thresholds), regions)
 
 
 def score_ucm(
     ucm2: np.ndarray, boundaries: Sequence[np.ndarray], truths: Sequence[np.ndarray], thresholds: np.ndarray
 ) -> ImageScore:
-    """Of an ultrametric contour map of double size, (2H+1, 2W+1) in [0, 1]. Raises InputError for an even
-    size.
-    """
+    """`score_image` of an ultrametric contour map of double size, (2H+1, 2W+1) in [0, 1]."""
     hierarchy = ucm_hierarchy(ucm2, thresholds)
-    return score_hierarchy(ucm2[2::2, 2::2], hierarchy, boundaries, truths, thresholds)
-
-
-def score_segmentations(
-    partitions: Sequence[np.ndarray], boundaries: Sequence[np.ndarray], truths: Sequence[np.ndarray]
-) -> ImageScore:
-    """Of separate segmentations (H, W) with labels from 1: the "thresholds" are 1, 2, ... (the authors'
-    `segs`).
-    """
-    return ImageScore(
-        count_boundaries((boundary_map(labels) for labels in partitions), boundaries),
-        region_counts(partitions, truths),
-    )
+    return score_image(ucm2[2::2, 2::2], hierarchy, boundaries, truths, thresholds)
 
 
 def gather(names: Sequence[str], thresholds: np.ndarray, scores: Sequence[ImageScore]) -> BenchmarkCounts:
     """The counts of a data set. Raises InputError for no image, and for scores with and without regions
-    together.
-    """
+    together."""
     if not scores:
         raise InputError("no image was scored: nothing to gather")
-    with_regions = {score.regions is not None for score in scores}
-    if len(with_regions) > 1:
+    if len({score.regions is None for score in scores}) > 1:
         raise InputError("some images have regions and others have not: score results of one kind")
-    regions = (
-        RegionCounts(*map(np.array, zip(*(score.regions for score in scores))))
-        if with_regions == {True}
-        else None
+    boundaries, regions = zip(*scores, strict=True)
+    return BenchmarkCounts(
+        tuple(names),
+        np.asarray(thresholds, float),
+        BoundaryCounts(*map(np.array, zip(*boundaries, strict=True))),
+        None if regions[0] is None else RegionCounts(*map(np.array, zip(*regions, strict=True))),
     )
-    boundaries = BoundaryCounts(*map(np.array, zip(*(score.boundaries for score in scores))))
-    return BenchmarkCounts(tuple(names), np.asarray(thresholds, float), boundaries, regions)
 
 
-# --- the figures
-# ------------------------------------------------------------------------------------------------------------
-# Each takes weights (D, N), how often an image is drawn, and gives (D, ...): one row of ones is the
-# benchmark, and draws with
-# replacement are its bootstrap.
+# --- the figures: each takes weights (D, N), how often an image is drawn, and gives (D, ...). One row of ones
+# is the benchmark; draws with replacement are its bootstrap.
 
 
 def f_measure(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
@@ -134,36 +110,28 @@ def precision_recall(
     counts: BenchmarkCounts, weights: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """(recall, precision), each (T,), of all images together; (D, T) with weights."""
-    matched_truth, truth, matched_found, found = (_weighted(count, weights) for count in counts.boundaries)
-    return matched_truth / np.maximum(truth, 1), matched_found / np.maximum(found, 1)
-
-
-def _weighted(count: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
-    return count.sum(0) if weights is None else weights @ count
+    return _fractions(*(n.sum(0) if weights is None else weights @ n for n in counts.boundaries))
 
 
 def image_best(counts: BenchmarkCounts) -> np.ndarray:
     """(N, 4): each image's best threshold, recall, precision and F, thresholds interpolated (the benchmark's
-    eval_bdry_img).
-    """
-    matched_truth, truth, matched_found, found = counts.boundaries
-    return _best_f(
-        counts.thresholds, matched_truth / np.maximum(truth, 1), matched_found / np.maximum(found, 1)
-    )
+    eval_bdry_img)."""
+    return _best_f(counts.thresholds, *_fractions(*counts.boundaries))
 
 
 def image_covering(counts: BenchmarkCounts) -> np.ndarray:
     """(N, 3): each image's best threshold, its covering there, and the covering of the regions by the
-    segments (eval_cover_img).
-    """
-    regions = _regions(counts)
+    segments (eval_cover_img)."""
+    regions = counts.require_regions()
     best = regions.covered.argmax(1)
     at = np.arange(len(counts)), best
-    covering, of_regions = (
-        regions.covered[at] / regions.truth[at],
-        regions.covered_found[at] / np.maximum(regions.found[at], 1),
-    )
-    return np.stack([counts.thresholds[best], covering, of_regions], axis=1)
+    of_regions = regions.covered_found[at] / np.maximum(regions.found[at], 1)
+    return np.stack([counts.thresholds[best], regions.covered[at] / regions.truth[at], of_regions], axis=1)
+
+
+def _fractions(matched_truth: Any, truth: Any, matched_found: Any, found: Any) -> tuple[Any, Any]:
+    """(recall, precision) of counts."""
+    return matched_truth / np.maximum(truth, 1), matched_found / np.maximum(found, 1)
 
 
 def _ods(counts: BenchmarkCounts, weights: np.ndarray) -> np.ndarray:
@@ -173,18 +141,14 @@ def _ods(counts: BenchmarkCounts, weights: np.ndarray) -> np.ndarray:
 
 def _ois(counts: BenchmarkCounts, weights: np.ndarray) -> np.ndarray:
     """(D, 3): recall, precision and F of the images each at its best threshold."""
-    matched_truth, truth, matched_found, found = counts.boundaries
-    f = f_measure(matched_truth / np.maximum(truth, 1), matched_found / np.maximum(found, 1))
-    best = np.arange(len(counts)), f.argmax(1)
-    recall = weights @ matched_truth[best] / np.maximum(weights @ truth[best], 1)
-    precision = weights @ matched_found[best] / np.maximum(weights @ found[best], 1)
+    best = np.arange(len(counts)), f_measure(*_fractions(*counts.boundaries)).argmax(1)
+    recall, precision = _fractions(*(weights @ n[best] for n in counts.boundaries))
     return np.stack([recall, precision, f_measure(recall, precision)], axis=1)
 
 
 def _average_precision(counts: BenchmarkCounts, weights: np.ndarray) -> np.ndarray:
     """(D,): the area under the precision-recall curve, read at recalls 0, .01 .. 1; 0 outside the curve."""
-    recalls, precisions = precision_recall(counts, weights)
-    return np.array([_area(recall, precision) for recall, precision in zip(recalls, precisions)])
+    return np.array([_area(*curve) for curve in zip(*precision_recall(counts, weights), strict=True)])
 
 
 def _area(recall: np.ndarray, precision: np.ndarray) -> float:
@@ -194,19 +158,14 @@ def _area(recall: np.ndarray, precision: np.ndarray) -> float:
     return float(np.interp(np.arange(101) * 0.01, recall, precision[first], left=0, right=0).sum() * 0.01)
 
 
-def _covering_curve(counts: BenchmarkCounts, weights: np.ndarray) -> np.ndarray:
-    regions = _regions(counts)
-    return weights @ regions.covered / (weights @ regions.truth)
-
-
-def _covering_ois(counts: BenchmarkCounts, weights: np.ndarray) -> np.ndarray:
-    regions = _regions(counts)
-    return weights @ regions.covered.max(1) / (weights @ regions.truth[:, 0])
-
-
-def _covering_best(counts: BenchmarkCounts, weights: np.ndarray) -> np.ndarray:
-    regions = _regions(counts)
-    return weights @ regions.covered_best / (weights @ regions.truth[:, 0])
+def _covering(counts: BenchmarkCounts, weights: np.ndarray, which: str) -> np.ndarray:
+    """(D,) the covering at each image's own best threshold ("ois") or by the best regions of all thresholds
+    ("best"); (D, T) at each common threshold ("ods")."""
+    regions = counts.require_regions()
+    if which == "ods":
+        return weights @ regions.covered / (weights @ regions.truth)
+    covered = regions.covered.max(1) if which == "ois" else regions.covered_best
+    return weights @ covered / (weights @ regions.truth[:, 0])
 
 
 def _mean(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -217,28 +176,21 @@ FIGURES: dict[str, Callable[[BenchmarkCounts, np.ndarray], np.ndarray]] = {
     "ods": lambda counts, weights: _ods(counts, weights)[:, 3],
     "ois": lambda counts, weights: _ois(counts, weights)[:, 2],
     "ap": _average_precision,
-    "covering_ods": lambda counts, weights: _covering_curve(counts, weights).max(1),
-    "covering_ois": _covering_ois,
-    "covering_best": _covering_best,
-    "pri_ods": lambda counts, weights: _mean(_regions(counts).pri, weights).max(1),
-    "pri_ois": lambda counts, weights: _mean(_regions(counts).pri.max(1), weights),
-    "vi_ods": lambda counts, weights: _mean(_regions(counts).vi, weights).min(1),
-    "vi_ois": lambda counts, weights: _mean(_regions(counts).vi.min(1), weights),
+    "covering_ods": lambda counts, weights: _covering(counts, weights, "ods").max(1),
+    "covering_ois": lambda counts, weights: _covering(counts, weights, "ois"),
+    "covering_best": lambda counts, weights: _covering(counts, weights, "best"),
+    "pri_ods": lambda counts, weights: _mean(counts.require_regions().pri, weights).max(1),
+    "pri_ois": lambda counts, weights: _mean(counts.require_regions().pri.max(1), weights),
+    "vi_ods": lambda counts, weights: _mean(counts.require_regions().vi, weights).min(1),
+    "vi_ois": lambda counts, weights: _mean(counts.require_regions().vi.min(1), weights),
 }  # every figure that the field reports, by name; VI is better when smaller
 BOUNDARY_FIGURES = ("ods", "ois", "ap")
-
-
-def _regions(counts: BenchmarkCounts) -> RegionCounts:
-    if counts.regions is None:
-        raise InputError("edge maps have no regions: covering, PRI and VI need contour maps or region trees")
-    return counts.regions
 
 
 @numba.njit(nogil=True, cache=True)
 def _best_f(thresholds: np.ndarray, recalls: np.ndarray, precisions: np.ndarray) -> np.ndarray:
     """(D, 4): threshold, recall, precision and F where F is largest, along straight lines between
-    neighbouring thresholds.
-    """
+    neighbouring thresholds."""
     best = np.zeros((len(recalls), 4))
     for d in range(len(recalls)):
         for i in range(len(thresholds)):
@@ -257,156 +209,82 @@ def _best_f(thresholds: np.ndarray, recalls: np.ndarray, precisions: np.ndarray)
 
 
 def benchmark_figures(counts: BenchmarkCounts) -> dict[str, float]:
-    """Every figure of `FIGURES` that these counts have, and where the ODS ones are reached, ready for json."""
+    """Every figure of `FIGURES` that these counts have, and where ODS is reached, ready for json."""
     once = np.ones((1, len(counts)))
     threshold, recall, precision, _ = _ods(counts, once)[0]
     figures = {"ods_threshold": threshold, "ods_recall": recall, "ods_precision": precision}
-    figures |= {"ois_recall": _ois(counts, once)[0, 0], "ois_precision": _ois(counts, once)[0, 1]}
+    figures["ois_recall"], figures["ois_precision"], _ = _ois(counts, once)[0]
+    names = BOUNDARY_FIGURES
     if counts.regions is not None:
-        figures["covering_ods_threshold"] = counts.thresholds[_covering_curve(counts, once)[0].argmax()]
+        names = tuple(FIGURES)
+        covering = _covering(counts, once, "ods")[0]
+        figures["covering_ods_threshold"] = counts.thresholds[covering.argmax()]
         figures["pri_ods_threshold"] = counts.thresholds[counts.regions.pri.mean(0).argmax()]
         figures["vi_ods_threshold"] = counts.thresholds[counts.regions.vi.mean(0).argmin()]
-    names = FIGURES if counts.regions is not None else BOUNDARY_FIGURES
-    return {
-        name: float(value)
-        for name, value in {**figures, **{name: FIGURES[name](counts, once)[0] for name in names}}.items()
-    }
-
-
-def evaluation_tables(counts: BenchmarkCounts) -> dict[str, np.ndarray]:
-    """The numbers of the MATLAB benchmark's text files, by file name without ending, in its columns
-    (eval_bdry, eval_bdry_img, ...).
-    """
-    found, number = benchmark_figures(counts), np.arange(1, len(counts) + 1)
-    recall, precision = precision_recall(counts)
-    best = ("ods_threshold", "ods_recall", "ods_precision", "ods", "ois_recall", "ois_precision", "ois", "ap")
-    tables = {
-        "eval_bdry": np.array([[found[name] for name in best]]),
-        "eval_bdry_img": np.column_stack([number, image_best(counts)]),
-        "eval_bdry_thr": np.column_stack(
-            [counts.thresholds, recall, precision, f_measure(recall, precision)]
-        ),
-    }
-    if counts.regions is None:
-        return tables
-    once, regions = np.ones((1, len(counts))), counts.regions
-    cover = ("covering_ods_threshold", "covering_ods", "covering_ois", "covering_best")
-    pairs = ("pri_ods_threshold", "pri_ods", "pri_ois", "vi_ods_threshold", "vi_ods", "vi_ois")
-    return {
-        **tables,
-        "eval_cover": np.array([[found[name] for name in cover]]),
-        "eval_cover_img": np.column_stack([number, image_covering(counts)]),
-        "eval_cover_th": np.column_stack([counts.thresholds, _covering_curve(counts, once)[0]]),
-        "eval_RI_VOI": np.array([[found[name] for name in pairs]]),
-        "eval_RI_VOI_thr": np.column_stack([counts.thresholds, regions.pri.mean(0), regions.vi.mean(0)]),
-    }
+    figures |= {name: FIGURES[name](counts, once)[0] for name in names}
+    return {name: float(value) for name, value in figures.items()}
 
 
 def figures_text(figures: dict[str, float]) -> str:
     """The figures as the benchmark prints them, with a digit more."""
     f = figures
-    lines = [
-        "Boundary",
-        f"ODS: F( {f['ods_recall']:.3f}, {f['ods_precision']:.3f} ) = {f['ods']:.3f}   [th = {f['ods_threshold']:.2f}]",
-        f"OIS: F( {f['ois_recall']:.3f}, {f['ois_precision']:.3f} ) = {f['ois']:.3f}",
-        f"Area_PR = {f['ap']:.3f}",
-    ]
-    if "covering_ods" not in f:
-        return "\n".join(lines)
-    lines += ["", "Region"]
-    for title, name in (("GT covering", "covering"), ("Rand Index", "pri"), ("Var. Info.", "vi")):
-        best = f" Best = {f['covering_best']:.3f}." if name == "covering" else ""
-        lines.append(
-            f"{title}: ODS = {f[f'{name}_ods']:.3f} [th = {f[f'{name}_ods_threshold']:.2f}]. OIS = {f[f'{name}_ois']:.3f}.{best}"
-        )
+    ods, ois = (f"F( {f[f'{name}_recall']:.3f}, {f[f'{name}_precision']:.3f} )" for name in ("ods", "ois"))
+    lines = ["Boundary", f"ODS: {ods} = {f['ods']:.3f}   [th = {f['ods_threshold']:.2f}]"]
+    lines += [f"OIS: {ois} = {f['ois']:.3f}", f"Area_PR = {f['ap']:.3f}"]
+    if "covering_ods" in f:
+        lines += ["", "Region"]
+        for title, name in (("GT covering", "covering"), ("Rand Index", "pri"), ("Var. Info.", "vi")):
+            best = f" Best = {f['covering_best']:.3f}." if name == "covering" else ""
+            ods, ois, at = (f[f"{name}_{part}"] for part in ("ods", "ois", "ods_threshold"))
+            lines.append(f"{title}: ODS = {ods:.3f} [th = {at:.2f}]. OIS = {ois:.3f}.{best}")
     return "\n".join(lines)
 
 
 # --- comparisons
-# ------------------------------------------------------------------------------------------------------------
 
 
 def paired_bootstrap(
     counts_a: BenchmarkCounts, counts_b: BenchmarkCounts, figure: str, draws: int = 10_000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """(difference, low, high): a figure of a minus that of b, and the 95 % interval over draws of images with
-    replacement.
+    """(difference, low, high): a figure of a minus that of b, and its 95 % interval over draws of images.
 
-    The same images are drawn for both, so what is hard for both cancels. figure: a name of `FIGURES`; the
-    percentiles are 2.5 and 97.5.
-    Raises InputError for an unknown figure, one the counts do not have, and for other images, or another
-    order of them, in b.
-    """
+    The same images are drawn for both, with replacement, so what is hard for both cancels. figure: a name of
+    `FIGURES`. Raises InputError for another figure, for one the counts do not have, and where b has other
+    images, or another order of them."""
     if figure not in FIGURES:
         raise InputError(f"no figure {figure!r}; choose from {', '.join(FIGURES)}")
     if counts_a.names != counts_b.names:
-        raise InputError(
-            "the two results are of different images: score both on the same ones to compare them in pairs"
-        )
-    weights = _draws(len(counts_a), draws, seed)
-    return _interval(
-        *(
-            FIGURES[figure](counts_a, w) - FIGURES[figure](counts_b, w)
-            for w in (np.ones((1, len(counts_a))), weights)
-        )
+        raise InputError("the two results are of different images: compare results of the same ones")
+    weights = bootstrap.draws(np.random.default_rng(seed), draws, len(counts_a))
+    whole, drawn = (
+        FIGURES[figure](counts_a, w) - FIGURES[figure](counts_b, w)
+        for w in (np.ones((1, len(counts_a))), weights)
     )
+    return float(whole[0]), *bootstrap.interval(drawn)
 
 
 def paired_mean(
     values_a: np.ndarray, values_b: np.ndarray, draws: int = 10_000, seed: int = 0
 ) -> tuple[float, float, float]:
-    """(difference, low, high) of the mean of one number an image (N,), drawn as in `paired_bootstrap`. For
-    scores without counts.
-    """
+    """(difference, low, high) of the mean of one number per image (N,), drawn as in `paired_bootstrap`."""
     difference = np.asarray(values_a, float) - np.asarray(values_b, float)
-    return _interval(
-        difference.mean()[None], _draws(len(difference), draws, seed) @ difference / len(difference)
-    )
+    weights = bootstrap.draws(np.random.default_rng(seed), draws, len(difference))
+    return float(difference.mean()), *bootstrap.interval(weights @ difference / len(difference))
 
 
-def _draws(images: int, draws: int, seed: int) -> np.ndarray:
-    """(draws, images) float64: how often each image is drawn."""
-    return (
-        np.random.default_rng(seed).multinomial(images, np.full(images, 1 / images), size=draws).astype(float)
-    )
+def official_tables(folder: Path) -> dict[str, np.ndarray]:
+    """The text files of a MATLAB run by name without ending: eval_bdry_img, (N, 5), is the image's number and
+    `image_best`, eval_cover_img, (N, 4), its number and `image_covering`, in the order of the sorted names.
 
-
-def _interval(whole: np.ndarray, drawn: np.ndarray) -> tuple[float, float, float]:
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(whole[0]), float(low), float(high)
-
-
-@dataclass(frozen=True)
-class OfficialScores:
-    """What the MATLAB benchmark keeps of each image: its best point, not its counts. Images in the order of
-    their sorted names.
-    """
-
-    best: np.ndarray  # (N, 4): threshold, recall, precision, F; as `image_best`
-    # (N, 3): threshold, covering, covering of the regions by the segments; as `image_covering`
-    covering: np.ndarray | None
-    tables: dict[str, np.ndarray]  # all files, as `evaluation_tables`
-
-
-def official_scores(folder: Path) -> OfficialScores:
-    """Read the text files of a MATLAB run (eval_bdry_img.txt ...). Raises InputError when they are missing or
-    no tables of numbers.
-    """
-    tables = {path.stem: _table(path) for path in sorted(Path(folder).glob("eval_*.txt"))}
-    if "eval_bdry_img" not in tables and "eval_cover_img" not in tables:
-        raise InputError(
-            f"{folder}: no eval_bdry_img.txt or eval_cover_img.txt; give a folder that the MATLAB benchmark wrote"
-        )
-    best, covering = tables.get("eval_bdry_img"), tables.get("eval_cover_img")
-    return OfficialScores(
-        None if best is None else best[:, 1:], None if covering is None else covering[:, 1:], tables
-    )
-
-
-def _table(path: Path) -> np.ndarray:
-    try:
-        return np.loadtxt(path, ndmin=2)
-    except ValueError as error:
-        raise InputError(
-            f"{path}: not a table of numbers ({' '.join(str(error).split())}); fetch it again"
-        ) from error
+    Raises InputError when neither is there, and for a file that is no table of numbers."""
+    tables = {}
+    for path in sorted(Path(folder).glob("eval_*.txt")):
+        try:
+            tables[path.stem] = np.loadtxt(path, ndmin=2)
+        except ValueError as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path}: not a table of numbers ({reason}); fetch it again") from error
+    if not tables.keys() & {"eval_bdry_img", "eval_cover_img"}:
+        missing = "no eval_bdry_img.txt or eval_cover_img.txt"
+        raise InputError(f"{folder}: {missing}; give a folder that the MATLAB benchmark wrote")
+    return tables

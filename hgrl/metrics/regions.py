@@ -1,5 +1,5 @@
-"""How well a partition of an image matches another: covering, Rand index, variation of information,
-achievable accuracy. NumPy, SciPy, numba.
+"""How well partitions of an image match: covering, Rand index, variation of information, achievable accuracy.
+NumPy, SciPy and numba.
 
 Arbelaez et al., TPAMI 2011, section 2.3, as the BSDS500 benchmark computes them.
 """
@@ -17,9 +17,7 @@ from hgrl.core.errors import InputError
 
 
 def overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Pixels that each pair of labels shares: (labels in first, labels in second) int64. Labels are
-    non-negative integers.
-    """
+    """Pixels that each pair of labels (integers from 0) has in common: (labels of first, of second) int64."""
     first, second = first.ravel().astype(np.int64), second.ravel().astype(np.int64)
     shape = (int(first.max()) + 1, int(second.max()) + 1)
     return np.bincount(first * shape[1] + second, minlength=shape[0] * shape[1]).reshape(shape)
@@ -28,36 +26,31 @@ def overlaps(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def covering(truth: np.ndarray, partition: np.ndarray) -> float:
     """Mean, over pixels, of the best IoU that the truth's segment there reaches with one region: in (0, 1].
 
-    Arbelaez et al., TPAMI 2011, section 2.3.3: the covering of the truth by the partition.
-    """
+    Arbelaez et al., TPAMI 2011, section 2.3.3: the covering of the truth by the partition."""
     shared = overlaps(truth, partition)
     union = shared.sum(1, keepdims=True) + shared.sum(0, keepdims=True) - shared
     return float((shared.sum(1) * (shared / np.maximum(union, 1)).max(1)).sum() / shared.sum())
 
 
 def achievable_accuracy(truth: np.ndarray, partition: np.ndarray) -> float:
-    """Share of pixels that are right when each region answers with its most frequent segment (ASA): in (0,
-    1].
-    """
+    """Fraction of pixels, in (0, 1], that are right when each region answers with its most frequent segment
+    (ASA)."""
     shared = overlaps(truth, partition)
     return float(shared.max(0).sum() / shared.sum())
 
 
 def best_union_covering(truth: np.ndarray, partition: np.ndarray) -> float:
-    """Covering of the truth by unions of regions, each region given to the segment it overlaps most: what a
-    perfect merging reaches.
-    """
+    """What a perfect merging reaches: the covering of the truth by unions of regions, each region given to
+    the segment it overlaps most."""
     return covering(truth, overlaps(truth, partition).argmax(0)[partition])
 
 
 class RegionCounts(NamedTuple):
     """One image's region scores; arrays are (thresholds,) float64."""
 
-    # pixels of the human segments, each times the best IoU its segment reaches, over all annotators (cntR)
-    covered: np.ndarray
-    truth: np.ndarray  # pixels of the human segments, over all annotators (sumR)
-    # the other direction: pixels of the regions times their best IoU with any human segment (cntP)
-    covered_found: np.ndarray
+    covered: np.ndarray  # pixels of all annotators' segments, times the best IoU of their segment (cntR)
+    truth: np.ndarray  # pixels of all annotators' segments (sumR)
+    covered_found: np.ndarray  # pixels of the regions, times their best IoU with any segment (cntP)
     found: np.ndarray  # pixels of the regions (sumP)
     pri: np.ndarray  # probabilistic Rand index: mean over annotators, in [0, 1]
     vi: np.ndarray  # variation of information in bits: mean over annotators, at least 0
@@ -72,99 +65,82 @@ class Hierarchy(NamedTuple):
 
 
 def region_counts(partitions: Iterable[np.ndarray], truths: Sequence[np.ndarray]) -> RegionCounts:
-    """Scores of partitions (H, W), one a threshold, against the annotators' segmentations (H, W); all hold
-    non-negative integers.
+    """Scores of partitions, one per threshold, against the annotators' segmentations; all (H, W) integers.
 
-    Label 0 of a partition is no region (MATLAB's bwlabel leaves contours at 0): its pixels count as found by
-    nothing.
-    Raises InputError for shapes that differ and for no annotator.
-    """
-    return _score((_shared(partition, truths) for partition in partitions), truths)
+    Segments count from 1, and so do regions: label 0 of a partition is no region (MATLAB's bwlabel leaves
+    contours at 0) and covers nothing, but is a label like any other for PRI and VI, as in the authors' code.
+    Raises InputError for shapes that differ, for no annotator, and for segments not numbered from 1."""
+    _check_truths(truths)
+    return _counts((_shared(partition, truths) for partition in partitions), truths)
 
 
 def hierarchy_counts(hierarchy: Hierarchy, truths: Sequence[np.ndarray]) -> RegionCounts:
-    """The same as `region_counts` of all the partitions of a hierarchy, each coarser one from the overlaps of
-    the finest.
-    """
+    """`region_counts` of all partitions of a hierarchy, each coarser one from the overlaps of the finest."""
+    _check_truths(truths)
     finest = _shared(hierarchy.labels, truths)
-    return _score((_merge(finest, group) for group in hierarchy.groups), truths)
+    return _counts((_merge(finest, group) for group in hierarchy.groups), truths)
 
 
 def ucm_hierarchy(ucm2: np.ndarray, thresholds: np.ndarray) -> Hierarchy:
     """The partitions of an ultrametric contour map of double size, at ascending thresholds.
 
     ucm2: (2H+1, 2W+1) float; pixels lie at odd places. A region at threshold t is an 8-connected part of ucm2
-    <= t (MATLAB's bwlabel).
-    """
-    if ucm2.ndim != 2 or min(ucm2.shape) < 3 or ucm2.shape[0] % 2 == 0 or ucm2.shape[1] % 2 == 0:
-        raise InputError(
-            f"a contour map of shape {ucm2.shape}: a ucm2 has odd height and width, 2 x the image's + 1"
-        )
-    # the first threshold that takes a cell in
+    <= t (MATLAB's bwlabel). Raises InputError for another shape."""
+    if ucm2.ndim != 2 or min(ucm2.shape) < 3 or not all(side % 2 for side in ucm2.shape):
+        wanted = "a ucm2 has odd height and width, 2 x the image's + 1"
+        raise InputError(f"a contour map of shape {ucm2.shape}: {wanted}")
     since = np.searchsorted(thresholds, ucm2.ravel(), side="left").reshape(ucm2.shape)
     since[np.isnan(ucm2)] = len(thresholds)
     return Hierarchy(*_flood(since, len(thresholds)))
 
 
-def rand_index(first: np.ndarray, second: np.ndarray) -> float:
-    """Share of pixel pairs on which two partitions agree (together in both, or apart in both): in [0, 1].
-    Label 0 is as any other.
-    """
-    return _pairwise(_shared(first, [second]), np.zeros(int(second.max()) + 1, int))[0]
-
-
-def variation_of_information(first: np.ndarray, second: np.ndarray) -> float:
-    """H(first | second) + H(second | first) in bits: 0 for equal partitions. Label 0 is as any other."""
-    return _pairwise(_shared(first, [second]), np.zeros(int(second.max()) + 1, int))[1]
-
-
 class _Shared(NamedTuple):
-    """The pixels that regions and human segments share, where there are any."""
+    """The pixels that regions and segments have in common, where there are any."""
 
     region: np.ndarray  # (entries,)
-    segment: np.ndarray  # (entries,); the annotators' segments are numbered one annotator after the other
+    segment: np.ndarray  # (entries,); the segments of one annotator are numbered after those of another
     pixels: np.ndarray  # (entries,) int64
 
 
+def _check_truths(truths: Sequence[np.ndarray]) -> None:
+    if not truths:
+        raise InputError("no human segmentation: nothing to score against")
+    for truth in truths:
+        if truth.ndim != 2 or truth.dtype.kind not in "iu" or truth.size == 0 or truth.min() < 1:
+            what = f"of {truth.dtype}, shape {truth.shape}" + (f", from {truth.min()}" if truth.size else "")
+            raise InputError(f"a human segmentation {what}: it must be height x width integers from 1")
+
+
 def _shared(partition: np.ndarray, truths: Sequence[np.ndarray]) -> _Shared:
-    region, segment, start = [], [], 0
+    segment, start = [], 0
     for truth in truths:
         if truth.shape != partition.shape:
-            raise InputError(
-                f"a partition of {partition.shape} and a human segmentation of {truth.shape}: they must be of the same image"
-            )
-        region.append(partition.ravel())
+            shapes = f"a partition of {partition.shape} and a human segmentation of {truth.shape}"
+            raise InputError(f"{shapes}: they must be of the same image")
         segment.append(truth.ravel().astype(np.int64) + start)
         start += int(truth.max()) + 1
-    region = np.concatenate(region).astype(np.int64)
+    region = np.tile(partition.ravel().astype(np.int64), len(truths))
     return _summed(region, np.concatenate(segment), np.ones(len(region), np.int64), start)
 
 
 def _merge(shared: _Shared, group: np.ndarray) -> _Shared:
-    return _summed(
-        group[shared.region].astype(np.int64), shared.segment, shared.pixels, int(shared.segment.max()) + 1
-    )
+    region = group[shared.region].astype(np.int64)
+    return _summed(region, shared.segment, shared.pixels, int(shared.segment.max()) + 1)
 
 
 def _summed(region: np.ndarray, segment: np.ndarray, pixels: np.ndarray, segments: int) -> _Shared:
-    # tocsr adds up equal places
-    table = coo_array((pixels, (region, segment)), shape=(int(region.max()) + 1, segments)).tocsr().tocoo()
-    return _Shared(*table.coords, table.data)
+    shape = (int(region.max()) + 1, segments)
+    counts = coo_array((pixels, (region, segment)), shape=shape).tocsr().tocoo()  # tocsr adds equal places
+    return _Shared(*counts.coords, counts.data)
 
 
-def _score(tables: Iterable[_Shared], truths: Sequence[np.ndarray]) -> RegionCounts:
-    if not truths:
-        raise InputError("no human segmentation: nothing to score against")
-    # of each segment
-    annotator = np.repeat(np.arange(len(truths)), [int(truth.max()) + 1 for truth in truths])
-    areas = np.concatenate([np.bincount(truth.ravel(), minlength=int(truth.max()) + 1) for truth in truths])
+def _counts(partitions: Iterable[_Shared], truths: Sequence[np.ndarray]) -> RegionCounts:
+    segments = [int(truth.max()) + 1 for truth in truths]
+    annotator = np.repeat(np.arange(len(truths)), segments)  # of each segment
+    areas = np.concatenate([np.bincount(truth.ravel()) for truth in truths])
     best, rows, last, row = np.zeros(len(annotator)), [], None, None
-    for shared in tables:
-        if (
-            last is None
-            or len(shared.pixels) != len(last.pixels)
-            or any((a != b).any() for a, b in zip(shared, last))
-        ):
+    for shared in partitions:
+        if last is None or not all(map(np.array_equal, shared, last)):  # equal partitions have equal counts
             last, best_segment, of_found = shared, *_coverings(shared, areas, len(truths))
             row = (areas @ best_segment, areas.sum(), *of_found, *_pairwise(shared, annotator))
             best = np.maximum(best, best_segment)
@@ -173,9 +149,8 @@ def _score(tables: Iterable[_Shared], truths: Sequence[np.ndarray]) -> RegionCou
 
 
 def _coverings(shared: _Shared, areas: np.ndarray, annotators: int) -> tuple[np.ndarray, tuple[float, float]]:
-    """The best IoU of each human segment; and (covered_found, found)."""
-    # every annotator sees all the pixels
-    region_areas = np.bincount(shared.region, shared.pixels) / annotators
+    """The best IoU of each segment; and (covered_found, found)."""
+    region_areas = np.bincount(shared.region, shared.pixels) / annotators  # every annotator sees all pixels
     iou = shared.pixels / (region_areas[shared.region] + areas[shared.segment] - shared.pixels)
     iou[shared.region == 0] = 0
     region_areas[0] = 0
@@ -187,31 +162,23 @@ def _coverings(shared: _Shared, areas: np.ndarray, annotators: int) -> tuple[np.
 
 def _pairwise(shared: _Shared, annotator: np.ndarray) -> tuple[float, float]:
     """Rand index and variation of information, each the mean over annotators; `annotator` (segments,) says
-    whose a segment is.
-    """
+    whose a segment is."""
     annotators = int(annotator.max()) + 1
     regions = np.bincount(shared.region, shared.pixels) / annotators
     segments = np.bincount(shared.segment, shared.pixels, minlength=len(annotator))
-    total = regions.sum()
-    joint_owner = annotator[shared.segment]
-    apart = (
-        np.bincount(annotator, segments**2) / 2
-        + (regions**2).sum() / 2
-        - np.bincount(joint_owner, shared.pixels.astype(float) ** 2)
-    )
+    owner, total = annotator[shared.segment], regions.sum()
+    of_segments = np.bincount(annotator, segments**2) / 2
+    apart = of_segments + (regions**2).sum() / 2 - np.bincount(owner, shared.pixels.astype(float) ** 2)
     rand = 1 - apart / (total * (total - 1) / 2) if total > 1 else np.ones(annotators)
-    joint = np.bincount(joint_owner, _entropy_terms(shared.pixels / total))
-    information = (
-        2 * joint
-        - np.bincount(annotator, _entropy_terms(segments / total))
-        - _entropy_terms(regions / total).sum()
-    )
+    joint = np.bincount(owner, _entropy_terms(shared.pixels / total))
+    of_segments = np.bincount(annotator, _entropy_terms(segments / total))
+    information = 2 * joint - of_segments - _entropy_terms(regions / total).sum()
     return float(np.mean(rand)), float(max(information.mean(), 0))
 
 
-def _entropy_terms(shares: np.ndarray) -> np.ndarray:
+def _entropy_terms(fractions: np.ndarray) -> np.ndarray:
     """-p log2 p, and 0 for p = 0."""
-    return -shares * np.log2(np.where(shares > 0, shares, 1))
+    return -fractions * np.log2(np.where(fractions > 0, fractions, 1))
 
 
 @numba.njit(nogil=True, cache=True)
@@ -224,10 +191,9 @@ def _find(parent: np.ndarray, cell: int) -> int:
 
 @numba.njit(nogil=True, cache=True)
 def _flood(since: np.ndarray, levels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Join 8-connected cells level by level, for cells that are in from level `since` on.
+    """Join 8-connected cells level by level; a cell is in from level `since` on.
 
-    Returns the finest labels of the pixels (H, W), and (levels, labels) groups from 1 (0: not in yet).
-    """
+    Returns the finest labels of the pixels (H, W), and (levels, labels) groups from 1 (0: not in yet)."""
     height, width = since.shape
     order = np.argsort(since.ravel(), kind="mergesort")
     parent = np.full(height * width, -1, np.int64)  # -1: not in yet

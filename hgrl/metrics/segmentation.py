@@ -5,88 +5,76 @@ from __future__ import annotations
 import numpy as np
 
 from hgrl.core.errors import InputError
-
-VOID = 255  # pixels of this truth are not scored; `hgrl.data.samples` maps every data set's void to it
+from hgrl.core.labels import VOID
 
 
 def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """Pixel counts by true and predicted class.
+    """Pixel counts by true and predicted class: (classes, classes) int64; row = truth, column = prediction.
 
-    truth, predicted: integer arrays of one shape. truth holds 0 .. classes-1, or 255 (void: left out).
-    predicted holds 0 .. classes-1 wherever truth is not void.
-    Returns (classes, classes) int64; row = truth, column = prediction. Sum the matrices of a split before
-    scoring it: the field's mIoU is of the whole split, not a mean over images.
-    Raises InputError for shapes that differ and for an id outside the classes.
-    """
+    truth, predicted: integer arrays of one shape, 0 .. classes-1; where truth is VOID nothing is counted,
+    whatever the prediction. Sum the matrices of a split before scoring it: the field's mIoU is of the whole
+    split, not a mean over images.
+    Raises InputError for shapes that differ and for ids that are no class."""
     truth, predicted = np.asarray(truth), np.asarray(predicted)
     if truth.shape != predicted.shape:
-        raise InputError(
-            f"truth of shape {truth.shape} and prediction of shape {predicted.shape}: resize one before scoring"
-        )
+        shapes = f"truth of shape {truth.shape} and prediction of shape {predicted.shape}"
+        raise InputError(f"{shapes}: resize one before scoring")
     scored = truth != VOID
-    truth, predicted = truth[scored].astype(np.int64), predicted[scored].astype(np.int64)
-    for name, ids in (("truth", truth), ("prediction", predicted)):
-        if ids.size and (ids.min() < 0 or ids.max() >= classes):
-            wrong = ids.max() if ids.max() >= classes else ids.min()
-            raise InputError(
-                f"{name} holds class {wrong}, but there are {classes} classes (255 is void in the truth)"
-            )
+    truth, predicted = _class_ids(truth[scored], "truth", classes), predicted[scored]
+    predicted = _class_ids(predicted, "prediction", classes)
     return np.bincount(truth * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
-def _nan_divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Element-wise quotient, nan where the denominator is 0."""
-    quotient = np.full(denominator.shape, np.nan)
-    np.divide(numerator, denominator, out=quotient, where=denominator > 0)
-    return quotient
+def _class_ids(ids: np.ndarray, name: str, classes: int) -> np.ndarray:
+    wrong = ids[~((ids >= 0) & (ids < classes) & (ids == np.round(ids)))]  # nan is among them
+    if len(wrong):
+        known = f"there are {classes} classes, 0 to {classes - 1}, and {VOID} is void in the truth"
+        raise InputError(f"{name} holds class {wrong[0]}, but {known}")
+    return ids.astype(np.int64)
 
 
 def iou_per_class(confusion: np.ndarray) -> np.ndarray:
-    """(classes,) float64 intersection over union in [0, 1]; nan for a class absent from both truth and
-    prediction.
-    """
+    """(classes,) float64 intersection over union in [0, 1]; nan for a class that is in neither map."""
     hits = np.diag(confusion)
     return _nan_divide(hits, confusion.sum(0) + confusion.sum(1) - hits)
 
 
 def miou(confusion: np.ndarray) -> float:
-    """Mean IoU over the classes that occur in the truth or the prediction (the others are nan and left out of
-    the mean).
+    """Mean IoU over the classes that occur in the truth or the prediction; nan when nothing was scored.
 
-    A class that is predicted but never true counts, with an IoU of 0. nan when nothing was scored.
-    """
+    A class that is predicted but never true counts, with an IoU of 0."""
     return _nan_mean(iou_per_class(confusion))
 
 
 def pixel_accuracy(confusion: np.ndarray) -> float:
-    """Share of scored pixels whose class is right; nan when nothing was scored."""
+    """Fraction of scored pixels whose class is right; nan when nothing was scored."""
     total = confusion.sum()
     return float(np.trace(confusion) / total) if total else float("nan")
 
 
 def mean_accuracy(confusion: np.ndarray) -> float:
-    """Mean over the true classes of the share of their pixels that is right (mean recall); classes absent
-    from the truth are left out.
-    """
+    """Mean recall over the classes that occur in the truth; nan when nothing was scored."""
     return _nan_mean(_nan_divide(np.diag(confusion), confusion.sum(1)))
+
+
+def segmentation_scores(confusion: np.ndarray, classes: tuple[str, ...]) -> dict[str, object]:
+    """The scores of a split, ready for json: miou, pixel_accuracy, mean_accuracy, and iou by class name (None
+    for an absent class)."""
+    ious = zip(classes, iou_per_class(confusion), strict=True)
+    return {
+        "miou": miou(confusion),
+        "pixel_accuracy": pixel_accuracy(confusion),
+        "mean_accuracy": mean_accuracy(confusion),
+        "iou": {name: None if np.isnan(value) else float(value) for name, value in ious},
+    }
+
+
+def _nan_divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Element-wise quotient, nan where the denominator is 0."""
+    quotient = np.full(denominator.shape, np.nan)
+    return np.divide(numerator, denominator, out=quotient, where=denominator > 0)
 
 
 def _nan_mean(values: np.ndarray) -> float:
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
-
-
-def segmentation_scores(confusion: np.ndarray, classes: tuple[str, ...]) -> dict[str, object]:
-    """The scores of a split, ready for json: miou, pixel_accuracy, mean_accuracy, and iou by class name
-    (None: absent class).
-    """
-    by_class = {
-        name: None if np.isnan(value) else float(value)
-        for name, value in zip(classes, iou_per_class(confusion), strict=True)
-    }
-    means = {
-        "miou": miou(confusion),
-        "pixel_accuracy": pixel_accuracy(confusion),
-        "mean_accuracy": mean_accuracy(confusion),
-    }
-    return {**means, "iou": by_class}

@@ -11,6 +11,9 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from hgrl.core.errors import InputError
 from hgrl.core.settings import NetworkSettings
+from hgrl.data.normalise import MEAN as MEAN
+from hgrl.data.normalise import STD as STD
+from hgrl.data.normalise import normalise as normalise
 
 BLOCKS = {
     "resnet18": (BasicBlock, [2, 2, 2, 2]),
@@ -18,22 +21,6 @@ BLOCKS = {
     "resnet50": (Bottleneck, [3, 4, 6, 3]),
 }
 LAYERS = ("backbone", "hypercolumn", "embedding")
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's, so that its weights fit
-
-
-def normalise(images: Tensor) -> Tensor:
-    """(B, 3, H, W) uint8 or float in [0, 255] -> float32, zero mean and unit deviation by ImageNet's
-    statistics.
-    """
-    mean, std = (_channels(values, images.device) for values in (MEAN, STD))
-    return (images.float() / 255 - mean) / std
-
-
-def _channels(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """(C, 1, 1), filled in on the device: torch.tensor would copy from the host, and wait for the device in
-    every step.
-    """
-    return torch.stack([torch.full((1, 1), value, device=device) for value in values])
 
 
 class Backbone(ResNet):

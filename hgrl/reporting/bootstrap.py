@@ -1,6 +1,4 @@
-"""Paired bootstrap over images and seeds, of sums and differences of runs' mIoU. NumPy, and SciPy for one
-quantile.
-"""
+"""Paired bootstrap over images and seeds, of sums and differences of runs' mIoU."""
 
 from __future__ import annotations
 
@@ -11,6 +9,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from hgrl.core.errors import InputError
+from hgrl.metrics.bootstrap import draws
 
 
 @dataclass(frozen=True)
@@ -25,9 +24,9 @@ Contrast = Sequence[tuple[float, Probed]]  # a weighted sum of runs: +1 ours, -1
 
 
 def mious(confusions: np.ndarray) -> np.ndarray:
-    """mIoU in [0, 1] of every matrix in (..., C, C), by the rules of `hgrl.metrics.segmentation.miou`; nan
-    where nothing was scored.
-    """
+    """mIoU in [0, 1] of every matrix in (..., C, C), by the rules of `hgrl.metrics.segmentation.miou`.
+
+    nan where nothing was scored."""
     hits = np.diagonal(confusions, axis1=-2, axis2=-1)
     unions = confusions.sum(-1) + confusions.sum(-2) - hits
     ious = np.divide(hits, unions, out=np.zeros(unions.shape), where=unions > 0)
@@ -36,9 +35,7 @@ def mious(confusions: np.ndarray) -> np.ndarray:
 
 
 def by_seed(contrast: Contrast) -> np.ndarray:
-    """The contrast's value of each seed, (S,), over all images: seed k of every run with seed k of the
-    others.
-    """
+    """The contrast over all images per seed, (S,): seed k of every run with seed k of the others."""
     _require_pairs(contrast)
     return sum(weight * mious(run.confusions.sum(1)) for weight, run in contrast)
 
@@ -46,19 +43,17 @@ def by_seed(contrast: Contrast) -> np.ndarray:
 def replicates(contrast: Contrast, count: int, seed: int) -> np.ndarray:
     """`count` bootstrap values of the contrast's mean over the seeds, (count,) float64.
 
-    Each replicate draws as many images as a split has, with replacement and the same ones for all of its
-    runs, sums their confusion matrices, and takes the mIoU of the sum; and it draws as many seeds as there
-    are, with replacement and the same ones for every run, over whose values it takes the mean. The draws
-    depend on `seed` and the sizes alone.
-    """
+    Each replicate draws as many images as a split has, with replacement and the same ones for all runs on it,
+    and takes the mIoU of their summed confusion matrices; it draws as many seeds as there are, likewise the
+    same ones for every run, and takes the mean over them. The draws depend on `seed` and the sizes alone."""
     _require_pairs(contrast)
     random, drawn = np.random.default_rng(seed), {}
-    seeds = _draws(random, count, len(contrast[0][1].confusions))  # (count, S): how often each was drawn
+    seeds = draws(random, count, len(contrast[0][1].confusions))  # (count, S)
     total = np.zeros(count)
     for weight, run in contrast:
         s, n, c, _ = run.confusions.shape
         if run.split not in drawn:
-            drawn[run.split] = _draws(random, count, n)
+            drawn[run.split] = draws(random, count, n)
         scores = np.zeros(count)
         for k in range(s):
             # exact: whole numbers below 2**53
@@ -68,31 +63,19 @@ def replicates(contrast: Contrast, count: int, seed: int) -> np.ndarray:
     return total
 
 
-def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of bootstrap values."""
-    low, high = np.quantile(values, ((1 - level) / 2, (1 + level) / 2))
-    return float(low), float(high)
-
-
 def seeds_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float] | None:
-    """Student's t interval of the mean of one value a seed, (S,): what a bootstrap of a few seeds is too
-    narrow for. None for one seed.
-    """
+    """Student's t interval of the mean of one value per seed, (S,); None for one seed.
+
+    A bootstrap of a few seeds is too narrow for that."""
     if len(values) < 2:
         return None
     half = student.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
 
 
-def _draws(random: np.random.Generator, count: int, size: int) -> np.ndarray:
-    """(count, size) float64: how often each of `size` things is drawn in `size` draws with replacement."""
-    return random.multinomial(size, np.full(size, 1 / size), count).astype(np.float64)
-
-
 def _require_pairs(contrast: Contrast) -> None:
     sizes = {len(run.confusions) for _, run in contrast}
     images = {(run.split, run.confusions.shape[1]) for _, run in contrast}
     if len(sizes) > 1 or len(images) > len({split for split, _ in images}):
-        raise InputError(
-            "runs that are compared have different numbers of seeds, or of images of one split: probe them again with `dvc repro`"
-        )
+        unequal = "compared runs have different numbers of seeds, or of images of one split"
+        raise InputError(f"{unequal}: probe them again with `dvc repro`")

@@ -1,6 +1,4 @@
-"""A verdict on every claim of the paper: its figures, ours at this scale, the paired difference with its
-interval.
-"""
+"""A verdict on every claim of the paper: its figures, ours, the paired difference with its intervals."""
 
 from __future__ import annotations
 
@@ -11,24 +9,25 @@ from typing import Any
 
 import numpy as np
 
-from hgrl.core import paths
-from hgrl.core.cache import kept
+from hgrl.core.cache import fingerprint, stored_scores
 from hgrl.core.errors import InputError
+from hgrl.core.experiment import Experiment
 from hgrl.core.files import read_json, write_json, write_text
-from hgrl.core.cache import fingerprint
-from hgrl.core.settings import load_settings, load_yaml
-from hgrl.evaluation.confusions import confusion_file, load_confusions
-from hgrl.reporting.bootstrap import Contrast, Probed, by_seed, interval, replicates, seeds_interval
+from hgrl.core.loading import load_yaml
+from hgrl.evaluation.confusions import load_confusions
+from hgrl.metrics.bootstrap import interval
+from hgrl.reporting.bootstrap import Contrast, Probed, by_seed, replicates, seeds_interval
+from hgrl.reporting.markdown import markdown_table
 from hgrl.reporting.tables import INAPPLICABLE, NOT_RUN
 
 CLAIMS = Path(__file__).parent / "claims.yaml"
 SCORE = "aspp-backbone.miou"  # the paper's probe; a claim may name another head
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold here", "undecided"
+BETTER = "better than claimed"  # of a claim that ours equals theirs
 NOTHING_LEARNT = (
     "theirs is not shown to be above an untrained network by more than the margin: a match would mean nothing"
 )
 WITH_MARGIN = ("matches", "costs_little")
-BLANK = {"mean": None, "std": None, "seeds": None}
 COMPARED = (
     "difference",
     "interval_95",
@@ -38,79 +37,63 @@ COMPARED = (
     "margin",
     "borne_out_by_seeds",
 )
-COLUMNS = (
-    "",
-    "claim",
-    "paper",
-    "runs",
-    "ours",
-    "theirs",
-    "seeds",
-    "difference",
-    "95 % interval",
-    "by the seeds alone",
-    "margin",
-    "verdict",
-)
+MEAN, POINTS, RANGE = "{:.2f} ± {:.2f}", "{:+.2f}", "[{:+.2f}, {:+.2f}]"
 
 Entry = dict[str, Any]
 
 
-def write_claims(profile: str) -> list[Entry]:
+def write_claims(experiment: Experiment) -> list[Entry]:
     """Judge every claim; writes results/<profile>/claims.json, and claims.md from it.
 
     Figures of an entry are in percent, those of a lead or a difference in points. Claims whose runs the
     profile has not scored are undecided, and say so. Raises InputError where a run has a score in the results
-    and its matrices are not there to judge by.
-    """
-    rules = load_yaml(CLAIMS)
-    entries = [judge(profile, _in_profile(claim, profile), rules) for claim in rules["claims"]]
-    write_json(paths.claims(profile), entries)
-    write_text(
-        paths.claims(profile).with_suffix(".md"), as_markdown(read_json(paths.claims(profile)), profile)
-    )
+    and its matrices are not there to judge by."""
+    rules, path = load_yaml(CLAIMS), experiment.files.claims
+    claims = [claim | claim.get("in_profile", {}).get(experiment.profile, {}) for claim in rules["claims"]]
+    write_json(path, [_judge(experiment, claim, rules) for claim in claims])
+    entries = read_claims(experiment)
+    write_text(path.with_suffix(".md"), as_markdown(entries, experiment.profile))
     return entries
 
 
-def read_claims(profile: str) -> list[Entry]:
-    """The entries of a profile; none where they were not made yet."""
-    path = paths.claims(profile)
+def read_claims(experiment: Experiment) -> list[Entry]:
+    """The entries of a profile; none where they have not been made yet."""
+    path = experiment.files.claims
     return read_json(path) if path.exists() else []
 
 
-def _in_profile(claim: Entry, profile: str) -> Entry:
-    return claim | claim.get("in_profile", {}).get(profile, {})
-
-
-def judge(profile: str, claim: Entry, rules: Entry) -> Entry:
+def _judge(experiment: Experiment, claim: Entry, rules: Entry) -> Entry:
     """One entry of claims.json."""
     head = claim.get("score", SCORE).removesuffix(".miou")
     sides = {name: _terms(claim[name]) for name in ("ours", "theirs")}
-    probed, missing = _probed(profile, [run for terms in sides.values() for _, run in terms], head)
-    whole = {name: terms for name, terms in sides.items() if all(run in probed for _, run in terms)}
-    contrasts = {name: [(weight, probed[run]) for weight, run in terms] for name, terms in whole.items()}
+    probed, missing = _probed(experiment, [run for terms in sides.values() for _, run in terms], head)
     entry = {key: claim.get(key) for key in ("id", "claim", "kind", "paper", "paper_base")}
-    entry |= {name: _summary(contrasts[name]) if name in contrasts else BLANK for name in sides}
     entry |= {"score": f"{head}.miou", "runs": {name: claim[name] for name in sides}}
+    contrasts = {}
+    for name, terms in sides.items():
+        whole = all(run in probed for _, run in terms)
+        contrasts[name] = [(weight, probed[run]) for weight, run in terms] if whole else []
+        entry[name] = _summary(contrasts[name])
     if missing:
-        return (
-            entry
-            | dict.fromkeys(COMPARED)
-            | {"verdict": UNDECIDED, "why": f"{NOT_RUN}: {', '.join(missing)}"}
-        )
+        why = f"{NOT_RUN}: {', '.join(missing)}"
+        return entry | dict.fromkeys(COMPARED) | {"verdict": UNDECIDED, "why": why}
     compared = _compare(contrasts["ours"], contrasts["theirs"], claim["kind"], rules)
     alike = claim["kind"] in WITH_MARGIN and compared["verdict"] == HOLDS
-    if alike and not _has_learnt(profile, contrasts["theirs"], head, compared["margin"], rules):
+    if alike and not _has_learnt(experiment, contrasts["theirs"], head, compared["margin"], rules):
         compared |= {"verdict": UNDECIDED, "why": NOTHING_LEARNT, "borne_out_by_seeds": None}
     return entry | compared
 
 
-def _has_learnt(profile: str, theirs: Contrast, head: str, margin: float, rules: Entry) -> bool:
-    """Is a run above the untrained network by more than the margin? Not asked where that has no score of this
-    head.
-    """
-    reference, missing = _probed(profile, [rules["reference"]], head)
-    return bool(missing) or _interval([*theirs, (-1.0, reference[rules["reference"]])], rules)[0] > margin
+def _terms(side: str | list[str]) -> list[tuple[float, str]]:
+    """A run, or the lead of one run over another, as weighted runs."""
+    return [(1.0, side)] if isinstance(side, str) else list(zip((1.0, -1.0), side, strict=True))
+
+
+def _has_learnt(experiment: Experiment, theirs: Contrast, head: str, margin: float, rules: Entry) -> bool:
+    """Whether theirs is above an untrained network by over the margin; True if that has no such score."""
+    probed, missing = _probed(experiment, [rules["reference"]], head)
+    untrained = [(-1.0, run) for run in probed.values()]
+    return bool(missing) or _interval([*theirs, *untrained], rules)[0] > margin
 
 
 def _interval(contrast: Contrast, rules: Entry) -> tuple[float, float]:
@@ -118,37 +101,30 @@ def _interval(contrast: Contrast, rules: Entry) -> tuple[float, float]:
     return interval(100 * replicates(contrast, rules["bootstrap"]["replicates"], rules["bootstrap"]["seed"]))
 
 
-def _terms(side: str | list[str]) -> list[tuple[float, str]]:
-    """A run as it is, or the lead of one run over another, as weighted runs."""
-    return [(1.0, side)] if isinstance(side, str) else list(zip((1.0, -1.0), side, strict=True))
-
-
-def _probed(profile: str, runs: list[str], head: str) -> tuple[dict[str, Probed], list[str]]:
+def _probed(experiment: Experiment, runs: list[str], head: str) -> tuple[dict[str, Probed], list[str]]:
     """What the runs predicted, and the names of those that the profile has no such score of."""
-    scored = read_json(paths.metrics(profile, "probe"))
+    scored = read_json(experiment.files.metrics("probe"))
     missing = [run for run in dict.fromkeys(runs) if head not in scored.get(run, {})]
-    return {run: _evidence(profile, run, head) for run in runs if run not in missing}, missing
+    return {run: _evidence(experiment, run, head) for run in runs if run not in missing}, missing
 
 
-def _evidence(profile: str, run: str, head: str) -> Probed:
-    settings, confusions = load_settings(profile, run), []
+def _evidence(experiment: Experiment, run: str, head: str) -> Probed:
+    files, settings, confusions = experiment.files, experiment.run(run).settings, []
     for seed in settings.seeds:
-        path = confusion_file(profile, run, seed)
-        if kept(path.with_suffix(".json"), None, beside=path) is None:
-            raise InputError(
-                f"{path}: missing, or of another score than the one beside it; run `dvc repro probe@{profile}`"
-            )
+        path = files.confusions(run, seed)
+        if stored_scores(files.score("probe", run, seed), None, beside=path) is None:
+            remedy = f"run `dvc repro probe@{experiment.profile}`"
+            raise InputError(f"{path}: missing, or of another score than the one beside it; {remedy}")
         confusions.append(load_confusions(path, head))
     return Probed(np.stack(confusions), fingerprint(settings.data.probe_val.model_dump(mode="json")))
 
 
 def _summary(contrast: Contrast) -> Entry:
+    if not contrast:
+        return {"mean": None, "std": None, "seeds": None}
     values = 100 * by_seed(contrast)
-    return {
-        "mean": _rounded(values.mean()),
-        "std": _rounded(values.std(ddof=1) if len(values) > 1 else 0.0),
-        "seeds": len(values),
-    }
+    std = values.std(ddof=1) if len(values) > 1 else 0.0
+    return {"mean": _rounded(values.mean()), "std": _rounded(std), "seeds": len(values)}
 
 
 def _compare(ours: Contrast, theirs: Contrast, kind: str, rules: Entry) -> Entry:
@@ -156,20 +132,20 @@ def _compare(ours: Contrast, theirs: Contrast, kind: str, rules: Entry) -> Entry
     difference = [*ours, *((-weight, run) for weight, run in theirs)]
     values, bounds = 100 * by_seed(difference), _interval(difference, rules)
     margin = float(100 * rules["margin"] * by_seed(theirs).mean())
-    wanted, strict = side(kind, margin), seeds_interval(values)
+    wanted, by_seeds = side(kind, margin), seeds_interval(values)
     decided = verdict(bounds, wanted)
-    compared = {
+    open_ = by_seeds is None or decided == UNDECIDED
+    return {
         "difference": _rounded(values.mean()),
         "interval_95": _rounded(bounds),
-        "interval_95_seeds": _rounded(strict),
+        "interval_95_seeds": _rounded(by_seeds),
         "by_seed": _rounded(values),
         "images": ours[0][1].confusions.shape[1],
         "margin": _rounded(margin) if kind in WITH_MARGIN else None,
-        "borne_out_by_seeds": None
-        if strict is None or decided == UNDECIDED
-        else verdict(strict, wanted) == decided,
+        "borne_out_by_seeds": None if open_ else verdict(by_seeds, wanted) == decided,
+        "verdict": decided,
+        "why": _why(decided, wanted),
     }
-    return compared | {"verdict": decided, "why": _why(decided, wanted)}
 
 
 def side(kind: str, margin: float) -> tuple[float, float]:
@@ -187,26 +163,25 @@ def side(kind: str, margin: float) -> tuple[float, float]:
 
 
 def verdict(bounds: tuple[float, float], wanted: tuple[float, float]) -> str:
-    """Holds where the interval `bounds` lies wholly in the open range `wanted`, fails where it lies wholly
-    outside; else undecided.
-    """
+    """A claim holds if the interval `bounds` lies wholly in the open range `wanted`, fails if wholly outside.
+
+    Else it is undecided. Above a range with two ends (the claim that ours equals theirs) it is better than
+    claimed."""
     if wanted[0] < bounds[0] and bounds[1] < wanted[1]:
         return HOLDS
-    return FAILS if bounds[1] < wanted[0] or bounds[0] > wanted[1] else UNDECIDED
+    if bounds[0] > wanted[1]:
+        return BETTER if math.isfinite(wanted[0]) else FAILS
+    return FAILS if bounds[1] < wanted[0] else UNDECIDED
 
 
 def _why(decided: str, wanted: tuple[float, float]) -> str:
-    limits = " and ".join(
-        f"{word} {limit:.2f}"
-        for word, limit in zip(("above", "below"), wanted, strict=True)
-        if math.isfinite(limit)
-    )
-    told = {
-        HOLDS: "all of the interval is",
-        FAILS: "none of the interval is",
-        UNDECIDED: "the interval does not settle whether the difference is",
-    }
-    return f"{told[decided]} {limits}"
+    if decided == BETTER:
+        return f"all of the interval is above {wanted[1]:.2f}"
+    told = {HOLDS: "all of the interval is", FAILS: "none of the interval is"}
+    unsettled = "the interval does not settle whether the difference is"
+    named = zip(("above", "below"), wanted, strict=True)
+    limits = " and ".join(f"{word} {limit:.2f}" for word, limit in named if math.isfinite(limit))
+    return f"{told.get(decided, unsettled)} {limits}"
 
 
 def _rounded(value: Any) -> Any:
@@ -215,63 +190,47 @@ def _rounded(value: Any) -> Any:
 
 
 def as_markdown(entries: Sequence[Entry], profile: str) -> str:
-    """The page for reading: the rule, and a row for each entry of claims.json."""
-    counts = ", ".join(
-        f"{kind}: {sum(entry['verdict'] == kind for entry in entries)}" for kind in (HOLDS, FAILS, UNDECIDED)
-    )
-    rule = "\n\n".join(load_yaml(CLAIMS)["rule"])
-    title = f"# The paper's claims at this scale, profile `{profile}`"
-    return f"{title}\n\n{counts}. mIoU in percent, differences in points.\n\n{table(entries)}\n{rule}\n"
-
-
-def table(entries: Sequence[Entry]) -> str:
-    """A row for each entry, in Markdown."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    return "\n".join([*lines, *("| " + " | ".join(_cells(entry)) + " |" for entry in entries)]) + "\n"
-
-
-def _cells(entry: Entry) -> list[str]:
-    names = [" - ".join([run] if isinstance(run, str) else run) for run in entry["runs"].values()]
-    doubt = r"\*" if entry["borne_out_by_seeds"] is False else ""
-    return [
-        entry["id"],
-        entry["claim"],
-        paper_figures(entry),
-        " v. ".join(names),
-        *(_mean(entry[side]) for side in ("ours", "theirs")),
-        _number(entry["ours"]["seeds"], "d"),
-        _number(entry["difference"], "+.2f"),
-        _range(entry["interval_95"]),
-        _range(entry["interval_95_seeds"]),
-        _number(entry["margin"], ".2f"),
-        f"undecided ({entry['why']})" if entry["difference"] is None else f"**{entry['verdict']}**{doubt}",
+    """The page for reading: a row for each entry of claims.json, and the rule."""
+    found = [entry["verdict"] for entry in entries]
+    counts = ", ".join(f"{kind}: {found.count(kind)}" for kind in (HOLDS, BETTER, FAILS, UNDECIDED))
+    parts = [
+        f"# The paper's claims at this scale, profile `{profile}`",
+        f"{counts}. mIoU in percent, differences in points.",
+        markdown_table([_row(entry) for entry in entries]),
+        *load_yaml(CLAIMS)["rule"],
     ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _row(entry: Entry) -> dict[str, str]:
+    names = [run if isinstance(run, str) else " - ".join(run) for run in entry["runs"].values()]
+    doubt = r"\*" if entry["borne_out_by_seeds"] is False else ""
+    judged = entry["difference"] is not None
+    return {
+        "": entry["id"],
+        "claim": entry["claim"],
+        "paper": paper_figures(entry),
+        "runs": " v. ".join(names),
+        **{side: _shown(MEAN, entry[side]["mean"], entry[side]["std"]) for side in ("ours", "theirs")},
+        "seeds": _shown("{}", entry["ours"]["seeds"]),
+        "difference": _shown(POINTS, entry["difference"]),
+        "95 % interval": _shown(RANGE, *(entry["interval_95"] or [None])),
+        "by the seeds alone": _shown(RANGE, *(entry["interval_95_seeds"] or [None])),
+        "margin": _shown("{:.2f}", entry["margin"]),
+        "verdict": f"**{entry['verdict']}**{doubt}" if judged else f"{UNDECIDED} ({entry['why']})",
+    }
 
 
 def paper_figures(entry: Entry) -> str:
     """The paper's own figures that a claim rests on."""
-    pairs = [
-        " v. ".join(f"{figure:.2f}" for figure in entry[key]) for key in ("paper", "paper_base") if entry[key]
-    ]
-    return " against ".join(pairs)
-
-
-def _mean(summary: Entry) -> str:
-    return INAPPLICABLE if summary["mean"] is None else f"{summary['mean']:.2f} ± {summary['std']:.2f}"
+    pairs = [entry[key] for key in ("paper", "paper_base") if entry[key]]
+    return " against ".join(" v. ".join(f"{figure:.2f}" for figure in pair) for pair in pairs)
 
 
 def difference(entry: Entry) -> str:
     """Ours - theirs in points with its interval, for reading."""
-    return (
-        INAPPLICABLE
-        if entry["difference"] is None
-        else f"{_number(entry['difference'], '+.2f')} {_range(entry['interval_95'])}"
-    )
+    return _shown(f"{POINTS} {RANGE}", entry["difference"], *(entry["interval_95"] or [None]))
 
 
-def _number(value: float | None, form: str) -> str:
-    return INAPPLICABLE if value is None else f"{value:{form}}"
-
-
-def _range(bounds: Sequence[float] | None) -> str:
-    return INAPPLICABLE if bounds is None else f"[{bounds[0]:+.2f}, {bounds[1]:+.2f}]"
+def _shown(form: str, *values: float | None) -> str:
+    return INAPPLICABLE if None in values else form.format(*values)

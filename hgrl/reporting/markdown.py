@@ -8,6 +8,6 @@ from typing import Any
 from tabulate import tabulate
 
 
-def markdown_table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
-    """A table in GitHub's Markdown, every cell as it is; no newline at its end."""
+def markdown_table(rows: Sequence[Any], headers: str | Sequence[str] = "keys") -> str:
+    """A table in GitHub's Markdown, every cell as it is; "keys": rows are dicts. No newline at its end."""
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True)

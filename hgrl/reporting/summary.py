@@ -1,26 +1,47 @@
-"""Where the results lie: what `make repro` ends with."""
+"""What of a profile's results is there, and how to make the rest: what `make repro` ends with."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from hgrl.core import paths
-from hgrl.core.settings import load_settings
+from hgrl.core.experiment import Experiment
+from hgrl.reporting.tables import STAGES, TITLES, table_file
 
 
-def report(profile: str) -> str:
-    """A few lines for the terminal about a profile that was made."""
-    folders = {
-        "tables": paths.results(profile) / "tables",
-        "figures": paths.figures(profile, committed=True),
-        "scores": paths.results(profile) / "metrics",
-        "executed notebooks": paths.executed_notebook(profile, "x").parent,
+def summarise_results(experiment: Experiment) -> str:
+    """Lines for the terminal: what is there and where, what is missing and the command that makes it."""
+    profile, there, missing = experiment.profile, [], []
+    for name, (folder, patterns) in _expected(experiment).items():
+        line = f"  {name + ':':<20}{folder.relative_to(paths.HOME)}/"
+        lacking = [pattern for pattern in patterns if not _is_there(folder, pattern)]
+        if len(lacking) < len(patterns):
+            there.append(line)
+        if lacking:
+            missing.append(line if lacking == patterns else f"{line} without {', '.join(lacking)}")
+    lines = [f"\nProfile {profile!r} has", *there] if there else []
+    if missing:
+        remedy = f"`python -m hgrl repro --profile {profile}` makes"
+        return "\n".join([*lines, f"\nProfile {profile!r} lacks, and {remedy}", *missing])
+    following = "`make lab` opens the notebooks; `dvc metrics show` and `dvc plots show` show the scores."
+    return "\n".join([*lines, f"Nothing is missing. Next: {following}"])
+
+
+def _expected(experiment: Experiment) -> dict[str, tuple[Path, list[str]]]:
+    """Kind of result -> its folder, and a pattern for each file or group of files."""
+    files = experiment.files
+    notebooks = sorted(path.stem for path in (paths.HOME / "notebooks").glob("*.ipynb"))
+    expected = {
+        "tables": (table_file(files, "table1").parent, [f"{name}.md" for name in TITLES]),
+        "claims": (files.claims.parent, [files.claims.with_suffix(".md").name]),
+        "figures": (files.figures(committed=True), ["*.png"]),
+        "scores": (files.metrics("probe").parent, [f"{stage}.json" for stage in STAGES.values()]),
+        "executed notebooks": (files.notebook("x").parent, [f"{name}*.ipynb" for name in notebooks]),
     }
-    if load_settings(profile).data.scenes is None:
-        folders["pictures of images"] = paths.figures(profile, committed=False)
-    lines = [f"\nEverything of profile '{profile}' is made:"]
-    lines += [f"  {name + ':':<20}{folder.relative_to(paths.HOME)}/" for name, folder in folders.items()]
-    return "\n".join(
-        [
-            *lines,
-            "Next: `make lab` opens the notebooks; `dvc metrics show` and `dvc plots show` print and draw the scores.",
-        ]
-    )
+    if experiment.settings.data.scenes is None:
+        expected["pictures of images"] = (files.figures(committed=False), ["*.png"])
+    return expected
+
+
+def _is_there(folder: Path, pattern: str) -> bool:
+    return any(not path.name.endswith(".failed.ipynb") for path in folder.glob(pattern))

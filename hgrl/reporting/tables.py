@@ -1,190 +1,150 @@
-"""The paper's tables, generated from the runs' scores: one row for each of the paper's, its own figure beside
-ours.
-"""
+"""The paper's tables from the runs' scores: a row for each of the paper's, its own figure beside ours."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hgrl.core import paths
+from hgrl.core.experiment import Experiment, Run
 from hgrl.core.files import read_json, write_text
-from hgrl.core.settings import Settings, load_run, load_settings, load_yaml, trained_run
-from hgrl.evaluation.stage import PRETRAINED, unavailable
+from hgrl.core.loading import load_yaml
+from hgrl.core.paths import Files
+from hgrl.data.stage import set_name
+from hgrl.evaluation.networks import PRETRAINED, unavailable
 from hgrl.pretraining.methods import REGISTRY
-from hgrl.pretraining.stage import manifest_path, set_name
+from hgrl.reporting.markdown import markdown_table
 
 ROWS = Path(__file__).parent / "paper_tables.yaml"
 STAGES = {"table1": "probe", "table2": "retrieval", "table3": "tracking"}
-MISSING = "the paper's figure alone"
-NOT_RUN = "not run in this profile"
-INAPPLICABLE = "-"
 TITLES = {
     "table1": "Segmentation probe (paper's table 1): mIoU in percent",
     "table2": "Segment retrieval (paper's table 2): IoU in percent",
     "table3": "Mask tracking (paper's table 3): J and F in percent",
 }
+PAPER_ONLY = "the paper's figure alone"
+NOT_RUN = "not run in this profile"
+INAPPLICABLE = "-"
 
 Row = dict[str, Any]
 
 
-def write_tables(profile: str) -> list[Path]:
+def write_tables(experiment: Experiment) -> list[Path]:
     """`table1` to `table3` of a profile as CSV and Markdown; returns the files."""
     written = []
-    for name in STAGES:
-        rows = table(profile, name)
-        for suffix, text in (
-            (".csv", as_csv(rows)),
-            (".md", as_markdown(rows, f"{TITLES[name]}, profile `{profile}`")),
-        ):
-            path = paths.results(profile) / "tables" / f"{name}{suffix}"
-            write_text(path, text)
-            written.append(path)
+    for name, title in TITLES.items():
+        path, rows = table_file(experiment.files, name), table_rows(experiment, name)
+        write_text(path, _as_csv(rows))
+        page = f"# {title}, profile `{experiment.profile}`\n\n{_as_markdown(rows)}\n"
+        write_text(path.with_suffix(".md"), page)
+        written += [path, path.with_suffix(".md")]
     return written
 
 
-def table(profile: str, name: str) -> list[Row]:
-    """The rows of one table, the paper's first, each with the same columns in the same order. Scores are in
-    percent.
-    """
-    specification = load_yaml(ROWS)[name]
-    metrics = read_json(paths.metrics(profile, STAGES[name]))
-    rows = [
-        _row(profile, specification, row, metrics)
-        for row in (*specification["paper"], *specification["extra"])
-    ]
+def table_file(files: Files, name: str) -> Path:
+    """A table as CSV; as Markdown it lies beside it."""
+    return files.results / "tables" / f"{name}.csv"
+
+
+def table_rows(experiment: Experiment, name: str) -> list[Row]:
+    """The rows of one table, the paper's first, all with the same columns in one order. Scores in percent."""
+    table, metrics = load_yaml(ROWS)[name], read_json(experiment.files.metrics(STAGES[name]))
+    rows = [_row(experiment, table, row, metrics) for row in (*table["paper"], *table["extra"])]
     columns = dict.fromkeys(column for row in rows for column in row)
-    ordered = [column for column in columns if not column.startswith("paper_")] + [
-        column for column in columns if column.startswith("paper_")
-    ]
+    ordered = sorted(columns, key=lambda column: column.startswith("paper_"))  # stable: the paper's come last
     return [{column: row.get(column, INAPPLICABLE) for column in ordered} for row in rows]
 
 
-def _row(profile: str, specification: Row, row: Row, metrics: dict[str, Any]) -> Row:
-    run, method = _run_and_name(row, metrics)
-    about = {"method": method, "run": run or INAPPLICABLE, "cns": row.get("cns", INAPPLICABLE)}
+def _row(experiment: Experiment, table: Row, row: Row, metrics: Row) -> Row:
+    run, method = row["run"], row["method"]
+    if run not in metrics and row.get("stand_in") in metrics:
+        run = row["stand_in"]
+        method = f"{method} (stand-in: {run})"
+    places = table["scores"] | row.get("scores", {})  # a row may name a head of its own
+    columns = [f"{column}_{part}" for column in places for part in ("mean", "std")]
+    columns = ["pretraining_data", "epochs", *columns, "seeds"]
     if row.get("class_frequency"):
-        scores = _class_frequency(profile, specification)
-    elif run is None or run not in metrics:
-        scores = _unscored(
-            specification,
-            MISSING if run is None else unavailable(load_settings(profile, run), run) or NOT_RUN,
-        )
+        frequency = read_json(experiment.files.manifest)["class_frequency"]
+        by_class = {f"iou_{name}": _percent(value) for name, value in frequency.items()}
+        scores = dict.fromkeys(columns, INAPPLICABLE) | by_class
+    elif run in metrics:
+        classes = row.get("classes", table.get("classes"))
+        scores = _pretraining(experiment, run) | _scores(metrics[run], places, classes)
     else:
-        scores = {**_pretraining(profile, run), **_scores(_places(specification, row), metrics[run])}
-    return {**about, **scores, **{key: value for key, value in row.items() if key.startswith("paper_")}}
+        reason = PAPER_ONLY if run is None else unavailable(experiment, experiment.run(run)) or NOT_RUN
+        scores = dict.fromkeys(columns, reason)
+    about = {"method": method, "run": run or INAPPLICABLE, "cns": row.get("cns", INAPPLICABLE)}
+    return about | scores | {key: value for key, value in row.items() if key.startswith("paper_")}
 
 
-def _run_and_name(row: Row, metrics: dict[str, Any]) -> tuple[str | None, str]:
-    """The run that a row shows and what the row is called: by its stand-in, which it then names, where that
-    alone was scored.
-    """
-    own, other = row["run"], row.get("stand_in")
-    return (
-        (other, f"{row['method']} (stand-in: {other})")
-        if own not in metrics and other in metrics
-        else (own, row["method"])
-    )
-
-
-def _places(specification: Row, row: Row) -> Row:
-    """Where a row's scores lie: as in the rest of the table, unless the row names a head or layer of its own."""
-    return specification | {
-        "scores": specification["scores"] | row.get("scores", {}),
-        "classes": row.get("classes", specification.get("classes")),
-    }
-
-
-def _pretraining(profile: str, run: str) -> Row:
-    settings, method = load_settings(profile, trained_run(run)), load_run(run).method
-    if method not in REGISTRY:
-        return {
-            "pretraining_data": "ImageNet, labels" if method == PRETRAINED else "None",
-            "epochs": INAPPLICABLE,
-        }
+def _pretraining(experiment: Experiment, name: str) -> Row:
+    run = experiment.run(name)
+    if run.method not in REGISTRY:
+        data = "ImageNet, labels" if run.method == PRETRAINED else "None"
+        return {"pretraining_data": data, "epochs": INAPPLICABLE}
+    trained = experiment.run(run.trained)
     return {
-        "pretraining_data": _data(profile, settings, REGISTRY[method].needs_classes),
-        "epochs": settings.pretrain.run_epochs,
+        "pretraining_data": _data(experiment, trained, REGISTRY[run.method].needs_classes),
+        "epochs": trained.settings.pretrain.run_epochs,
     }
 
 
-def _data(profile: str, settings: Settings, labelled: bool) -> str:
-    """Folders and number of images that a run learnt from; without the number where the manifest has none."""
-    sources = (settings.data.probe_train,) if labelled else settings.data.pretrain
-    folders = (
-        " + ".join(dict.fromkeys(source.folder for source in sources))
-        if settings.data.scenes is None
-        else "scenes"
-    )
-    own = labelled or sources == load_settings(profile).data.pretrain
-    if not own and settings.data.scenes is not None:
-        folders += ": " + " + ".join(source.split for source in sources)
-    described = (
-        ["probe_train" if labelled else "pretrain"] if own else [set_name(source) for source in sources]
-    )
-    sets = read_json(manifest_path(profile))["sets"]
-    if not own and not sets.keys() >= set(described):
+def _data(experiment: Experiment, run: Run, labelled: bool) -> str:
+    """Folders and number of images that a run learnt from; no number where the manifest has none."""
+    common, data = experiment.settings.data, run.settings.data
+    sources = (data.probe_train,) if labelled else data.pretrain
+    described = [set_name(source) for source in sources]
+    if labelled or sources == common.pretrain:
+        described = ["probe_train" if labelled else "pretrain"]
+        splits = ""
+    else:
+        splits = ": " + " + ".join(source.split for source in sources)
+    folders = " + ".join(dict.fromkeys(source.folder for source in sources))
+    if data.scenes is not None:
+        folders = f"scenes{splits}"
+    sets = read_json(experiment.files.manifest)["sets"]
+    if not sets.keys() >= set(described):
         return folders
     files = sum(sets[name]["files"] for name in described)
-    edges = f"; HED edges, trunk {_trunk(profile)}" if settings.grouping.edges == "hed" else ""
-    return (
-        f"{folders}, labels ({files} images)"
-        if labelled
-        else f"{folders} ({round(files * settings.data.fraction)} images{edges})"
-    )
+    if labelled:
+        return f"{folders}, labels ({files} images)"
+    edges = ""
+    if run.settings.grouping.edges == "hed":
+        edges = f"; HED edges, trunk {read_json(experiment.files.result('hed', 'hed'))['trunk']}"
+    return f"{folders} ({round(files * data.fraction)} images{edges})"
 
 
-def _trunk(profile: str) -> str:
-    """Where the edge network's trunk started: "from scratch" or "ImageNet weights FILE (sha256 ...)"."""
-    return read_json(paths.hed_summary(profile))["trunk"]
-
-
-def _scores(specification: Row, metrics: dict[str, Any]) -> Row:
+def _scores(metrics: Row, places: Mapping[str, str], classes: str | None) -> Row:
     scores: Row = {}
-    for column, place in specification["scores"].items():
-        mean, std = _find(metrics, f"{place}_mean"), _find(metrics, f"{place}_std")
-        scores |= {f"{column}_mean": _percent(mean), f"{column}_std": _percent(std)}
+    for column, place in places.items():
+        for part in ("mean", "std"):
+            scores[f"{column}_{part}"] = _percent(_found(metrics, f"{place}_{part}"))
     scores["seeds"] = _seeds(metrics)
-    classes = _find(metrics, specification["classes"]) if specification.get("classes") else None
-    for key, value in (classes or {}).items():
+    for key, value in (_found(metrics, classes) or {} if classes else {}).items():
         if key.endswith("_mean"):
             scores[f"iou_{key.removesuffix('_mean')}"] = _percent(value)
     return scores
 
 
-def _unscored(specification: Row, reason: str) -> Row:
-    columns = [f"{column}_{part}" for column in specification["scores"] for part in ("mean", "std")]
-    return dict.fromkeys(["pretraining_data", "epochs", *columns, "seeds"], reason)
-
-
-def _class_frequency(profile: str, specification: Row) -> Row:
-    frequency = read_json(manifest_path(profile))["class_frequency"]
-    blank = _unscored(specification, INAPPLICABLE)
-    return blank | {f"iou_{name}": _percent(share) for name, share in frequency.items()}
-
-
-def _find(metrics: Any, place: str) -> Any:
+def _found(metrics: Any, place: str) -> Any:
     """The value at a dotted place of nested dicts; None where the run has no such score."""
-    for key in filter(None, place.split(".")):
+    for key in place.split("."):
         metrics = metrics.get(key) if isinstance(metrics, dict) else None
     return metrics
 
 
-def _seeds(metrics: Any) -> int | None:
-    if "seeds" in metrics:
-        return metrics["seeds"]
-    return next(
-        (seeds for value in metrics.values() if isinstance(value, dict) and (seeds := _seeds(value))), None
-    )
+def _seeds(metrics: Row) -> int | None:
+    inner = (_seeds(value) for value in metrics.values() if isinstance(value, dict))
+    return metrics["seeds"] if "seeds" in metrics else next(filter(None, inner), None)
 
 
 def _percent(value: float | None) -> str:
     return INAPPLICABLE if value is None else f"{100 * value:.2f}"
 
 
-def as_csv(rows: list[Row]) -> str:
+def _as_csv(rows: list[Row]) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -192,28 +152,15 @@ def as_csv(rows: list[Row]) -> str:
     return buffer.getvalue()
 
 
-def as_markdown(rows: list[Row], title: str) -> str:
-    """A Markdown table with mean and deviation in one cell, for reading."""
-    merged = [_with_deviations(row) for row in rows]
-    header = list(merged[0])
-    lines = [f"# {title}", "", "| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    lines += ["| " + " | ".join(str(row[column]) for column in header) + " |" for row in merged]
-    return "\n".join(lines) + "\n"
+def _as_markdown(rows: list[Row]) -> str:
+    """Mean and deviation in one cell, for reading."""
+    columns = {name: name.removesuffix("_mean") for name in rows[0] if not name.endswith("_std")}
+    return markdown_table([{title: _cell(row, name) for name, title in columns.items()} for row in rows])
 
 
-def _with_deviations(row: Row) -> Row:
-    merged = {}
-    for column, value in row.items():
-        name = column.removesuffix("_mean")
-        if column.endswith("_std"):
-            continue
-        std = row.get(f"{name}_std")
-        merged[name] = (
-            f"{value} ± {std}"
-            if column.endswith("_mean") and _is_number(value) and _is_number(std)
-            else value
-        )
-    return merged
+def _cell(row: Row, column: str) -> str:
+    mean, std = row[column], row.get(f"{column.removesuffix('_mean')}_std")
+    return f"{mean} ± {std}" if _is_number(mean) and _is_number(std) else mean
 
 
 def _is_number(value: Any) -> bool:

@@ -1,111 +1,114 @@
-"""`python -m hgrl fetch`: from a name of the table of archives to files that the loaders open."""
+"""`python -m hgrl fetch`: from a name in the table of data sets to files that the loaders open."""
 
-from __future__ import annotations
-
+import fcntl
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from hgrl.core.errors import InputError
-from hgrl.data.fetching.archives import DATA_SETS, Archive, DataSet, imagenet_help
+from hgrl.data.fetching.archives import DATA_SETS, IMAGENET_HELP
 from hgrl.data.fetching.download import download
 from hgrl.data.fetching.survey import count
-from hgrl.data.fetching.unpack import is_unpacked, unpack
+from hgrl.data.fetching.unpack import files_lost, unpack
 
 DOWNLOADS = "downloads"  # folder below the data root, for archives on their way
 
 
-def fetch(names: Sequence[str], root: Path, keep: bool = False) -> bool:
-    """Downloads and unpacks what is not under `root` yet, and says so; whether all of it is there at the end.
+def fetch_data_sets(names: Sequence[str], root: Path, keep_archives: bool = False) -> bool:
+    """Downloads and unpacks what is missing under `root`, and prints it; returns whether all is there at the
+    end.
 
-    Archives go when they are unpacked, unless `keep`. Raises InputError before anything is fetched when the
-    disk has too little space or an incomplete copy stands where a set has to go, and later when no address
-    gives the right file. ImageNet is only counted.
-    """
-    waiting = {name: _waiting(name, root) for name in dict.fromkeys(names)}
-    _check_space(root, [archive for archives in waiting.values() for archive in archives])
-    for name, archives in waiting.items():
-        for archive in archives:
-            _bring(archive, DATA_SETS[name], root, keep)
-    return all([_say(name, root, waiting[name]) for name in waiting])
+    Archives are deleted once unpacked, unless `keep_archives`. ImageNet is only counted. Raises InputError
+    before any download when the disk has too little space, when an incomplete copy stands where a set has to
+    go, and while another fetch into the same root runs; later, when no address gives the right file."""
+    fetched, needed = set(), _missing(names, root)
+    if needed:
+        _check_space(root, needed)
+        with _only_fetch(root):
+            for name in _missing(needed, root):  # looked at again: another fetch may just have ended
+                _download_and_unpack(name, root, keep_archives)
+                fetched.add(name)
+    complete = [_print_state(name, root, name in fetched) for name in dict.fromkeys(names)]
+    return all(complete)
 
 
-def _waiting(name: str, root: Path) -> list[Archive]:
-    """The archives of a set that are not unpacked; none where the set is complete, however it came there."""
+def _missing(names: Iterable[str], root: Path) -> list[str]:
+    return [name for name in dict.fromkeys(names) if _is_missing(name, root)]
+
+
+def _is_missing(name: str, root: Path) -> bool:
+    """Whether a set must be downloaded. InputError for an incomplete copy: loaders would go on opening it."""
     known = DATA_SETS[name]
-    waiting = [
-        archive
-        for archive in known.archives
-        if not is_unpacked(root / known.folder / archive.top, archive.file)
-    ]
-    if not waiting or _is_complete(name, root):
-        return []
-    if len(waiting) == len(known.archives):
-        _refuse_other_copy(name, root)
-    return waiting
+    archive, place, remedy = known.archive, root / known.folder, "move it away, or give another --data"
+    if archive is None:
+        return False
+    lost = files_lost(place / archive.top, archive.file)
+    if lost:
+        raise InputError(f"{place / archive.top}: {lost:,} of its files are gone; {remedy}, and run again")
+    rows = [count(root, name, split) for split in known.own_splits]
+    if lost == 0 or all(row.status == "complete" for row in rows):
+        return False
+    for row in rows:
+        if row.found is not None:
+            found = f"{row.found} of {row.split.count} {row.split.name} {row.split.unit}"
+            raise InputError(f"{place}: an incomplete copy ({found}) is there; {remedy}")
+    if (place / archive.top).exists():
+        raise InputError(f"{place / archive.top}: there, but not unpacked from {archive.file}; {remedy}")
+    return True
 
 
-def _is_complete(name: str, root: Path) -> bool:
-    """By the numbers of its own folder; VOC's train_aug needs a second set."""
-    known = DATA_SETS[name]
-    return all(
-        count(root, name, split).status == "complete"
-        for split in known.splits
-        if split.folder == known.folder
-    )
+@contextmanager
+def _only_fetch(root: Path) -> Iterator[None]:
+    """One lock over downloads and unpacking. The file stays: to delete it would let two processes hold it."""
+    path = root / DOWNLOADS / ".lock"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); check the permissions") from None
+    with open(path, "r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"{root}: another fetch into this folder is running; wait for it") from None
+        yield
 
 
-def _refuse_other_copy(name: str, root: Path) -> None:
-    """A loader would go on opening an incomplete copy that was put there by hand."""
-    known = DATA_SETS[name]
-    for split in known.splits:
-        row = count(root, name, split)
-        if split.folder == known.folder and row.found is not None:
-            found = f"{row.found} of {split.count} {split.name} {split.unit}"
-            raise InputError(
-                f"{root / known.folder}: an incomplete copy ({found}) is there; move it away, or give another --data"
-            )
-
-
-def _check_space(root: Path, archives: Sequence[Archive]) -> None:
+def _check_space(root: Path, names: Sequence[str]) -> None:
     """InputError when downloads and what they unpack to, both at once, do not fit."""
     place = next(folder for folder in (root.resolve(), *root.resolve().parents) if folder.is_dir())
-    needed = sum(archive.unpacked + max(0, archive.download - _have(archive, root)) for archive in archives)
+    needed = 0
+    for archive in (DATA_SETS[name].archive for name in names):
+        files = (root / DOWNLOADS / f"{archive.file}{suffix}" for suffix in ("", ".part"))
+        have = sum(path.stat().st_size for path in files if path.is_file())
+        needed += archive.unpacked + max(0, archive.size - have)
     free = shutil.disk_usage(place).free
     if needed > free:
-        raise InputError(
-            f"{root}: {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; free some space, or give another --data"
-        )
+        sizes = f"{needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free"
+        raise InputError(f"{root}: {sizes}; free some space, or give another --data")
 
 
-def _have(archive: Archive, root: Path) -> int:
-    target = root / DOWNLOADS / archive.file
-    return sum(
-        path.stat().st_size for path in (target, target.with_name(target.name + ".part")) if path.is_file()
-    )
-
-
-def _bring(archive: Archive, known: DataSet, root: Path, keep: bool) -> None:
-    print(f"{known.title} ({known.terms}): {archive.file}, {archive.download / 1e9:.2f} GB")
-    path = download(archive.addresses, root / DOWNLOADS / archive.file, archive.size, archive.checksum)
-    if archive.checksum is None:
-        print(
-            f"{archive.file}: no published checksum; size checked, and its SHA-256 is in {path.name}.sha256"
-        )
+def _download_and_unpack(name: str, root: Path, keep_archive: bool) -> None:
+    known = DATA_SETS[name]
+    archive = known.archive
+    print(f"{known.title} ({known.terms}): {archive.file}, {archive.size / 1e9:.2f} GB")
+    size = archive.size if archive.size_is_exact else None
+    path = download(archive.addresses, root / DOWNLOADS / archive.file, size, archive.checksum)
     unpack(path, root / known.folder, archive.top)
-    if not keep:
+    if not keep_archive:
         path.unlink()
 
 
-def _say(name: str, root: Path, fetched: Sequence[Archive]) -> bool:
+def _print_state(name: str, root: Path, fetched: bool) -> bool:
     known = DATA_SETS[name]
-    rows = [count(root, name, split) for split in known.splits if split.folder == known.folder]
-    numbers = ", ".join(
-        f"{row.found or 0:,} of {row.split.count:,} {row.split.name} {row.split.unit}" for row in rows
-    )
+    rows = [count(root, name, split) for split in known.own_splits]
+    found = (f"{row.found or 0:,} of {row.split.count:,} {row.split.name} {row.split.unit}" for row in rows)
     complete = all(row.status == "complete" for row in rows)
-    if name == "imagenet" and not complete:
-        print(imagenet_help(root / known.folder))
     word = ("fetched" if fetched else "already there") if complete else "not complete"
-    print(f"{name}: {word}, {numbers}")
+    print(f"{name}: {word}, {', '.join(found)}")
+    if known.archive is None and not complete:
+        print(IMAGENET_HELP.format(folder=root / known.folder))
+    elif not complete:
+        print(f"next: {next(row.next_step for row in rows if row.next_step)}")
     return complete

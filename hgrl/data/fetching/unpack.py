@@ -1,109 +1,140 @@
-"""Unpacks a tar or zip archive that is not trusted: nothing lands outside its folder, and all of it appears
-at once or not at all.
-"""
+"""Unpacks a tar or zip archive that is not trusted: nothing lands outside its folder, and no half of it is
+left.
 
-from __future__ import annotations
+No link is ever made: a link to a file inside a tar becomes a copy of that file, so nothing can be written
+through one, whatever the version of Python (tarfile's own filter came with 3.11.4)."""
 
+import errno
+import json
 import os
-import posixpath
 import shutil
 import stat
 import tarfile
 import tempfile
 import zipfile
-import zlib
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
 
 from hgrl.core.errors import InputError
-from hgrl.core.files import read_json, write_json
+from hgrl.core.files import write_json
 from hgrl.core.progress import bar
+from hgrl.data.images import one_line
 
-MARKER = ".unpacked.json"  # inside the unpacked folder: which archive it came from, complete
-# the standard library's own checks, which Python 3.11.3 has not yet
-FILTER = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}
-Tick = Callable[[int], None]  # told the bytes of the archive that are read
+MARKER = ".unpacked.json"  # inside the unpacked folder: which archive it came from, and how many files
+# what the disk says; other errors come from what the archive holds
+OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE}
+Entry = tuple[str, IO[bytes] | None]  # name, and content; None for a folder
 
 
 def unpack(archive: Path, folder: Path, top: str) -> Path:
-    """The archive's folder `top` at `folder/top`; where that is complete already, nothing is done.
+    """Unpacks the archive's folder `top` to `folder/top`, all at once or not at all.
 
-    Refused, before anything is in place: absolute names, names with `..`, links that lead out of the archive,
-    in a zip all links, devices and pipes, passwords, and an archive without `top`. Entries beside `top` are
-    dropped. Raises InputError naming archive and entry.
-    """
+    Refused, before anything is in place: absolute names, names with `..`, links to what is not a file of the
+    archive, in a zip all links, devices and pipes, passwords, and an archive without `top`. Entries beside
+    `top` are dropped. Raises InputError naming archive and entry, when `folder/top` is there already, and
+    when the disk fails."""
     place = folder / top
-    if is_unpacked(place, archive.name):
-        return place
     if place.exists():
-        raise InputError(
-            f"{place}: there already, but not unpacked from {archive.name}; move it away, or give another --data"
-        )
+        remedy = "move it away, or give another --data"
+        raise InputError(f"{place}: there already, {archive.name} is not unpacked; {remedy}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for left_over in folder.glob(f".{top}.unpacking-*"):  # of an interrupted run
             shutil.rmtree(left_over)
         with tempfile.TemporaryDirectory(prefix=f".{top}.unpacking-", dir=folder) as temporary:
-            count = _unpack_all(archive, Path(temporary))
-            if not (Path(temporary) / top).is_dir():
-                raise InputError(
-                    f"{archive}: no folder {top} in it; it is not the archive it claims to be, delete it"
-                )
-            write_json(Path(temporary) / top / MARKER, {"archive": archive.name, "files": count})
-            os.rename(Path(temporary) / top, place)
+            unpacked = Path(temporary) / top
+            _unpack_to(Path(temporary), archive, top)
+            write_json(unpacked / MARKER, {"archive": archive.name, "files": _count_files(unpacked)})
+            os.rename(unpacked, place)
     except OSError as error:
-        raise InputError(
-            f"{folder}: cannot be written ({error.strerror or error}); free some disk space or check its permissions"
-        ) from error
+        remedy = "free some disk space or check its permissions"
+        raise InputError(f"{folder}: cannot be written ({error.strerror or error}); {remedy}") from error
     return place
 
 
-def is_unpacked(place: Path, archive: str) -> bool:
-    """Whether `place` came, complete, from the archive of that file name."""
-    marker = place / MARKER
-    return marker.is_file() and read_json(marker).get("archive") == archive
+def files_lost(place: Path, archive: str) -> int | None:
+    """How many files of `place` are gone since it was unpacked from the archive named; None if it was not."""
+    with suppress(OSError, ValueError, LookupError, TypeError):  # no marker, or a damaged one
+        marker = json.loads((place / MARKER).read_bytes())
+        if marker["archive"] == archive:
+            return max(0, marker["files"] - _count_files(place))
+    return None
 
 
-def _unpack_all(archive: Path, folder: Path) -> int:
-    """All entries below `folder`; the number of files."""
-    with bar(
-        desc=f"unpack {archive.name}", total=archive.stat().st_size, unit="B", unit_scale=True
-    ) as progress:
+def _count_files(place: Path) -> int:
+    names = (name for _, _, files in os.walk(place, followlinks=True) for name in files)
+    return sum(name != MARKER for name in names)
+
+
+def _unpack_to(folder: Path, archive: Path, top: str) -> None:
+    desc, total = f"unpack {archive.name}", archive.stat().st_size
+    with bar(desc=desc, total=total, unit="B", unit_scale=True) as progress:
         try:
-            if zipfile.is_zipfile(archive):
-                return _unzip(archive, folder, progress.update)
-            if tarfile.is_tarfile(archive):
-                return _untar(archive, folder, lambda position: progress.update(position - progress.n))
-        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-            raise _damaged(archive, " ".join(str(error).split())) from error
-    raise _damaged(archive, "neither a tar nor a zip archive")
+            for name, content in _entries(archive, progress):
+                path = PurePosixPath(name)
+                if path.parts[:1] == (top,):
+                    _write(folder / path, content)
+        except InputError:
+            raise
+        # decoders raise many kinds on damaged bytes; gzip's and bz2's are OSErrors
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in OF_THE_DISK:
+                raise
+            raise _damaged(archive, one_line(error)) from error
+    if not (folder / top).is_dir():
+        raise InputError(f"{archive}: no folder {top} in it; it is another archive, delete it")
+
+
+def _write(path: Path, content: IO[bytes] | None) -> None:
+    if content is None:
+        path.mkdir(parents=True, exist_ok=True)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with content, open(path, "wb") as file:
+        shutil.copyfileobj(content, file)  # zipfile checks the CRC at the end
 
 
 def _damaged(archive: Path, why: str) -> InputError:
-    return InputError(f"{archive}: {why}; delete it and fetch it again")
+    return InputError(f"{archive}: damaged archive ({why}); delete it and fetch it again")
 
 
-def _untar(archive: Path, folder: Path, reached: Tick) -> int:
-    count = 0
+def _entries(archive: Path, progress: Any) -> Iterator[Entry]:
+    if zipfile.is_zipfile(archive):
+        yield from _zip_entries(archive, progress)
+    elif tarfile.is_tarfile(archive):
+        yield from _tar_entries(archive, progress)
+    else:
+        raise _damaged(archive, "neither a tar nor a zip archive")
+
+
+def _tar_entries(archive: Path, progress: Any) -> Iterator[Entry]:
     with open(archive, "rb") as raw, tarfile.open(fileobj=raw, mode="r:*") as tar:
         for member in tar:
             _check_name(archive, member.name)
-            if member.issym() or member.islnk():
-                _check_link(archive, member)
-            elif not (member.isfile() or member.isdir()):
-                raise _unsafe(archive, member.name, "is a device or a pipe")
-            _check_place(archive, folder, member)
-            tar.extract(member, folder, set_attrs=False, **FILTER)
-            count += member.isfile()
-            reached(raw.tell())
+            yield member.name, None if member.isdir() else _content(archive, tar, member)
+            progress.update(raw.tell() - progress.n)
         _check_end(tar)
-    return count
+
+
+def _content(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    """A file's bytes, or those of the file that a link names."""
+    is_link = member.issym() or member.islnk()
+    if not member.isfile() and not is_link:
+        raise _unsafe(archive, member.name, "is a device or a pipe")
+    try:
+        content = tar.extractfile(member)  # looks for a link's target in the archive alone
+    except (KeyError, RecursionError):
+        content = None
+    if content is None:
+        why = f"is a link to {member.linkname}, which is no file of the archive"
+        raise _unsafe(archive, member.name, why)
+    return content
 
 
 def _check_end(tar: tarfile.TarFile) -> None:
-    """tarfile takes a cut between two entries for the end; the real end is a block of zeros, and a compressed
-    stream that closes well.
-    """
+    """tarfile takes a cut between two entries for the end: look for the zeros, and the stream's own end."""
     tar.fileobj.seek(tar.offset)
     if tar.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
         raise tarfile.ReadError("cut off")
@@ -111,58 +142,25 @@ def _check_end(tar: tarfile.TarFile) -> None:
         pass
 
 
-def _unzip(archive: Path, folder: Path, tick: Tick) -> int:
-    count = 0
+def _zip_entries(archive: Path, progress: Any) -> Iterator[Entry]:
     with zipfile.ZipFile(archive) as zipped:
+        names = zipped.namelist()
+        if len(set(names)) < len(names):
+            raise _damaged(archive, "an entry is there twice")
         for entry in zipped.infolist():
             _check_name(archive, entry.filename)
-            kind = stat.S_IFMT(entry.external_attr >> 16)
-            if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise _unsafe(archive, entry.filename, "is a link, a device or a pipe")
             if entry.flag_bits & 1:
                 raise _unsafe(archive, entry.filename, "wants a password")
-            count += _write_entry(zipped, entry, folder)
-            tick(entry.compress_size)
-    return count
-
-
-def _write_entry(zipped: zipfile.ZipFile, entry: zipfile.ZipInfo, folder: Path) -> int:
-    path = folder / entry.filename
-    if entry.is_dir():
-        path.mkdir(parents=True, exist_ok=True)
-        return 0
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # x: an entry that is there twice is an error
-    with zipped.open(entry) as source, open(path, "xb") as file:
-        shutil.copyfileobj(source, file)  # zipfile checks the CRC at the end
-    return 1
+            yield entry.filename, None if entry.is_dir() else zipped.open(entry)
+            progress.update(entry.compress_size)
 
 
 def _check_name(archive: Path, name: str) -> None:
     parts = name.replace("\\", "/").split("/")
     if name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0] or "\0" in name:
         raise _unsafe(archive, name, "leads out of the archive")
-
-
-def _check_link(archive: Path, member: tarfile.TarInfo) -> None:
-    """Symbolic links are relative to where they lie, hard links to the archive's top."""
-    base = posixpath.dirname(member.name) if member.issym() else ""
-    target = posixpath.normpath(posixpath.join(base, member.linkname))
-    if posixpath.isabs(target) or target.split("/")[0] == "..":
-        raise _unsafe(archive, member.name, f"is a link out of the archive, to {member.linkname}")
-
-
-def _check_place(archive: Path, folder: Path, member: tarfile.TarInfo) -> None:
-    """Where an entry really lands, and where a link really leads: links of earlier entries are followed,
-    which names alone do not show.
-    """
-    home = os.path.realpath(folder)
-    places = [os.path.join(home, member.name)]
-    if member.issym() or member.islnk():
-        places.append(os.path.join(os.path.dirname(places[0]) if member.issym() else home, member.linkname))
-    for place in places:
-        if os.path.commonpath([home, os.path.realpath(place)]) != home:
-            raise _unsafe(archive, member.name, "leads out of the archive by way of a link")
 
 
 def _unsafe(archive: Path, name: str, why: str) -> InputError:

@@ -2,21 +2,18 @@
 scikit-image wheel.
 
 Every photograph is cut into three parts that do not touch; each split draws its crops from its own part, so
-that no background pixel is seen in two splits.
-"""
+that no background pixel is seen in two splits."""
 
-from __future__ import annotations
-
-import importlib.util
 from functools import cache
 from pathlib import Path
 
 import cv2
 import numpy as np
+import skimage
 
-from hgrl.core.errors import InputError
 from hgrl.data.images import read_image
 
+FOLDER = Path(skimage.__file__).parent / "data"
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "ihc.png", "rocket.jpg")
 GREY = ("brick.png", "camera.png", "grass.png", "gravel.png", "moon.png")  # tinted at random
 PARTS = ("train", "tune", "val")
@@ -26,22 +23,12 @@ PARTS = ("train", "tune", "val")
 def part_of(file: str, part: str) -> np.ndarray:
     """(h, w, 3) float32 in [0, 1], RGB: the part of a photograph that one split may use.
 
-    `train` is the left 60 %; of the rest, `tune` is the upper half and `val` the lower one.
-    """
-    image = read_image(_folder() / file).astype(np.float32) / 255
+    `train` is the left 60 %; of the rest, `tune` is the upper half and `val` the lower one."""
+    image = read_image(FOLDER / file).astype(np.float32) / 255
     height, width = image.shape[:2]
     cut, middle = int(0.6 * width), height // 2
     region = {"train": image[:, :cut], "tune": image[:middle, cut:], "val": image[middle:, cut:]}[part]
     return np.ascontiguousarray(region)
-
-
-def _folder() -> Path:
-    package = importlib.util.find_spec("skimage")
-    if package is None or package.origin is None:
-        raise InputError(
-            "scikit-image: not installed; its photographs are the embedded data set's backgrounds: pip install scikit-image"
-        )
-    return Path(package.origin).parent / "data"
 
 
 def draw_backdrop(
@@ -50,8 +37,7 @@ def draw_backdrop(
     """A background (size, size, 3) float32 in [0, 1] and its areas (size, size) uint8, numbered from 0.
 
     `crop` is the range of the crop's side in photograph pixels. Two in three have a second area: ground below
-    a wavy horizon, or a patch; it belongs to the background, so not every closed outline is an object.
-    """
+    a wavy horizon, or a patch; it belongs to the background, so not every closed outline is an object."""
     image = _crop(rng, part, size, crop)
     kind = rng.choice(["plain", "horizon", "patch"], p=[0.35, 0.35, 0.3])
     if kind == "plain":
@@ -71,11 +57,8 @@ def _crop(rng: np.random.Generator, part: str, size: int, crop: tuple[float, flo
     window = region[y : y + side, x : x + side]
     if rng.random() < 0.5:
         window = window[:, ::-1]
-    resized = cv2.resize(
-        np.ascontiguousarray(window),
-        (size, size),
-        interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR,
-    )
+    how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    resized = cv2.resize(np.ascontiguousarray(window), (size, size), interpolation=how)
     return _tint(rng, resized) if file in GREY else _jitter(rng, resized)
 
 
@@ -106,12 +89,10 @@ def _horizon(rng: np.random.Generator, size: int) -> np.ndarray:
 def _patch(rng: np.random.Generator, size: int) -> np.ndarray:
     """A smooth blob of a quarter to half the picture's side."""
     turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-    radius = rng.uniform(0.16, 0.34) * (
-        1 + sum(rng.normal(0, 0.12) * np.cos(k * turn + rng.uniform(0, 6.3)) for k in (1, 2, 3))
-    )
-    points = rng.uniform(0.15, 0.85, size=2) + radius[:, None] * np.stack(
-        [np.cos(turn), np.sin(turn)], axis=1
-    )
+    mean = rng.uniform(0.16, 0.34)
+    radius = mean * (1 + sum(rng.normal(0, 0.12) * np.cos(k * turn + rng.uniform(0, 6.3)) for k in (1, 2, 3)))
+    outline = radius[:, None] * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    points = rng.uniform(0.15, 0.85, size=2) + outline
     areas = np.zeros((size, size), dtype=np.uint8)
     cv2.fillPoly(areas, [np.round(points * size).astype(np.int32)], 1)
     return areas

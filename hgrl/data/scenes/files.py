@@ -1,8 +1,4 @@
-"""Writes rendered scenes as files in VOC's, DAVIS's and BSDS500's layouts, so that the real data's loaders
-read them.
-"""
-
-from __future__ import annotations
+"""Writes rendered scenes in VOC's, DAVIS's and BSDS500's layouts, for the real data's loaders to read."""
 
 import hashlib
 import io
@@ -19,53 +15,41 @@ from hgrl.core import files as store
 from hgrl.data.samples import VOID
 from hgrl.data.scenes.render import Picture, Scene
 
-Files = dict[str, str]  # path under the root -> sha256 of the bytes
+Checksums = dict[str, str]  # path under the root -> sha256 of the bytes
 ANNOTATORS = 3
 
 
-def write_voc(root: Path, name: str, scene: Scene, picture: Picture, labelled: bool) -> Files:
-    """`JPEGImages/<name>.jpg`; with `labelled`, class and object masks, 255 on pixels that no object has more
-    than half of.
-    """
+def write_voc(root: Path, name: str, scene: Scene, picture: Picture, labelled: bool) -> Checksums:
+    """A JPEG; with `labelled`, class and object masks, 255 on pixels that no object has more than half of."""
     contents = {f"VOC2012/JPEGImages/{name}.jpg": jpeg(picture.image)}
     if labelled:
         classes = np.array([0, *(thing.class_id for thing in scene.things)], dtype=np.uint8)
-        for folder, ids in (
-            ("SegmentationClass", classes[picture.objects]),
-            ("SegmentationObject", picture.objects),
-        ):
-            contents[f"VOC2012/{folder}/{name}.png"] = palette_png(
-                np.where(picture.mixed, VOID, ids).astype(np.uint8)
-            )
-    return _write(root, contents)
+        masks = {"SegmentationClass": classes[picture.objects], "SegmentationObject": picture.objects}
+        for folder, ids in masks.items():
+            mask = np.where(picture.mixed, VOID, ids).astype(np.uint8)
+            contents[f"VOC2012/{folder}/{name}.png"] = palette_png(mask)
+    return write_files(root, contents)
 
 
-def write_davis(root: Path, name: str, frames: list[Picture]) -> Files:
-    """A sequence: `JPEGImages/480p/<name>/00000.jpg`..., and palette masks with the objects' ids, without
-    void.
-    """
+def write_davis(root: Path, name: str, frames: list[Picture]) -> Checksums:
+    """A sequence of JPEGs, and palette masks with the objects' ids, without void."""
     contents = {}
     for t, picture in enumerate(frames):
         contents[f"DAVIS/JPEGImages/480p/{name}/{t:05d}.jpg"] = jpeg(picture.image)
         contents[f"DAVIS/Annotations/480p/{name}/{t:05d}.png"] = palette_png(picture.objects)
-    return _write(root, contents)
+    return write_files(root, contents)
 
 
-def write_bsds(root: Path, split: str, name: str, picture: Picture, rng: np.random.Generator) -> Files:
-    """An image and its ground truth by three "annotators", who draw shaky outlines and differ in how fine
-    they go.
-    """
+def write_bsds(root: Path, split: str, name: str, picture: Picture, rng: np.random.Generator) -> Checksums:
+    """An image and its ground truth by three "annotators" of shaky hand, who differ in how fine they go."""
     maps = [_annotate(picture, level, rng) for level in range(ANNOTATORS)]
-    return _write(root, {
-        f"BSDS500/data/images/{split}/{name}.jpg": jpeg(picture.image),
-        f"BSDS500/data/groundTruth/{split}/{name}.mat": ground_truth_mat(maps),
-    })  # fmt: skip
+    contents = {f"BSDS500/data/images/{split}/{name}.jpg": jpeg(picture.image)}
+    contents[f"BSDS500/data/groundTruth/{split}/{name}.mat"] = ground_truth_mat(maps)
+    return write_files(root, contents)
 
 
 def jpeg(image: np.ndarray) -> bytes:
-    """(H, W, 3) uint8 -> JPEG without chroma subsampling, which would smear colours over an eighth of so
-    small a picture.
-    """
+    """(H, W, 3) uint8 -> JPEG, without the chroma subsampling that would smear a small picture's colours."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "JPEG", quality=92, subsampling=0)
     return buffer.getvalue()
@@ -81,7 +65,7 @@ def palette_png(ids: np.ndarray) -> bytes:
 
 
 def voc_palette() -> np.ndarray:
-    """(256, 3) uint8, VOC's colours: the bits of an id, three by three, from the colours' highest bits down."""
+    """(256, 3) uint8, VOC's colours: an id's bits, three by three, from the colours' highest bits down."""
     ids = np.arange(256)[:, None]
     bits = [((ids >> (3 * place + np.arange(3))) & 1) << (7 - place) for place in range(8)]
     return np.sum(bits, axis=0).astype(np.uint8)
@@ -90,11 +74,8 @@ def voc_palette() -> np.ndarray:
 def ground_truth_mat(maps: list[np.ndarray]) -> bytes:
     """BSDS500's mat file of segmentations (H, W) with region ids from 1."""
     cell = np.empty((1, len(maps)), dtype=object)
-    for index, segmentation in enumerate(maps):
-        cell[0, index] = {
-            "Segmentation": segmentation.astype(np.uint16),
-            "Boundaries": _boundaries(segmentation),
-        }
+    for index, regions in enumerate(maps):
+        cell[0, index] = {"Segmentation": regions.astype(np.uint16), "Boundaries": _boundaries(regions)}
     buffer = io.BytesIO()
     savemat(buffer, {"groundTruth": cell}, do_compression=True)
     # scipy's holds the time, and equal scenes must give equal bytes
@@ -103,9 +84,7 @@ def ground_truth_mat(maps: list[np.ndarray]) -> bytes:
 
 
 def _annotate(picture: Picture, level: int, rng: np.random.Generator) -> np.ndarray:
-    """(H, W) uint16 region ids from 1. Level 0: objects and the background's areas; 1: objects' parts as
-    well; 2: objects alone.
-    """
+    """(H, W) uint16 ids from 1. Level 0: objects and background areas; 1: objects' parts too; 2: objects."""
     regions = picture.objects.astype(np.int32) * 4
     if level == 1:
         regions += picture.parts * 2
@@ -120,13 +99,8 @@ def _shaken(regions: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     coarse = rng.normal(0, 0.5 * size / 64, size=(8, 8, 2)).astype(np.float32)
     shift = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC)
     y, x = np.mgrid[:size, :size].astype(np.float32)
-    return cv2.remap(
-        regions.astype(np.float32),
-        x + shift[..., 0],
-        y + shift[..., 1],
-        cv2.INTER_NEAREST,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    at = x + shift[..., 0], y + shift[..., 1]
+    return cv2.remap(regions.astype(np.float32), *at, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _without_slivers(regions: np.ndarray) -> np.ndarray:
@@ -145,7 +119,7 @@ def _boundaries(segmentation: np.ndarray) -> np.ndarray:
     return edges
 
 
-def _write(root: Path, contents: dict[str, bytes]) -> Files:
+def write_files(root: Path, contents: dict[str, bytes]) -> Checksums:
     for path, content in contents.items():
         store.write_bytes(root / path, content, durable=False)
     return {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}

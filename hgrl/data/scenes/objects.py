@@ -7,16 +7,14 @@ and that sum is on average an ordinary scene's. Without it, pictures of one obje
 backdrop, and the two would differ in how much there is to learn about objects at all. What then has to differ
 is the size: the one is sqrt(5) to sqrt(7) times as large as each of many. It is larger than the objects that
 the probe reads by about as much as each of many is smaller (1.7 times). Objects' discs lie inside the picture
-and hardly overlap, so that all show; in ordinary scenes objects are cut by the margin and hide one another.
-"""
-
-from __future__ import annotations
+and hardly overlap, so that all show; in ordinary scenes objects are cut by the margin and hide one
+another."""
 
 import dataclasses
 
 import numpy as np
 
-from hgrl.data.scenes.render import Scene, Thing, draw_thing
+from hgrl.data.scenes.render import Scene, draw_thing
 
 SINGLE, MANY = "single", "many"  # the splits
 MANY_OBJECTS = (5, 7)
@@ -32,29 +30,21 @@ TRIES = 200
 def with_objects(scene: Scene, split: str, things: np.random.Generator, places: np.random.Generator) -> Scene:
     """An ordinary still whose objects are replaced by one, or by 5 to 7.
 
-    things: draws what the objects are and how large; seeded alike for both splits, so that the first object
-    is of one kind in both.
-    places: draws where they lie; another seed gives the same objects elsewhere.
-    """
+    things: draws what the objects are and how large; seeded alike in both splits, so that the first is alike.
+    places: draws where they lie; another seed gives the same objects elsewhere."""
     whole = float(np.exp(things.uniform(*np.log(WHOLE))))
     many = int(things.integers(MANY_OBJECTS[0], MANY_OBJECTS[1] + 1))
     drawn = [draw_thing(things, scene.backdrop) for _ in range(1 if split == SINGLE else many)]
     radii = np.exp(things.uniform(-SPREAD, SPREAD, size=len(drawn)))
     radii *= whole / np.sqrt(np.sum(radii**2))
     centres = _place(radii, places)
-    return dataclasses.replace(
-        scene, things=tuple(_moved(*thing) for thing in zip(drawn, radii, centres, strict=True))
-    )
-
-
-def _moved(thing: Thing, radius: float, centre: np.ndarray) -> Thing:
-    return dataclasses.replace(thing, radius=float(radius), centre=centre)
+    placed = zip(drawn, radii, centres, strict=True)
+    moved = (dataclasses.replace(thing, radius=float(radius), centre=at) for thing, radius, at in placed)
+    return dataclasses.replace(scene, things=tuple(moved))
 
 
 def _place(radii: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """(n, 2) centres of discs that lie in the unit square, drawn one by one, the largest first, clear of
-    those before.
-    """
+    """(n, 2) centres of discs inside the unit square, the largest drawn first, each clear of those before."""
     centres = np.zeros((len(radii), 2))
     placed: list[int] = []
     while len(placed) < len(radii):
@@ -62,10 +52,8 @@ def _place(radii: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         for k in np.argsort(-radii):
             low = max(radii[k], MARGIN)
             tried = rng.uniform(low, 1 - low, size=(TRIES, 2))
-            clear = np.all(
-                APART * (radii[k] + radii[placed]) <= np.hypot(*(tried[:, None] - centres[placed]).T).T,
-                axis=1,
-            )
+            distances = np.hypot(*(tried[:, None] - centres[placed]).T).T
+            clear = np.all(APART * (radii[k] + radii[placed]) <= distances, axis=1)
             if not clear.any():
                 break
             centres[k] = tried[clear.argmax()]

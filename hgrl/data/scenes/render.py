@@ -2,10 +2,7 @@
 twice the size.
 
 A `Scene` is drawn once by a random generator; `render(scene, t)` gives its picture and its labels at frame
-`t` (a still is frame 0).
-"""
-
-from __future__ import annotations
+`t` (a still is frame 0)."""
 
 from dataclasses import dataclass
 
@@ -19,24 +16,23 @@ from hgrl.data.scenes.textures import TEXTURES
 OVERSAMPLING = 2  # drawn at twice the size, then averaged
 OWN_TEXTURE = 0.6  # how often an object wears its class's texture; otherwise any of the six
 CAMOUFLAGE = 0.35  # how often an object takes its colour from the background
+Maps = tuple[np.ndarray, ...]
 SHAPE_NAMES, TEXTURE_NAMES = tuple(SHAPES), tuple(TEXTURES)
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One object: what it looks like, and how it moves (positions and radius in shares of the picture's
-    side).
-    """
+    """One object: how it looks and moves; positions and radius are in shares of the picture's side."""
 
     class_id: int  # 1..6
     polygons: Polygons
     deformation: Deformation
     radius: float
     centre: np.ndarray  # (2,) x, y at frame 0
-    velocity: np.ndarray  # (2,) a frame
+    velocity: np.ndarray  # (2,) per frame
     sway: np.ndarray  # (2,) amplitude of a slow swing on top
     angle: float
-    spin: float  # radians a frame
+    spin: float  # radians per frame
     texture: str
     texture_frame: np.ndarray  # (2, 2): object coordinates -> periods
     texture_phase: np.ndarray  # (2,)
@@ -72,8 +68,7 @@ class Scene:
 @dataclass(frozen=True)
 class Picture:
     """A rendered frame: image (H, W, 3) uint8; objects (H, W) uint8, 0 background and 1..n back to front; the
-    rest likewise (H, W).
-    """
+    rest likewise (H, W)."""
 
     image: np.ndarray
     objects: np.ndarray
@@ -83,9 +78,7 @@ class Picture:
 
 
 def draw_scene(rng: np.random.Generator, size: int, part: str, moving: bool = False) -> Scene:
-    """A scene of 1 to 5 objects (2 to 4 that move) over a background of one split's `part` of the
-    photographs.
-    """
+    """1 to 5 objects (2 to 4 that move) over a background of one split's `part` of the photographs."""
     canvas = OVERSAMPLING * size
     extent = int(1.3 * canvas) if moving else canvas
     backdrop, areas = draw_backdrop(rng, part, extent, crop=(1.0 * size, 2.5 * size))
@@ -130,7 +123,7 @@ def draw_thing(rng: np.random.Generator, backdrop: np.ndarray) -> Thing:
 
 
 def _texture_frame(rng: np.random.Generator) -> np.ndarray:
-    """Periods a radius, unequal along the two axes, turned a little against the object."""
+    """Periods per radius, unequal along the two axes, turned a little against the object."""
     turn, periods = rng.normal(0, 0.12), rng.uniform(2.0, 3.6) * np.exp(rng.normal(0, 0.1, size=2))
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     return (periods[:, None] * rotation).astype(np.float32)
@@ -142,30 +135,26 @@ def _colours(rng: np.random.Generator, kind: int, backdrop: np.ndarray) -> np.nd
         y, x = rng.integers(len(backdrop), size=2)
         middle = backdrop[y, x]
     else:
-        middle = hsv(
-            kind / len(SHAPE_NAMES) + rng.normal(0, 0.3), rng.uniform(0.1, 0.85), rng.uniform(0.3, 0.9)
-        )
+        hue = kind / len(SHAPE_NAMES) + rng.normal(0, 0.3)
+        middle = hsv(hue, rng.uniform(0.1, 0.85), rng.uniform(0.3, 0.9))
     second = np.clip(middle * np.exp(rng.normal(0, 0.35)) + rng.normal(0, 0.12, size=3), 0, 1)
     contrast = rng.uniform(0.12, 0.32)
-    return np.stack([np.clip([base - contrast, base + contrast], 0, 1) for base in (middle, second)]).astype(
-        np.float32
-    )
+    pairs = [[base - contrast, base + contrast] for base in (middle, second)]
+    return np.clip(pairs, 0, 1).astype(np.float32)
 
 
 def render(scene: Scene, rng: np.random.Generator, t: float = 0.0, progress: float = 0.0) -> Picture:
-    """The scene at frame `t`; `progress` in [0, 1] moves the camera along its path; `rng` draws the sensor's
-    noise.
-    """
+    """The scene at frame `t`; `progress` in [0, 1] moves the camera along its path; `rng` draws the noise."""
     canvas, areas = _camera(scene, progress)
     objects, parts = np.zeros_like(areas), np.zeros_like(areas)
     for number, thing in enumerate(scene.things, start=1):
-        _paint(canvas, objects, parts, thing, number, scene, t)
+        _paint((canvas, objects, parts), thing, number, scene, t)
     labels, mixed = _majority(objects)
     step = slice(None, None, OVERSAMPLING)
     return Picture(_expose(canvas, scene, rng), labels, mixed, parts[step, step], areas[step, step])
 
 
-def _camera(scene: Scene, progress: float) -> tuple[np.ndarray, np.ndarray]:
+def _camera(scene: Scene, progress: float) -> Maps:
     side = OVERSAMPLING * scene.size
     middle = (len(scene.backdrop) - side) / 2
     x, y = middle + scene.pan * (progress - 0.5) if middle else (0.0, 0.0)
@@ -175,27 +164,18 @@ def _camera(scene: Scene, progress: float) -> tuple[np.ndarray, np.ndarray]:
     return moved, areas
 
 
-def _paint(
-    canvas: np.ndarray,
-    objects: np.ndarray,
-    parts: np.ndarray,
-    thing: Thing,
-    number: int,
-    scene: Scene,
-    t: float,
-) -> None:
-    side = len(canvas)
+def _paint(maps: Maps, thing: Thing, number: int, scene: Scene, t: float) -> None:
+    """Draws a thing onto the canvas (S, S, 3) and into the objects and parts (S, S), in place."""
+    side = OVERSAMPLING * scene.size
     radius, angle = thing.radius * side, thing.angle + thing.spin * t
     rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]], dtype=np.float32)
     centre = thing.position(t) * side
-    coverage = _fill(
-        [thing.deformation.apply(polygon, t) @ rotation.T * radius + centre for polygon in thing.polygons],
-        side,
-    )
+    outlines = (thing.deformation.apply(polygon, t) for polygon in thing.polygons)
+    coverage = _fill([outline @ rotation.T * radius + centre for outline in outlines], side)
     wide, _ = _box_around(coverage, margin=int(0.6 * radius) + 2)  # with room for the shadow
-    _cast_shadow(canvas[wide], coverage[wide], scene, radius)
+    _cast_shadow(maps[0][wide], coverage[wide], scene, radius)
     box, corner = _box_around(coverage, margin=2)
-    coverage, canvas, objects, parts = coverage[box], canvas[box], objects[box], parts[box]
+    coverage, canvas, objects, parts = (values[box] for values in (coverage, *maps))
     x, y = _object_coordinates(coverage.shape, (corner - centre) / radius, rotation, radius)
     second = x > thing.parting
     colour = _surface(thing, x, y, second) * _relief(coverage, scene, radius)[..., None]
@@ -204,9 +184,7 @@ def _paint(
     objects[inside], parts[inside] = number, second[inside]
 
 
-def _object_coordinates(
-    shape: tuple[int, int], corner: np.ndarray, rotation: np.ndarray, radius: float
-) -> tuple[np.ndarray, np.ndarray]:
+def _object_coordinates(shape: tuple, corner: np.ndarray, rotation: np.ndarray, radius: float) -> Maps:
     """x and y, each (h, w) float32, of a box's pixels in the object's own frame, in units of its radius."""
     rows, columns = (np.arange(n, dtype=np.float32) / np.float32(radius) for n in shape)
     across, down = columns + np.float32(corner[0]), (rows + np.float32(corner[1]))[:, None]
@@ -235,9 +213,7 @@ def _cast_shadow(canvas: np.ndarray, coverage: np.ndarray, scene: Scene, radius:
 
 
 def _soften(coverage: np.ndarray, sigma: float) -> np.ndarray:
-    """A blur of about `sigma` pixels, by three box filters: as good as a Gaussian here, and several times
-    faster.
-    """
+    """A blur of about `sigma` pixels, by three box filters, several times faster than a Gaussian."""
     width = 2 * int(sigma + 0.5) + 1
     for _ in range(3):
         coverage = cv2.blur(coverage, (width, width), borderType=cv2.BORDER_REPLICATE)
@@ -270,16 +246,15 @@ def _expose(canvas: np.ndarray, scene: Scene, rng: np.random.Generator) -> np.nd
     """(size, size, 3) uint8: averaged down, lit unevenly, blurred, with the sensor's noise."""
     image = cv2.resize(canvas, (scene.size, scene.size), interpolation=cv2.INTER_AREA)
     ramp = np.linspace(-1, 1, scene.size, dtype=np.float32)
-    image *= (1 + np.float32(scene.gradient[0]) * ramp + np.float32(scene.gradient[1]) * ramp[:, None])[
-        ..., None
-    ]
+    across, down = np.float32(scene.gradient)
+    image *= (1 + across * ramp + down * ramp[:, None])[..., None]
     if scene.blur > 0.3:
         image = cv2.GaussianBlur(image, (0, 0), scene.blur)
     image += np.float32(scene.noise) * rng.standard_normal(image.shape, dtype=np.float32)
     return np.clip(np.round(image * 255), 0, 255).astype(np.uint8)
 
 
-def _majority(objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _majority(objects: np.ndarray) -> Maps:
     """Of each pixel's four samples: the commonest id, and whether it covers no more than half."""
     samples = np.stack([objects[y::2, x::2] for y in (0, 1) for x in (0, 1)])  # (4, H, W)
     votes = (samples[:, None] == samples[None]).sum(axis=1, dtype=np.uint8)

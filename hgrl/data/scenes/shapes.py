@@ -1,6 +1,4 @@
-"""The outlines of the embedded data set's objects: six classes of polygon that vary within, bend, and wobble."""
-
-from __future__ import annotations
+"""The outlines of the embedded data set's objects: six classes of polygon that vary, bend and wobble."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,20 +26,9 @@ def star(rng: np.random.Generator) -> Polygons:
 
 def cross(rng: np.random.Generator) -> Polygons:
     w, v = rng.uniform(0.22, 0.36, size=2)
-    corners = [
-        (w, 1),
-        (w, v),
-        (1, v),
-        (1, -v),
-        (w, -v),
-        (w, -1),
-        (-w, -1),
-        (-w, -v),
-        (-1, -v),
-        (-1, v),
-        (-w, v),
-        (-w, 1),
-    ]
+    quarter = [(w, 1), (w, v), (1, v)]
+    half = quarter + [(x, -y) for x, y in reversed(quarter)]
+    corners = half + [(-x, -y) for x, y in half]
     return [np.array(corners, dtype=float)]
 
 
@@ -83,13 +70,13 @@ class Deformation:
 
     amplitudes: np.ndarray  # (2,) share of the radius
     phases: np.ndarray  # (2,) radians at time 0
-    speeds: np.ndarray  # (2,) radians a frame
+    speeds: np.ndarray  # (2,) radians per frame
     bend: float
-    bend_speed: float  # radians a frame
+    bend_speed: float  # radians per frame
     aspect: float
 
     @staticmethod
-    def draw(rng: np.random.Generator) -> Deformation:
+    def draw(rng: np.random.Generator) -> "Deformation":
         return Deformation(
             amplitudes=rng.uniform(0, (0.12, 0.07)),
             phases=rng.uniform(0, 2 * np.pi, size=2),

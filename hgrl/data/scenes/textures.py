@@ -1,8 +1,4 @@
-"""The surface patterns of the embedded data set's objects: six of them, each preferred by one class, none
-owned by it.
-"""
-
-from __future__ import annotations
+"""Six surface patterns of the embedded data set's objects, each preferred by one class, none its own."""
 
 from collections.abc import Callable
 from functools import cache

@@ -1,11 +1,8 @@
 """BSDS500: photographs with several human segmentations each.
 
 Layout: `data/images/<split>/*.jpg`, `data/groundTruth/<split>/*.mat`; a mat file holds `groundTruth`, a 1xN
-cell of structs with `Segmentation` (uint16, 1-based region ids) and `Boundaries` (uint8, 0 or 1), one an
-annotator.
-"""
-
-from __future__ import annotations
+cell of structs, one per annotator, with `Segmentation` (uint16, region ids from 1) and `Boundaries` (uint8, 0
+or 1)."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +11,11 @@ import numpy as np
 from scipy.io import loadmat
 
 from hgrl.core.errors import InputError
+from hgrl.data.images import one_line
 from hgrl.data.samples import Samples, check_size, sample_name
 from hgrl.data.sets.listing import find_folder, images_in
+
+LIMITS = {"Segmentation": (1, 65535), "Boundaries": (0, 1)}
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,8 @@ class ContourSamples(Samples):
     ground_truths: tuple[Path, ...] = ()
 
     def ground_truth(self, index: int) -> list[np.ndarray]:
-        """The annotators' segmentations, each (H, W) uint16 with region ids from 1. InputError for a missing
-        or damaged file.
-        """
+        """The annotators' segmentations, each (H, W) uint16 with region ids from 1. Raises InputError for a
+        missing or damaged file, and for ids that are not whole numbers from 1 to 65535."""
         return self._read(index, "Segmentation", np.uint16)
 
     def boundaries(self, index: int) -> list[np.ndarray]:
@@ -39,78 +38,66 @@ class ContourSamples(Samples):
         return (*super()._per_image, "ground_truths")
 
     def _read(self, index: int, field: str, dtype: type) -> list[np.ndarray]:
-        path = self.ground_truths[index]
-        maps = [np.ascontiguousarray(entry[field], dtype=dtype) for entry in _annotators(path)]
-        for labels in maps:
-            check_size(labels, path, field, self.images[index])
-        return maps
+        path, (low, high) = self.ground_truths[index], LIMITS[field]
+        maps = [np.asarray(entry[field]) for entry in _annotators(path)]
+        for values in maps:
+            if values.ndim != 2 or values.dtype.kind not in "biuf":
+                what = f"{values.dtype} of shape {values.shape}, not a map"
+                raise InputError(f"{path}: {field} is {what}; fetch it again")
+            check_size(values, path, field, self.images[index])
+            # also false for NaN
+            if not ((values >= low) & (values <= high) & (values == np.floor(values))).all():
+                what = f"more than whole numbers from {low} to {high}"
+                raise InputError(f"{path}: {field} holds {what}; fetch it again")
+        return [np.ascontiguousarray(values, dtype) for values in maps]
 
 
 def open_bsds(root: Path, folder: str, split: str) -> ContourSamples:
-    """Images of `train`, `val` or `test` with their human segmentations. Raises InputError for a missing
-    folder or split.
-    """
-    home = (
-        find_folder(root, folder, f"{folder}/BSDS500", f"{folder}/BSR/BSDS500", needs="data/images") / "data"
-    )
+    """Images of `train`, `val` or `test` with segmentations. InputError for a missing folder or split."""
+    places = folder, f"{folder}/BSDS500", f"{folder}/BSR/BSDS500"
+    home = find_folder(root, *places, needs="data/images") / "data"
     images = images_in(home / "images" / split)
     names = tuple(sample_name(Path(folder).name, path.stem) for path in images)
-    return ContourSamples(
-        names,
-        images,
-        ground_truths=tuple(home / "groundTruth" / split / f"{path.stem}.mat" for path in images),
-    )
+    truths = tuple(home / "groundTruth" / split / f"{path.stem}.mat" for path in images)
+    return ContourSamples(names, images, ground_truths=truths)
 
 
-def _annotators(path: Path) -> list[dict[str, np.ndarray]]:
+def _annotators(path: Path) -> list[np.ndarray]:
+    """Each annotator's struct, as a record of its fields."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; fetch BSDS500's groundTruth folder")
     try:
-        cell = loadmat(path)["groundTruth"]
-        structs = [entry[0, 0] for entry in cell.ravel()]
-        annotators = [
-            {field: struct[field] for field in ("Segmentation", "Boundaries")} for struct in structs
-        ]
-    # scipy raises many kinds on a damaged file, and indexing what is not BSDS's raises more
-    except Exception as error:
-        raise InputError(
-            f"{path}: not a BSDS500 ground truth ({' '.join(str(error).split())}); fetch it again"
-        ) from error
+        annotators = [entry[0, 0] for entry in loadmat(path)["groundTruth"].ravel()]
+        for struct in annotators:
+            _ = [struct[field] for field in LIMITS]
+    except Exception as error:  # scipy raises many kinds on a damaged file, indexing one of another form more
+        raise InputError(f"{path}: not a BSDS500 ground truth ({one_line(error)}); fetch it again") from error
     if not annotators:
         raise InputError(f"{path}: no segmentation in it; fetch it again")
     return annotators
 
 
 def load_ucm2(path: Path) -> np.ndarray:
-    """The `ucm2` of a mat file: (2H+1, 2W+1) float64 in [0, 1]; integers (uint8, uint16) are scaled by their
-    type's maximum.
+    """The `ucm2` of a mat file: (2H+1, 2W+1) float64 in [0, 1]; unsigned integers are scaled by their type's
+    maximum.
 
-    Raises InputError for a missing or damaged file, one without `ucm2`, and for what is no contour map of
-    double size.
-    """
+    Raises InputError for a missing or damaged file, one without `ucm2`, for what is no contour map of double
+    size, and for integers 0 and 1 alone, which that scale would make all but invisible."""
     try:
         ucm2 = np.asarray(loadmat(path, variable_names=["ucm2"])["ucm2"])
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; write a mat file with `ucm2` there") from None
     except KeyError:
-        raise InputError(
-            f"{path}: no `ucm2` in it; save the contour map of double size under that name"
-        ) from None
+        raise InputError(f"{path}: no `ucm2` in it; save the map of double size under that name") from None
     except Exception as error:  # scipy raises many kinds on a damaged file
-        raise InputError(
-            f"{path}: not a mat file that can be read ({' '.join(str(error).split())}); save it again"
-        ) from error
-    if (
-        ucm2.ndim != 2
-        or ucm2.dtype.kind not in "fu"
-        or min(ucm2.shape) < 3
-        or ucm2.shape[0] % 2 == 0
-        or ucm2.shape[1] % 2 == 0
-    ):
-        raise InputError(
-            f"{path}: ucm2 is {ucm2.dtype} of shape {ucm2.shape}; it must be numbers in [0, 1], 2 x the image's height and width + 1"
-        )
-    ucm2 = ucm2.astype(np.float64) / (np.iinfo(ucm2.dtype).max if ucm2.dtype.kind == "u" else 1)
-    if not (ucm2.min() >= 0 and ucm2.max() <= 1):  # also false for nan
+        raise InputError(f"{path}: no readable mat file ({one_line(error)}); save it again") from error
+    shape, kind = ucm2.shape, ucm2.dtype.kind
+    if len(shape) != 2 or kind not in "fu" or min(shape) < 3 or not all(side % 2 for side in shape):
+        wanted = "it must be numbers in [0, 1], 2 x the image's height and width + 1"
+        raise InputError(f"{path}: ucm2 is {ucm2.dtype} of shape {shape}; {wanted}")
+    if kind == "u" and ucm2.max() == 1:
+        raise InputError(f"{path}: ucm2 is {ucm2.dtype} of 0 and 1 alone; save it as double")
+    ucm2 = ucm2.astype(np.float64) / (np.iinfo(ucm2.dtype).max if kind == "u" else 1)
+    if not (ucm2.min() >= 0 and ucm2.max() <= 1):  # also false for NaN
         raise InputError(f"{path}: ucm2 has values outside [0, 1]; scale it")
     return ucm2

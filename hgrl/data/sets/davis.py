@@ -1,11 +1,8 @@
 """DAVIS videos: `JPEGImages/480p/<sequence>/*.jpg`, `Annotations/480p/<sequence>/*.png`,
 `ImageSets/2017/<split>.txt`.
 
-2017's palette masks hold several objects; 2016's binary masks hold one (`hgrl.data.samples.Video` tells them
-apart).
-"""
-
-from __future__ import annotations
+2017's palette masks hold several objects, 2016's binary masks one (`hgrl.data.samples.Video` tells them
+apart)."""
 
 from pathlib import Path
 
@@ -15,9 +12,7 @@ from hgrl.data.sets.listing import find_folder, images_in, read_list, require_fi
 
 
 def open_davis(root: Path, folder: str, split: str) -> tuple[Video, ...]:
-    """The sequences of a split, in the list's order. Raises InputError for a missing folder, split, sequence
-    or mask.
-    """
+    """The sequences of a split, in the list's order. Raises InputError for anything that is missing."""
     home = find_folder(root, folder, f"{folder}/DAVIS", needs="JPEGImages/480p")
     list_file = home / "ImageSets/2017" / f"{split}.txt"
     return tuple(_video(home, words[0], list_file) for words in read_list(list_file))
@@ -26,9 +21,8 @@ def open_davis(root: Path, folder: str, split: str) -> tuple[Video, ...]:
 def _video(home: Path, name: str, list_file: Path) -> Video:
     folder = home / "JPEGImages/480p" / name
     if not folder.is_dir():
-        raise InputError(
-            f"{folder}: listed in {list_file} but not there; fetch the sequence or take it off the list"
-        )
+        remedy = "fetch the sequence or take it off the list"
+        raise InputError(f"{folder}: listed in {list_file} but not there; {remedy}")
     frames = images_in(folder)
     masks = tuple(home / "Annotations/480p" / name / f"{frame.stem}.png" for frame in frames)
     require_files(masks, listed_in=folder)

@@ -1,7 +1,5 @@
 """Any photographs: image files and folders of them, as given on the command line."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,36 +7,43 @@ from hgrl.core.errors import InputError
 from hgrl.data.samples import Samples, sample_name
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
+EDGE_MAP = ".edges.png"  # how `group --edges` names its edge maps: never images to group
 
 
-def open_folder(given: Iterable[Path], leave_out: Path | None = None) -> Samples:
+def open_folder(given: Iterable[Path], results: Path | None = None) -> Samples:
     """Files as they are, and all images below folders, named by their place below the folder's parent.
 
-    What lies below `leave_out` is not looked at: results written into a folder of images are no images to
-    group.
-    Raises InputError for a path that does not exist, and when there is no image at all.
-    """
+    `results` is where results are written: in a given folder that contains it, what lies below it is not
+    searched. A given path that is `results`, or lies below it, is read like any other. Raises InputError for
+    a path that does not exist or is no regular file, and for a folder without an image."""
     names, images = [], []
     for path in given:
-        if not path.exists():
-            raise InputError(f"{path}: no such file or folder; give image files, or folders of them")
-        found = _images_below(path, leave_out) if path.is_dir() else [path]
-        base = path if path.is_dir() else path.parent
+        if path.is_dir():
+            found, base = _images_below(path, results), path
+        elif path.is_file():
+            found, base = [path], path.parent
+        else:
+            what = "not a regular file" if path.exists() else "no such file or folder"
+            raise InputError(f"{path}: {what}; give image files, or folders of them")
         images += found
-        names += [
-            sample_name(base.resolve().name, "_".join(image.relative_to(base).with_suffix("").parts))
-            for image in found
-        ]
-    if not images:
-        raise InputError(
-            f"{', '.join(map(str, given))}: no image found (looked for {', '.join(sorted(SUFFIXES))})"
-        )
+        parts = (image.relative_to(base).with_suffix("").parts for image in found)
+        names += [sample_name(base.resolve().name, "_".join(part)) for part in parts]
     return Samples(tuple(names), tuple(images))
 
 
-def _images_below(folder: Path, leave_out: Path | None) -> list[Path]:
-    excluded = leave_out.resolve() if leave_out else None
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    return [
-        path for path in found if not path.name.startswith(".") and excluded not in path.resolve().parents
+def _images_below(folder: Path, results: Path | None) -> list[Path]:
+    excluded = results.resolve() if results else None
+    if excluded is not None and folder.resolve().is_relative_to(excluded):
+        excluded = None
+    found = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in SUFFIXES
+        and not path.name.startswith(".")
+        and not path.name.endswith(EDGE_MAP)
+        and path.is_file()
+        and excluded not in path.resolve().parents
     ]
+    if not found:
+        raise InputError(f"{folder}: no image found (looked for {', '.join(sorted(SUFFIXES))})")
+    return found

@@ -1,18 +1,14 @@
-"""What the loaders share: finding a data set's folder, its split lists and its files, with one clear line
-when something is missing.
-"""
-
-from __future__ import annotations
+"""What the loaders have in common: finding a data set's folder, lists and files, naming what is missing."""
 
 from collections.abc import Iterable
 from pathlib import Path
 
 from hgrl.core.errors import InputError
-from hgrl.data.images import SUFFIXES
+from hgrl.data.images import SUFFIXES, one_line
 
 
 def find_folder(root: Path, *candidates: str, needs: str) -> Path:
-    """The first folder `root/candidate` that holds `needs`; InputError says what was looked for."""
+    """The first folder `root/candidate` that holds `needs`; InputError names the first candidate."""
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; set HGRL_DATA to the folder that holds your data sets")
     for candidate in candidates:
@@ -24,20 +20,14 @@ def find_folder(root: Path, *candidates: str, needs: str) -> Path:
 
 
 def read_list(path: Path) -> list[list[str]]:
-    """The lines of a split file, each as its words; blank lines are skipped. InputError names the splits
-    there are.
-    """
+    """The words of each line of a split file that is not blank. InputError names the splits there are."""
     try:
         lines = path.read_text().splitlines()
     except FileNotFoundError:
         known = ", ".join(sorted(other.stem for other in path.parent.glob("*.txt"))) or "none"
-        raise InputError(
-            f"{path}: no such split file; choose one of the splits that are there: {known}"
-        ) from None
+        raise InputError(f"{path}: no such split file; choose one of those that are there: {known}") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: cannot be read as a list of names ({' '.join(str(error).split())}); fetch it again"
-        ) from None
+        raise InputError(f"{path}: not a list of names ({one_line(error)}); fetch it again") from None
     entries = [line.split() for line in lines if line.strip()]
     if not entries:
         raise InputError(f"{path}: an empty split; fetch the list again")
@@ -49,22 +39,16 @@ def images_in(folder: Path) -> tuple[Path, ...]:
     if not folder.is_dir():
         known = ", ".join(sorted(other.name for other in folder.parent.glob("*") if other.is_dir())) or "none"
         raise InputError(f"{folder}: no such folder; choose one of the splits that are there: {known}")
-    found = tuple(
-        sorted(
-            path
-            for path in folder.iterdir()
-            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-        )
-    )
-    if not found:
+    found = (path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    images = tuple(sorted(path for path in found if not path.name.startswith(".")))
+    if not images:
         raise InputError(f"{folder}: no images in it; fetch the data set again")
-    return found
+    return images
 
 
 def require_files(paths: Iterable[Path], listed_in: Path) -> None:
     """InputError naming the first file that a list promises and that is not there."""
     for path in paths:
         if not path.is_file():
-            raise InputError(
-                f"{path}: listed in {listed_in} but not there; fetch the data set again or take it off the list"
-            )
+            remedy = "fetch the data set again or take it off the list"
+            raise InputError(f"{path}: listed in {listed_in} but not there; {remedy}")

@@ -1,13 +1,10 @@
-"""Detecting edges with a structured forest: numba kernels that agree with OpenCV's `detectEdges` where
-nothing is sharpened.
+"""Detecting edges with a structured forest: numba kernels, as OpenCV's `detectEdges` but for sharpening.
 
 Dollar & Zitnick, "Fast edge detection using structured forests", section 3.3: at every second pixel, four of
-the trees answer with a mask; its boundaries are added up. Where this and OpenCV's detector differ: a feature
-rounded differently may fall on the other side of a threshold; the caller adds the margin that OpenCV adds
-itself; and OpenCV cannot sharpen, for its model file has the boundaries of the masks, not the masks. The
-paper's public code joins segments of at most 5 px to their neighbours; that changed nothing (20 val images)
-and is not done.
-"""
+the trees answer with a mask; its boundaries are added up. Against OpenCV's detector: a feature rounded
+differently may fall on the other side of a threshold; the caller adds the margin that OpenCV adds itself; and
+OpenCV cannot sharpen: its model file has the masks' boundaries, not the masks. The paper's public code joins
+segments of at most 5 px to their neighbours; that changed nothing (20 val images) and is not done."""
 
 from __future__ import annotations
 
@@ -15,9 +12,10 @@ import numba
 import numpy as np
 
 from hgrl.grouping.forest.features import LABEL, MARGIN, PATCH, feature_maps, feature_table, smooth
-from hgrl.grouping.forest.model import Forest
+from hgrl.grouping.forest.model import Forest, mask_edges
 from hgrl.grouping.forest.sharpen import PIXELS, add_sharpened_edges, colours
 
+BLOCK = 16384  # leaves looked at together: of all at once, the places of the boundaries take 400 MB
 STRIDE = 2  # pixels between patches
 EVALUATED = 4  # trees asked at a place, of those there are
 # by px of sharpening, the last for more: votes gather in fewer pixels (the paper's public code)
@@ -26,12 +24,9 @@ GAIN = (2.0, 1.8, 1.66)
 
 @numba.njit(nogil=True, cache=True)
 def find_leaves(regular, similarity, table, first, child, feature, threshold, found):
-    """found[i, j, k] = the node that the k-th tree asked at patch (i, j) ends in (OpenCV's choice of trees).
-
-    Tree after tree, or their nodes push one another out of the cache.
-    """
+    """found[i, j, k] = the node that the k-th tree asked at patch (i, j) ends in (OpenCV's choice)."""
     trees, evaluated = len(first) - 1, found.shape[2]
-    for tree in range(trees):
+    for tree in range(trees):  # in turn, or their nodes push one another out of the cache
         root = first[tree]
         for i in range(found.shape[0]):
             for j in range(found.shape[1]):
@@ -44,10 +39,8 @@ def find_leaves(regular, similarity, table, first, child, feature, threshold, fo
                     if where[2] < 0:
                         value = regular[i + where[0], j + where[1], where[4]]
                     else:
-                        value = (
-                            similarity[i + where[0], j + where[1], where[4]]
-                            - similarity[i + where[2], j + where[3], where[4]]
-                        )
+                        value = similarity[i + where[0], j + where[1], where[4]]
+                        value -= similarity[i + where[2], j + where[3], where[4]]
                     node = root + child[node] + (0 if value < threshold[node] else 1)
                 found[i, j, k] = node
 
@@ -64,44 +57,38 @@ def add_edges(found, leaf, start, bins, out):
                     out[2 * i + y, 2 * j + x] += 1.0
 
 
-def patch_grid(height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of patches in a padded image."""
-    return -(-(height - PATCH) // STRIDE), -(-(width - PATCH) // STRIDE)
+def edge_bins(forest: Forest) -> tuple[np.ndarray, np.ndarray]:
+    """Boundary pixels of the masks: starts (leaves + 1,) int64 into bins (.,) uint8: 16 column + row."""
+    counts, bins = [], []
+    for start in range(0, len(forest.masks), BLOCK):
+        edges = mask_edges(forest.masks[start : start + BLOCK]).transpose(0, 2, 1).reshape(-1, PIXELS)
+        counts.append(np.count_nonzero(edges, axis=1))
+        bins.append((np.flatnonzero(edges) % PIXELS).astype(np.uint8))
+    return np.concatenate([[0], np.cumsum(np.concatenate(counts))]), np.concatenate(bins)
 
 
 def leaves(forest: Forest, padded: np.ndarray) -> np.ndarray:
-    """The leaves reached in a padded image (H, W, 3) uint8, sides multiples of 4: (rows, columns, 4) int32
-    node numbers.
-    """
-    found = np.empty((*patch_grid(*padded.shape[:2]), min(EVALUATED, forest.trees)), np.int32)
-    find_leaves(
-        *feature_maps(padded),
-        feature_table(),
-        forest.first,
-        forest.child,
-        forest.feature,
-        forest.threshold,
-        found,
-    )
+    """Nodes (rows, columns, 4) int32 reached in a padded image (H, W, 3) uint8, sides multiples of 4."""
+    places = [-(-(side - PATCH) // STRIDE) for side in padded.shape[:2]]
+    found = np.empty((*places, min(EVALUATED, forest.trees)), np.int32)
+    nodes = (forest.first, forest.child, forest.feature, forest.threshold)
+    find_leaves(*feature_maps(padded), feature_table(), *nodes, found)
     return found
 
 
 def edge_strength(
     forest: Forest, boundaries: tuple[np.ndarray, np.ndarray], padded: np.ndarray, sharpen: int = 0
 ) -> np.ndarray:
-    """How many of the asked leaves see a boundary at each pixel, scaled and smoothed.
+    """How many of the asked leaves see a boundary at each pixel, scaled and smoothed; one scale.
 
-    boundaries: `forest_export.edge_bins(forest)`. padded: (H, W, 3) uint8, sides multiples of 4. sharpen: px
-    from a boundary within which a mask is fitted to the image first (`forest_sharpen`); 0 gives what OpenCV's
-    `detectEdges` gives. Returns (H, W) float32; within 16 px of the border fewer patches vote than inside, so
-    the caller pads. One scale.
-    """
+    boundaries: `edge_bins(forest)`. padded: (H, W, 3) uint8, sides multiples of 4. sharpen: px from a
+    boundary within which a mask is fitted to the image first; 0 gives what OpenCV's `detectEdges` gives.
+    Returns (H, W) float32; within 16 px of the border fewer patches vote than inside, so the caller pads."""
     found = leaves(forest, padded)
     votes = np.zeros(padded.shape[:2], np.float32)
     if sharpen:
-        add_sharpened_edges(
-            found, forest.leaf, forest.masks.reshape(-1, PIXELS), *boundaries, colours(padded), sharpen, votes
-        )
+        masks = forest.masks.reshape(-1, PIXELS)
+        add_sharpened_edges(found, forest.leaf, masks, *boundaries, colours(padded), sharpen, votes)
     else:
         add_edges(found, forest.leaf, *boundaries, votes[MARGIN:, MARGIN:])
     votes *= GAIN[min(sharpen, len(GAIN) - 1)] * STRIDE**2 / LABEL**2 / found.shape[2]

@@ -3,8 +3,7 @@ features.
 
 Channels come from OpenCV's own extractor, and a feature's number means what OpenCV's detector takes it to
 mean, so that a forest trained here can be run there. Dollar & Zitnick, "Fast edge detection using structured
-forests", section 4.1.
-"""
+forests", section 4.1."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ import numpy as np
 
 PATCH = 32  # side of the patch a tree looks at, pixels
 LABEL = 16  # side of the segmentation mask it answers with, in the middle of the patch
-SHRINK = 2  # channels are kept at half resolution
+SHRINK = 2  # channels have half the resolution
 CELLS = PATCH // SHRINK  # side of a patch in channel cells
 CHANNELS = 13  # L, u, v; then at two scales: gradient magnitude and 4 orientations
 GRID = 5  # self-similarity compares the cells of a 5x5 grid
@@ -66,8 +65,7 @@ def feature_table() -> np.ndarray:
     """Where each feature reads: (7228, 5) int32 of row, column, second row, second column, channel.
 
     The first 3,328 read the regular map once, column after column of a channel (second row -1); the rest are
-    the difference of two cells of the similarity map.
-    """
+    the difference of two cells of the similarity map."""
     table = np.full((FEATURES, 5), -1, np.int32)
     number = np.arange(REGULAR)
     table[:REGULAR, 0] = number % CELLS

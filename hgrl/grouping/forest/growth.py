@@ -4,10 +4,9 @@ Dollar & Zitnick, "Fast edge detection using structured forests", sections 3 and
 masks are mapped to two classes (the sign of the first principal component of "are these two pixels in one
 segment?" over 256 pixel pairs), and the best Gini split over a random set of features is taken; a leaf keeps
 the mask nearest to the mean of its masks.
-Features are read from the maps when needed, never tabulated: 1M patches would need 7 GB a tree.
-Not done: their choice of k classes (two are what they use), and their exhaustive threshold search at nodes of
-over 256 patches, where 255 evenly spaced thresholds on at most 20,000 patches decide.
-"""
+Features are read from the maps when needed, never tabulated: 1M patches would need 7 GB per tree. Not done:
+their choice of k classes (two are what they use), and their exhaustive threshold search at nodes of over 256
+patches, where 255 evenly spaced thresholds on at most 20,000 patches decide."""
 
 from __future__ import annotations
 
@@ -61,11 +60,8 @@ def feature_values(patches, rows, where, values):
                 values[f, i] = patches.regular[base[i] + row * stride[i] + first]
         else:
             for i in range(count):
-                at = base[i]
-                values[f, i] = (
-                    patches.similarity[at + row * stride[i] + first]
-                    - patches.similarity[at + row2 * stride[i] + second]
-                )
+                one, two = base[i] + row * stride[i] + first, base[i] + row2 * stride[i] + second
+                values[f, i] = patches.similarity[one] - patches.similarity[two]
 
 
 @numba.njit(nogil=True, cache=True)
@@ -105,9 +101,7 @@ def column_means(bits):
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
 def principal_component(bits, mean):
-    """First principal component of the rows of bits, by power iteration from the row farthest from the mean;
-    zeros if all agree.
-    """
+    """First principal component of the rows of bits, by power iteration; zeros if all agree."""
     direction = bits[farthest(bits, mean, 1.0)] - mean
     score = np.empty(bits.shape[0], np.float32)
     for _ in range(POWER_STEPS):
@@ -141,9 +135,7 @@ def farthest(bits, mean, sign):
 
 @numba.njit(nogil=True, cache=True)
 def purity(left, left_ones, count, ones):
-    """Sum over both sides of (squared class counts / side's count): larger is purer; Gini impurity is count
-    minus this.
-    """
+    """Sum over both sides of (squared class counts / side's count): count minus Gini impurity."""
     right, right_ones = count - left, ones - left_ones
     first = (left_ones**2 + (left - left_ones) ** 2) / left
     return first + (right_ones**2 + (right - right_ones) ** 2) / right
@@ -151,9 +143,7 @@ def purity(left, left_ones, count, ones):
 
 @numba.njit(nogil=True, cache=True)
 def exact_split(values, classes, least):
-    """(purity, threshold) of the best split of values into two sides of at least `least`; purity -1 when
-    there is none.
-    """
+    """(purity, threshold) of the best split into two sides of at least `least`; purity -1 without one."""
     order = np.argsort(values)
     count, ones = len(values), classes.sum()
     best, threshold, left_ones = -1.0, np.float32(0.0), 0
@@ -193,9 +183,7 @@ def binned_split(values, classes, least):
 
 @numba.njit(nogil=True, cache=True)
 def best_split(patches, rows, classes, table, candidates, least):
-    """(feature, threshold, purity) of the best split over the candidate features; feature -1 when there is
-    none.
-    """
+    """(feature, threshold, purity) of the best split over the candidate features; feature -1 without one."""
     values = np.empty((len(candidates), len(rows)), np.float32)
     feature_values(patches, rows, table[candidates], values)
     best, best_feature, best_threshold = -1.0, -1, np.float32(0.0)
@@ -251,7 +239,7 @@ def two_classes(bits, mean):
 
 @numba.njit(nogil=True, cache=True)
 def partition(values, rows, threshold, spare):
-    """Reorder rows in place, those under the threshold first, each side in its old order; how many are under."""
+    """Reorder rows in place, those under the threshold first, each side in its order; how many are under."""
     left, right = 0, 0
     for i in range(len(rows)):
         if values[i] < threshold:
@@ -276,7 +264,7 @@ def node_split(patches, rows, table, subset, least):
     ones = classes.sum()
     if len(rows) < 2 * least or ones == 0 or ones == len(some):
         return -1, np.float32(0.0), medoid
-    candidates = draw_features(subset, int(round(np.sqrt(len(subset)))))
+    candidates = draw_features(subset, round(np.sqrt(len(subset))))
     feature, threshold, best = best_split(patches, some, classes, table, candidates, least)
     now = (ones**2 + (len(some) - ones) ** 2) / len(some)
     if best - now < 1e-6 * len(some):
@@ -296,17 +284,14 @@ def round_half(value):
 
 @numba.njit(nogil=True, cache=True)
 def grow(patches, table, subset, least, max_depth, seed):
-    """One tree over all patches: (child, feature, threshold, medoid), as in GrownTree. `subset` is shuffled."""
+    """One tree over all patches: (child, feature, threshold, medoid) of GrownTree. `subset` is shuffled."""
     np.random.seed(seed)
     count = len(patches.at_map)
     room = 2 * (count // least) + 3
     child, feature = np.zeros(room, np.int32), np.zeros(room, np.int32)
     threshold, medoid = np.zeros(room, np.float32), np.full(room, -1, np.int32)
-    rows, spare, values = (
-        np.arange(count).astype(np.int32),
-        np.empty(count, np.int32),
-        np.empty((1, count), np.float32),
-    )
+    rows, spare = np.arange(count).astype(np.int32), np.empty(count, np.int32)
+    values = np.empty((1, count), np.float32)
     begin, end, depth = np.zeros(room, np.int64), np.zeros(room, np.int64), np.zeros(room, np.int32)
     end[0], nodes, node = count, 1, 0
     while node < nodes:
@@ -321,12 +306,10 @@ def grow(patches, table, subset, least, max_depth, seed):
             medoid[node] = middle
         else:
             child[node], feature[node], threshold[node] = nodes, chosen, cut
-            begin[nodes], end[nodes], depth[nodes] = begin[node], begin[node] + left, depth[node] + 1
-            begin[nodes + 1], end[nodes + 1], depth[nodes + 1] = (
-                begin[node] + left,
-                end[node],
-                depth[node] + 1,
-            )
+            middle_row = begin[node] + left
+            begin[nodes], end[nodes] = begin[node], middle_row
+            begin[nodes + 1], end[nodes + 1] = middle_row, end[node]
+            depth[nodes : nodes + 2] = depth[node] + 1
             nodes += 2
         node += 1
     return child[:nodes].copy(), feature[:nodes].copy(), threshold[:nodes].copy(), medoid[:nodes].copy()

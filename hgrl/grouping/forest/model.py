@@ -1,13 +1,13 @@
-"""Structured forests: training on BSDS500, a compact file, and OpenCV's model file made from it.
+"""Structured forests: training on BSDS500, and a compact file.
 
 Dollar & Zitnick, "Fast edge detection using structured forests". The compact file keeps what a node cannot
 derive: leaves come in breadth-first order, so children need no index; thresholds were float16 before the
-patches were split by them; masks are kept as connected segments.
-"""
+patches were split by them; masks are stored as connected segments."""
 
 from __future__ import annotations
 
 import io
+import itertools
 import lzma
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,12 +25,12 @@ from hgrl.grouping.forest.samples import TrainingSet, read_training_set
 FEATURE_SHARE = 4  # each tree sees one feature in 4, chosen at random; section 4.1
 LEAST = 8  # patches in a leaf
 MAX_DEPTH = 64
+STORED = ("first", "inner", "feature", "threshold", "masks")  # arrays of the compact file
 
 
 @dataclass(frozen=True)
 class Forest:
-    """Trees as flat arrays; node k of tree t is number first[t] + k, and the two children of a node follow
-    each other.
+    """Trees as flat arrays; node k of tree t is number first[t] + k, and a node's children are neighbours.
 
     first: (trees + 1,) int64; child: (nodes,) int32, the number of the lower child within its tree, 0 for a
     leaf;
@@ -58,7 +58,7 @@ class Forest:
             "inner": np.packbits(inner),
             "feature": self.feature[inner].astype(np.uint16),
             "threshold": self.threshold[inner].astype(np.float16),
-            "masks": np.frombuffer(_pack_masks(self.masks), np.uint8),
+            "masks": np.frombuffer(lzma.compress(self.masks.tobytes(), preset=6), np.uint8),
         }
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **content)
@@ -69,32 +69,26 @@ class Forest:
         """Read a compact file. Raises InputError when it is missing, cut off or something else."""
         try:
             with np.load(path, allow_pickle=False) as file:
-                return cls._from_arrays(
-                    {name: file[name] for name in ("first", "inner", "feature", "threshold", "masks")}
-                )
+                return cls._from_arrays(*(file[name] for name in STORED))
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; train one with `python -m hgrl train-forest`") from None
         except Exception as error:  # numpy, zip and lzma raise a dozen different things on a broken file
-            raise InputError(
-                f"{path}: not a structured forest ({error}); train it again with `python -m hgrl train-forest`"
-            ) from None
+            remedy = "train it again with `python -m hgrl train-forest`"
+            raise InputError(f"{path}: not a structured forest ({error}); {remedy}") from None
 
     @classmethod
-    def _from_arrays(cls, content: dict[str, np.ndarray]) -> Forest:
-        first = content["first"]
+    def _from_arrays(cls, first, inner, features, thresholds, masks) -> Forest:
         nodes = int(first[-1])
-        inner = np.unpackbits(content["inner"], count=nodes).astype(bool)
-        child, feature, threshold = (
-            np.zeros(nodes, np.int32),
-            np.zeros(nodes, np.int32),
-            np.zeros(nodes, np.float32),
-        )
+        inner = np.unpackbits(inner, count=nodes).astype(bool)
+        child, feature = np.zeros(nodes, np.int32), np.zeros(nodes, np.int32)
+        threshold = np.zeros(nodes, np.float32)
         # breadth first: the k-th inner node has children 2k+1 and 2k+2
-        for start, stop in zip(first[:-1], first[1:], strict=True):
+        for start, stop in itertools.pairwise(first):
             child[start:stop][inner[start:stop]] = 1 + 2 * np.arange(inner[start:stop].sum())
-        feature[inner], threshold[inner] = content["feature"], content["threshold"]
+        feature[inner], threshold[inner] = features, thresholds
         leaf = np.where(inner, -1, np.cumsum(~inner) - 1).astype(np.int32)
-        return cls(first, child, feature, threshold, leaf, _unpack_masks(content["masks"].tobytes()))
+        masks = np.frombuffer(lzma.decompress(masks.tobytes()), np.uint8).reshape(-1, LABEL, LABEL)
+        return cls(first, child, feature, threshold, leaf, masks)
 
 
 def mask_edges(masks: np.ndarray) -> np.ndarray:
@@ -108,14 +102,6 @@ def mask_edges(masks: np.ndarray) -> np.ndarray:
     return edges
 
 
-def _pack_masks(masks: np.ndarray) -> bytes:
-    return lzma.compress(masks.tobytes(), preset=6)
-
-
-def _unpack_masks(content: bytes) -> np.ndarray:
-    return np.frombuffer(lzma.decompress(content), np.uint8).reshape(-1, LABEL, LABEL)
-
-
 def train_forest(
     bsds_root: Path,
     out: Path,
@@ -127,14 +113,12 @@ def train_forest(
 ) -> Forest:
     """Train a structured forest on BSDS500 and write its compact file to `out`.
 
-    `patches` a tree; 8 trees of 1M and 2 workers: 4 minutes, 5 GB. `workers` trees grow side by side
+    `patches` per tree; 8 trees of 1M and 2 workers: 4 minutes, 5 GB. `workers` trees grow side by side
     (threads: the maps are shared); the result depends on the seed alone. Raises InputError when `bsds_root`
-    does not hold BSDS500, or for numbers below 1.
-    """
+    does not hold BSDS500, or for numbers below 1."""
     if min(trees, patches, workers) < 1:
-        raise InputError(
-            f"train-forest: trees, patches and workers must be at least 1 (got {trees}, {patches}, {workers})"
-        )
+        given = f"{trees}, {patches}, {workers}"
+        raise InputError(f"train-forest: trees, patches and workers must be at least 1 (got {given})")
     data = read_training_set(Path(bsds_root), splits)
     with ThreadPoolExecutor(workers) as pool:
         jobs = [pool.submit(grow_tree, data, patches, (seed, tree)) for tree in range(trees)]
@@ -168,8 +152,6 @@ def join_trees(grown: list[tuple[GrownTree, np.ndarray]]) -> Forest:
     """One forest from grown trees and their leaves' masks."""
     trees, masks = zip(*grown, strict=True)
     first = np.concatenate([[0], np.cumsum([len(tree.child) for tree in trees])]).astype(np.int64)
-    child, feature, threshold = (
-        np.concatenate([getattr(tree, name) for tree in trees]) for name in ("child", "feature", "threshold")
-    )
+    child, feature, threshold, _ = (np.concatenate(arrays) for arrays in zip(*trees, strict=True))
     leaf = np.where(child > 0, -1, np.cumsum(child == 0) - 1).astype(np.int32)
     return Forest(first, child, feature, threshold, leaf, np.concatenate(masks))

@@ -1,6 +1,4 @@
-"""Training patches for structured forests: BSDS500's photographs and human segmentations as flat arrays and
-offsets into them.
-"""
+"""Training patches for structured forests: BSDS500 as flat arrays and offsets into them."""
 
 from __future__ import annotations
 
@@ -33,9 +31,7 @@ class Annotation:
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """All images' maps (flat float32), all segmentations (flat uint16), and the annotations that point into
-    them.
-    """
+    """All images' maps (flat float32) and segmentations (flat uint16), and annotations that point there."""
 
     regular: np.ndarray
     similarity: np.ndarray
@@ -43,32 +39,19 @@ class TrainingSet:
     annotations: tuple[Annotation, ...]
 
     def draw(self, count: int, seed: tuple[int, ...]) -> Patches:
-        """About `count` random patches, half of them positive, shared equally among the annotations, in image
-        order.
-        """
+        """About `count` random patches in image order, half of them positive, equally many per annotation."""
         generator = np.random.default_rng(seed)
         share = math.ceil(count / 2 / len(self.annotations))
         parts = [_draw_one(annotation, share, generator) for annotation in self.annotations]
-        at_map, map_width, at_mask, mask_width = (
-            np.concatenate(column) for column in zip(*parts, strict=True)
-        )
-        return Patches(
-            self.regular,
-            self.similarity,
-            self.segments,
-            at_map,
-            map_width.astype(np.int32),
-            at_mask,
-            mask_width.astype(np.int32),
-        )
+        places = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return Patches(self.regular, self.similarity, self.segments, *places)
 
 
 def pad_image(image: np.ndarray, pad: int = PAD) -> np.ndarray:
     """Reflect by `pad` px on every side, then on the right and below to a multiple of 4 (channels are halved
     twice).
 
-    Works on images smaller than the padding: the reflection is reflected again.
-    """
+    Works on images smaller than the padding: the reflection is reflected again."""
     height, width = image.shape[:2]
     below, right = pad + (-(height + 2 * pad)) % 4, pad + (-(width + 2 * pad)) % 4
     return np.pad(image, ((pad, below), (pad, right), (0, 0)), mode="symmetric")
@@ -77,8 +60,7 @@ def pad_image(image: np.ndarray, pad: int = PAD) -> np.ndarray:
 def read_training_set(bsds_root: Path, splits: tuple[str, ...] = ("train", "val")) -> TrainingSet:
     """Maps and annotations of BSDS500's splits under `<bsds_root>/data/{images,groundTruth}`.
 
-    Raises InputError when the folders, or a ground truth, are missing.
-    """
+    Raises InputError when the folders, or a ground truth, are missing."""
     root = Path(bsds_root).resolve()
     readers = [
         (samples, i)
@@ -113,12 +95,8 @@ def _joined(parts: list[np.ndarray]) -> np.ndarray:
 def _annotation(segmentation: np.ndarray, at_map: int, at_mask: int, map_width: int) -> Annotation:
     rows, columns = _positions(segmentation.shape)
     distance = _boundary_distance(segmentation)
-    near = (
-        distance[
-            np.ix_(rows * SHRINK + MARGIN + LABEL // 2 - PAD, columns * SHRINK + MARGIN + LABEL // 2 - PAD)
-        ]
-        < NEAR
-    )
+    centre = MARGIN + LABEL // 2 - PAD
+    near = distance[np.ix_(rows * SHRINK + centre, columns * SHRINK + centre)] < NEAR
     flat = (rows[:, None] * map_width + columns[None, :]).astype(np.int32)
     return Annotation(at_map, at_mask, segmentation.shape, map_width, flat[near], flat[~near])
 
@@ -147,5 +125,7 @@ def _draw_one(annotation: Annotation, share: int, generator: np.random.Generator
     flat = np.sort(np.concatenate(chosen)).astype(np.int64)
     row, column = np.divmod(flat, annotation.map_width)
     mask = (row * SHRINK + MARGIN - PAD) * annotation.shape[1] + column * SHRINK + MARGIN - PAD
-    width, mask_width = np.full(len(flat), annotation.map_width), np.full(len(flat), annotation.shape[1])
+    width, mask_width = (
+        np.full(len(flat), cells, np.int32) for cells in (annotation.map_width, annotation.shape[1])
+    )
     return annotation.at_map + flat * CHANNELS, width, annotation.at_mask + mask, mask_width

@@ -4,8 +4,7 @@
 Dollar & Zitnick, "Fast edge detection using structured forests" (TPAMI 2015), on edge sharpening: a leaf
 answers for many patches, so its boundaries are right to a few pixels only. Each segment gets the mean colour
 of its pixels; pixels near a boundary then join the neighbouring segment of the nearest mean. Their public
-code compares RGB; CIELUV is used here.
-"""
+code compares RGB; CIELUV is used here."""
 
 from __future__ import annotations
 
@@ -20,9 +19,7 @@ SAMPLED = 2  # px: a segment's colour is the mean over every second row and colu
 
 
 def colours(image: np.ndarray) -> np.ndarray:
-    """What pixels are compared by: CIELUV, smoothed by a triangle of radius 1: (H, W, 3) float32 from (H, W,
-    3) uint8 RGB.
-    """
+    """(H, W, 3) uint8 RGB as CIELUV, float32, smoothed by a triangle of radius 1, to compare pixels by."""
     return smooth(cv2.cvtColor(image.astype(np.float32) / np.float32(255), cv2.COLOR_RGB2Luv), 1)
 
 
@@ -51,8 +48,7 @@ def find_rings(bins, amount, seen, places, ends):
     """Pixels within `amount` px of a mask's boundary pixels, nearest first: places[: ends[r]] lie within r
     px, rows and columns apart.
 
-    bins: the boundary pixels, 16 column + row. `seen` (256,) is working memory.
-    """
+    bins: the boundary pixels, 16 column + row. `seen` (256,) is working memory."""
     seen[:] = 0
     count = np.uint64(0)
     for position in range(len(bins)):
@@ -77,9 +73,7 @@ def find_rings(bins, amount, seen, places, ends):
 
 @numba.njit(nogil=True, cache=True)
 def mean_colours(mask, colour, top, left, means, counts):
-    """means[s] = mean colour of the pixels of segment s, counts[s] = how many were looked at; the mask begins
-    at (top, left).
-    """
+    """means[s] = mean colour of counts[s] sampled pixels of segment s; the mask begins at (top, left)."""
     segments = np.int64(mask.max()) + 1
     means[:segments] = 0
     counts[:segments] = 0
@@ -99,8 +93,7 @@ def nearest_segment(mask, pixel, value, means, counts):
     """Of the segments of a pixel's 4 neighbours the one whose mean colour is nearest to `value`, the first of
     equals.
 
-    A segment too thin to have a colour is no candidate; with no candidate the pixel stays where it is.
-    """
+    A segment too thin to have a colour is no candidate; with no candidate the pixel stays where it is."""
     best, best_distance = mask[pixel], np.float32(np.inf)
     for place in neighbours(pixel):
         segment = mask[place]
@@ -114,14 +107,11 @@ def nearest_segment(mask, pixel, value, means, counts):
 
 @numba.njit(nogil=True, cache=True)
 def sharpen_mask(mask, places, colour, top, left, means, counts):
-    """Let the places, one after the other, join the neighbouring segment of the nearest colour. `mask` is
-    changed.
-    """
+    """Let the places, in turn, join the neighbouring segment of the nearest colour; changes `mask`."""
     for pixel in places:
         if is_boundary(mask, pixel):  # elsewhere it and all its neighbours are of one segment
-            mask[pixel] = nearest_segment(
-                mask, pixel, colour[top + (pixel >> 4), left + (pixel & 15)], means, counts
-            )
+            value = colour[top + (pixel >> 4), left + (pixel & 15)]
+            mask[pixel] = nearest_segment(mask, pixel, value, means, counts)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -131,18 +121,10 @@ def add_sharpened_edges(found, leaf, masks, start, bins, colour, amount, out):
 
     found: (rows, columns, trees) node numbers. leaf: (nodes,) rows of masks (leaves, 256) uint8, whose
     boundary pixels are bins[start[row] : start[row + 1]]. colour: (H, W, 3) float32 of the padded image.
-    amount: px from a boundary that may change segment, at least 1; out: (H, W) float32.
-    """
-    mask, seen, places = (
-        np.empty(PIXELS, np.uint8),
-        np.empty(PIXELS, np.uint8),
-        np.empty(PIXELS + 1, np.int64),
-    )
-    ends, means, counts = (
-        np.empty(amount + 1, np.int64),
-        np.empty((PIXELS, 3), np.float32),
-        np.empty(PIXELS, np.int64),
-    )
+    amount: px from a boundary that may change segment, at least 1; out: (H, W) float32."""
+    mask, seen = np.empty(PIXELS, np.uint8), np.empty(PIXELS, np.uint8)
+    places, ends = np.empty(PIXELS + 1, np.int64), np.empty(amount + 1, np.int64)
+    means, counts = np.empty((PIXELS, 3), np.float32), np.empty(PIXELS, np.int64)
     for i in range(found.shape[0]):
         for j in range(found.shape[1]):
             top, left = 2 * i + MARGIN, 2 * j + MARGIN

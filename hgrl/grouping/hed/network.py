@@ -1,17 +1,14 @@
-"""Holistically-nested edge detection: a VGG-16 each of whose five stages answers with an edge map, and their
-fusion.
+"""Holistically-nested edge detection: VGG-16 with an edge map after each of its stages, and their fusion.
 
-Xie, Tu, "Holistically-nested edge detection" (ICCV 2015); the variant "HED" of the paper's table 1.
-Deliberately not done: the 35 px of padding in the first convolution (images are reflected instead), and the
-mean of the side outputs (the fusion alone is the answer).
-The one module of `hgrl.grouping` that needs torch, with `hed_training`: imported only where the setting
-`edges: hed` asks for it.
-"""
+Xie, Tu, "Holistically-nested edge detection" (ICCV 2015); the variant "HED" of the paper's table 1. Not done:
+the 35 px of padding in the first convolution (images are reflected instead), and the mean of the side outputs
+(the fusion alone is the answer). torch is needed here and in `hed.training` only, so both are imported where
+`edges: hed` asks for them."""
 
 from __future__ import annotations
 
-import multiprocessing
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +19,7 @@ from torchvision.models.vgg import make_layers
 
 from hgrl.core.checkpoint import Checkpoint, load_checkpoint
 from hgrl.core.errors import InputError
-from hgrl.pretraining.network import normalise
+from hgrl.data.normalise import normalise
 
 CONVOLUTIONS = (2, 2, 3, 3, 3)  # in each stage of VGG-16
 WIDTHS = (1, 2, 4, 8, 8)  # channels of each stage, in units of the first one's
@@ -32,8 +29,7 @@ KIND = "hed"  # what a weights file of this module says it is
 
 
 class HED(nn.Module):
-    """VGG-16's convolutions with side outputs after conv1_2, conv2_2, conv3_3, conv4_3 and conv5_3, and their
-    fusion.
+    """VGG-16's convolutions with a side output after the last one of each stage, and their fusion.
 
     `width` is the channels of conv1 (64 in VGG-16); `features` has torchvision's names, so that its vgg16
     (with `batch_norm` its vgg16_bn) fits. From scratch, batch normalisation makes so deep a chain trainable.
@@ -42,19 +38,12 @@ class HED(nn.Module):
     def __init__(self, width: int = 64, batch_norm: bool = False) -> None:
         super().__init__()
         channels = [width * factor for factor in WIDTHS]
-        plan = [
-            entry
-            for count, out in zip(CONVOLUTIONS, channels, strict=True)
-            for entry in (*[out] * count, "M")
-        ]
-        self.features = make_layers(plan[:-1], batch_norm)
+        stages = ([*[out] * count, "M"] for count, out in zip(CONVOLUTIONS, channels, strict=True))
+        self.features = make_layers(list(chain.from_iterable(stages))[:-1], batch_norm)
         pools = [index for index, layer in enumerate(self.features) if isinstance(layer, nn.MaxPool2d)]
         self.ends = [index - 1 for index in (*pools, len(self.features))]  # the last layer of each stage
         self.sides = nn.ModuleList(nn.Conv2d(out, 1, 1) for out in channels)
         self.fusion = nn.Conv2d(len(channels), 1, 1)
-        self._initialise()
-
-    def _initialise(self) -> None:
         for layer in self.features:
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -66,17 +55,14 @@ class HED(nn.Module):
         nn.init.zeros_(self.fusion.bias)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) normalised images, H and W at least 16 -> six (B, 1, H, W) logits: the five side
-        outputs, then the fusion.
-        """
+        """(B, 3, H, W) normalised images, H and W at least 16 -> six (B, 1, H, W) logits, the fusion last."""
         sides, features = [], images
         for index, layer in enumerate(self.features):
             features = layer(features)
             if index in self.ends:
                 answer = self.sides[len(sides)](features)
-                sides.append(
-                    F.interpolate(answer, size=images.shape[-2:], mode="bilinear", align_corners=False)
-                )
+                size = images.shape[-2:]
+                sides.append(F.interpolate(answer, size, mode="bilinear", align_corners=False))
         return [*sides, self.fusion(torch.cat(sides, dim=1))]
 
 
@@ -84,30 +70,25 @@ def balanced_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Class-balanced cross entropy (HED, equation 2): logits (B, 1, H, W), target (B, H, W) uint8 with 1
     edge, 0 none, else ignored.
 
-    Per image, with beta the share of counted pixels that are no edge: -beta log p on edges, -(1 - beta) log(1
-    - p) elsewhere, summed.
-    Here the sum is divided by the number of counted pixels, so that the rate does not depend on the image's
-    size. An image without an edge has beta = 1 and adds nothing.
-    """
+    Per image, with beta the share of counted pixels that are no edge: -beta log p on edges and -(1 - beta)
+    log(1 - p) elsewhere, summed; here divided by the number of counted pixels, so that the rate does not
+    depend on the image's size. An image without an edge has beta = 1 and adds nothing."""
     edge, none = target == 1, target == 0
     counted = (edge | none).sum(dim=(1, 2), keepdim=True).clamp(min=1)
     beta = none.sum(dim=(1, 2), keepdim=True) / counted  # (B, 1, 1)
     weight = torch.where(edge, beta, torch.where(none, 1 - beta, 0.0))
-    # (B, H, W)
     losses = F.binary_cross_entropy_with_logits(logits[:, 0].float(), edge.float(), reduction="none")
     return (weight * losses / counted).sum(dim=(1, 2)).mean()
 
 
 def deep_loss(answers: list[Tensor], target: Tensor) -> Tensor:
-    """The sum of `balanced_loss` over all side outputs and the fusion, each with weight 1 (HED, equation 4)."""
+    """The sum of `balanced_loss` over the side outputs and the fusion, each of weight 1 (HED, equation 4)."""
     return torch.stack([balanced_loss(answer, target) for answer in answers]).sum()
 
 
 @torch.inference_mode()
 def detect(image: np.ndarray, model: HED) -> np.ndarray:
-    """Edge strength of an image (H, W, 3) uint8 RGB, or (H, W) grey, by the fusion output: (H, W) float32 in
-    [0, 1]. Any size works.
-    """
+    """Edge strength of an image (H, W, 3) uint8 RGB, or grey (H, W), of any size: float32 in [0, 1]."""
     image = np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
     height, width = image.shape[:2]
     below, right = (PAD + -(side + 2 * PAD) % STRIDE for side in (height, width))
@@ -118,16 +99,10 @@ def detect(image: np.ndarray, model: HED) -> np.ndarray:
 
 
 def load_hed(path: Path, device: str = "cpu") -> HED:
-    """The trained network in a weights file, read once a process. InputError for a missing, foreign or
-    half-trained file.
-
-    In a worker process torch is held to one thread: the processes already use every core.
-    """
+    """A weights file's network, read once per process. InputError if missing, foreign or half-trained."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; train the edge network with `python -m hgrl train-hed`")
-    if multiprocessing.parent_process() is not None:
-        torch.set_num_threads(1)
     return _load(path, path.stat().st_mtime_ns, device)
 
 
@@ -135,11 +110,9 @@ def load_hed(path: Path, device: str = "cpu") -> HED:
 def _load(path: Path, changed: int, device: str) -> HED:
     saved = load_weights(path)
     if not saved.complete:
-        raise InputError(
-            f"{path}: trained to step {saved.step} of {saved.total_steps} only; run `python -m hgrl train-hed` again to finish it"
-        )
-    model = network_of(saved)
-    return model.to(device, memory_format=torch.channels_last).eval()
+        remedy = "run `python -m hgrl train-hed` again to finish it"
+        raise InputError(f"{path}: trained to step {saved.step} of {saved.total_steps} only; {remedy}")
+    return network_of(saved).to(device, memory_format=torch.channels_last).eval()
 
 
 def load_weights(path: Path) -> Checkpoint:

@@ -1,10 +1,8 @@
-"""Training the edge network on human boundaries in BSDS500's layout: consensus of the annotators, crops, one
-resumable loop.
+"""Training the edge network on human boundaries: consensus of the annotators, crops, one resumable loop.
 
-Deliberately not done: HED's SGD with a rate of its own for each layer (AdamW with one rate and a cosine
-serves both a trunk from ImageNet and one from scratch), its 16 rotation angles (the 8 symmetries of the
-square move no pixel between the grid's points).
-"""
+Not done: HED's SGD with a rate of its own for each layer (AdamW with one rate and a cosine serves both a
+trunk from ImageNet and one from scratch), its 16 rotation angles (the 8 symmetries of the square move no
+pixel between the grid's points)."""
 
 from __future__ import annotations
 
@@ -24,9 +22,9 @@ from hgrl.core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hgrl.core.errors import InputError
 from hgrl.core.progress import bar
 from hgrl.core.settings import HedSettings
+from hgrl.data.normalise import normalise
 from hgrl.data.sets.bsds import ContourSamples
 from hgrl.grouping.hed.network import HED, KIND, deep_loss
-from hgrl.pretraining.network import normalise
 
 EDGE, NONE, IGNORED = 1, 0, 255
 LOG_EVERY = 10  # steps between two looks at the loss: a look waits for the device
@@ -36,11 +34,8 @@ Picture = tuple[np.ndarray, np.ndarray]  # image (H, W, 3) uint8 RGB, target (H,
 
 def consensus(boundaries: Sequence[np.ndarray], least: float) -> np.ndarray:
     """Annotators' boundary maps (H, W) bool -> target (H, W) uint8: 1 where at least the share `least` of
-    them drew, 0 where nobody did.
-
-    255 between the two: such pixels are not scored, as HED's followers do (Liu et al., "Richer convolutional
-    features", CVPR 2017).
-    """
+    them drew, 0 where nobody did, 255 (not scored) between, as HED's followers do (Liu et al., "Richer
+    convolutional features", CVPR 2017)."""
     share = np.mean(boundaries, axis=0)
     return np.where(share >= least, EDGE, np.where(share > 0, IGNORED, NONE)).astype(np.uint8)
 
@@ -48,30 +43,23 @@ def consensus(boundaries: Sequence[np.ndarray], least: float) -> np.ndarray:
 def shrunk(
     image: np.ndarray, boundaries: Sequence[np.ndarray], factor: int
 ) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Image and boundary maps at 1/factor of their size: means of blocks, and whether a block has any
-    boundary in it.
-    """
+    """Image and boundary maps at 1/factor of their size: means of blocks, and any boundary in a block."""
     if factor == 1:
         return image, list(boundaries)
     height, width = (max(1, side // factor) for side in image.shape[:2])
     if min(image.shape[:2]) < factor:
+        side = min(image.shape[:2])
         raise InputError(
-            f"setting 'hed.shrink': {factor} is more than an image's side of {min(image.shape[:2])} px; lower it"
+            f"setting 'hed.shrink': {factor} is more than an image's side of {side} px; lower it"
         )
-    small = cv2.resize(
-        image[: height * factor, : width * factor], (width, height), interpolation=cv2.INTER_AREA
-    )
-    blocks = [
-        drawn[: height * factor, : width * factor].reshape(height, factor, width, factor)
-        for drawn in boundaries
-    ]
+    image, *maps = (array[: height * factor, : width * factor] for array in (image, *boundaries))
+    blocks = (drawn.reshape(height, factor, width, factor) for drawn in maps)
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     return small, [block.any(axis=(1, 3)) for block in blocks]
 
 
 def read_pictures(samples: Sequence[ContourSamples], settings: HedSettings) -> list[Picture]:
-    """Every image at every one of `settings.shrink`, with its target; all in memory (300 BSDS images: 0.2
-    GB).
-    """
+    """Every image at each size of `settings.shrink`, with its target, in memory (300 BSDS images: 0.2 GB)."""
     pictures = []
     for split in samples:
         for index in range(len(split)):
@@ -80,14 +68,13 @@ def read_pictures(samples: Sequence[ContourSamples], settings: HedSettings) -> l
                 small, drawn = shrunk(image, boundaries, factor)
                 pictures.append((small, consensus(drawn, settings.consensus)))
     if not pictures:
-        raise InputError(
-            "train-hed: no images with human boundaries; check the splits, or `data.scenes.contours`"
-        )
+        remedy = "check the splits, or `data.scenes.contours`"
+        raise InputError(f"train-hed: no images with human boundaries; {remedy}")
     return pictures
 
 
 def draw_batch(pictures: list[Picture], settings: HedSettings, step: int) -> tuple[Tensor, Tensor]:
-    """Crops for one step, (B, 3, S, S) uint8 and targets (B, S, S) uint8: they depend on seed and step alone."""
+    """Crops for one step, (B, 3, S, S) uint8 and targets (B, S, S) uint8, by seed and step alone."""
     random = np.random.default_rng((settings.seed, step))
     chosen = random.integers(len(pictures), size=settings.batch)
     crops = [random_crop(*pictures[k], settings.crop_size, random) for k in chosen]
@@ -99,8 +86,7 @@ def random_crop(image: np.ndarray, target: np.ndarray, size: int, random: np.ran
     """A square of `size` at a random place, turned by a multiple of 90 degrees and flipped at random; the
     same for both.
 
-    A smaller image is reflected up to the size; what is reflected is not scored.
-    """
+    A smaller image is reflected up to the size; what is reflected is not scored."""
     top, left = (int(random.integers(max(side - size, 0) + 1)) for side in target.shape)
     image, target = (array[top : top + size, left : left + size] for array in (image, target))
     more = [(0, size - side) for side in target.shape]
@@ -112,75 +98,54 @@ def random_crop(image: np.ndarray, target: np.ndarray, size: int, random: np.ran
 
 
 def trunk_origin(settings: HedSettings) -> str:
-    """Where the trunk's first weights come from, for the tables: "from scratch", or the file and the head of
-    its sha256.
+    """The trunk's initial weights, for the tables: "from scratch", or the file and the head of its sha256.
 
-    Raises InputError when the file is missing.
-    """
+    Raises InputError when the file is missing."""
     if settings.imagenet_weights is None:
         return "from scratch"
     path = Path(settings.imagenet_weights)
     if not path.is_file():
-        remedy = (
-            "put torchvision's vgg16 weights there, or set hed.imagenet_weights to null to train from scratch"
-        )
+        remedy = "put torchvision's vgg16 weights there, or set hed.imagenet_weights to null for none"
         raise InputError(f"{path}: no such file; {remedy}")
     return f"ImageNet weights {path.name} (sha256 {hashlib.sha256(path.read_bytes()).hexdigest()[:16]})"
 
 
 def initial_network(settings: HedSettings) -> tuple[HED, bool]:
-    """A network from ImageNet weights where the settings name them (batch normalisation as the file has it),
-    else from scratch with it.
-    """
+    """A network, and whether it normalises batches: as the ImageNet weights do; from scratch it does."""
     torch.manual_seed(settings.seed)
     if settings.imagenet_weights is None:
         return HED(settings.width, batch_norm=True), True
     path = Path(settings.imagenet_weights)
     if settings.width != VGG16:
-        raise InputError(
-            f"setting 'hed.width': {path.name} has {VGG16} channels in its first convolution (got {settings.width}); set it to {VGG16}"
-        )
+        reason = f"{path.name} has {VGG16} channels in its first convolution (got {settings.width})"
+        raise InputError(f"setting 'hed.width': {reason}; set it to {VGG16}")
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-        trunk = {
-            name.removeprefix("features."): value
-            for name, value in weights.items()
-            if name.startswith("features.")
-        }
+        features = [name for name in weights if name.startswith("features.")]
+        trunk = {name.removeprefix("features."): weights[name] for name in features}
         batch_norm = "1.running_mean" in trunk
         model = HED(settings.width, batch_norm)
         model.features.load_state_dict(trunk)
     except Exception as error:  # torch raises a dozen different things on a broken or foreign file
         reason = " ".join(str(error).split())[:120]
-        raise InputError(
-            f"{path}: not torchvision's vgg16 or vgg16_bn weights ({reason}); fetch the file again"
-        ) from None
+        what = f"not torchvision's vgg16 or vgg16_bn weights ({reason})"
+        raise InputError(f"{path}: {what}; fetch the file again") from None
     return model, batch_norm
 
 
 def hed_identity(
     samples: Sequence[ContourSamples], settings: HedSettings, batch_norm: bool, origin: str = ""
 ) -> dict[str, Any]:
-    """What decides the weights: a half-trained file of another identity is not continued. `origin`: a
-    fingerprint of the code.
-    """
+    """What decides the weights; `origin` is the code's fingerprint. Training of another is not continued."""
     content = settings.model_dump(mode="json", exclude={"imagenet_weights", "sources", "checkpoint_minutes"})
     files = [
         (name, path.stat().st_size if path.exists() else None)
         for split in samples
-        for name, path in zip(split.names, split.ground_truths)
+        for name, path in zip(split.names, split.ground_truths, strict=True)
     ]
+    own = {"kind": KIND, "trunk": trunk_origin(settings), "batch_norm": batch_norm, "images": len(files)}
     data = hashlib.sha256(repr(files).encode()).hexdigest()[:16]
-    trunk = trunk_origin(settings)
-    return {
-        "kind": KIND,
-        "trunk": trunk,
-        "batch_norm": batch_norm,
-        "images": len(files),
-        "data": data,
-        "origin": origin,
-        "settings": content,
-    }
+    return own | {"data": data, "origin": origin, "settings": content}
 
 
 def train_hed(
@@ -190,14 +155,13 @@ def train_hed(
     device: torch.device,
     origin: str = "",
 ) -> Checkpoint:
-    """Train the edge network on the splits `samples` and write its weights, with settings and the trunk's
-    origin, to `out`.
+    """Train the edge network on the splits `samples` and write its weights, with settings and origin, to
+    `out`.
 
-    A half-trained `out` is continued (to the bit on a CPU), a complete one returned. Raises InputError for an
-    `out` of other settings or data, for missing ImageNet weights or ground truth, and for a loss that is not
-    finite (the last good file stays).
-    """
-    trunk_origin(settings)  # a missing file is told before the images are read
+    A half-trained `out` is continued (to the bit on a CPU), a complete one returned. InputError for an `out`
+    of other settings or data, for missing ImageNet weights or ground truth, and for a loss that is not finite
+    (the last good file stays)."""
+    trunk_origin(settings)  # reports a missing file before the images are read
     out, (model, batch_norm) = Path(out), initial_network(settings)
     identity, step, losses = hed_identity(samples, settings, batch_norm, origin), 0, []
     model = model.to(device, memory_format=torch.channels_last).train()
@@ -212,27 +176,23 @@ def train_hed(
         step, losses = saved.step, saved.losses.tolist()
 
     def checkpoint() -> Checkpoint:
-        # of no use once complete, and twice the weights' size
-        kept = optimizer.state_dict() if step < settings.iterations else {}
-        return Checkpoint(
-            identity, step, settings.iterations, model.state_dict(), kept, {}, torch.tensor(losses)
-        )
+        # the optimizer is of no use once training is complete, and twice the weights' size
+        state = optimizer.state_dict() if step < settings.iterations else {}
+        weights, seen = model.state_dict(), torch.tensor(losses)
+        return Checkpoint(identity, step, settings.iterations, weights, state, {}, seen)
 
     pictures, written, unread = read_pictures(samples, settings), time.monotonic(), []
     with bar(desc="training the edge network", total=settings.iterations, initial=step) as progress:
         while step < settings.iterations:
-            unread.append(
-                _train_step(model, optimizer, draw_batch(pictures, settings, step), settings, step, device)
-            )
+            batch = draw_batch(pictures, settings, step)
+            unread.append(_train_step(model, optimizer, batch, settings, step, device))
             step += 1
             progress.update()
             if len(unread) == LOG_EVERY or step == settings.iterations:
                 losses += _finite(torch.stack(unread).tolist(), step, settings.iterations, out)
                 unread = []
-                if (
-                    time.monotonic() - written > 60 * settings.checkpoint_minutes
-                    and step < settings.iterations
-                ):
+                is_due = time.monotonic() - written > 60 * settings.checkpoint_minutes
+                if is_due and step < settings.iterations:
                     save_checkpoint(out, checkpoint())
                     written = time.monotonic()
     _check_weights(model, out)
@@ -243,9 +203,8 @@ def train_hed(
 def learning_rate(settings: HedSettings, step: int) -> float:
     """A linear warm-up over the first twentieth, then a cosine to zero."""
     warmup = settings.iterations // 20
-    return settings.lr * min(
-        (step + 1) / (warmup + 1), 0.5 * (1 + math.cos(math.pi * step / settings.iterations))
-    )
+    cosine = 0.5 * (1 + math.cos(math.pi * step / settings.iterations))
+    return settings.lr * min((step + 1) / (warmup + 1), cosine)
 
 
 def _train_step(
@@ -272,9 +231,8 @@ def _train_step(
 def _finite(values: list[float], step: int, total: int, out: Path) -> list[float]:
     for offset, value in enumerate(values, start=step - len(values)):
         if not math.isfinite(value):
-            raise InputError(
-                f"{out}: the loss is {value} at step {offset} of {total}; lower hed.lr (--lr) and train again"
-            )
+            what = f"the loss is {value} at step {offset} of {total}"
+            raise InputError(f"{out}: {what}; lower hed.lr (--lr) and train again")
     return values
 
 
@@ -282,6 +240,5 @@ def _check_weights(model: HED, out: Path) -> None:
     """A loss may be finite and the last gradient not."""
     for name, weights in model.state_dict().items():
         if not torch.isfinite(weights).all():
-            raise InputError(
-                f"{out}: {name} is not finite after training; lower hed.lr (--lr) and train again"
-            )
+            what = f"{name} is not finite after training"
+            raise InputError(f"{out}: {what}; lower hed.lr (--lr) and train again")

@@ -20,8 +20,7 @@ def add_spectral(arcs: Arcs, settings: GroupingSettings) -> Arcs:
     """Arcs whose strength is edge + weight * spectral.
 
     `arcs` and `mcg`: the signal divided by 60, of the arcs' map times 4 and times 10; `minmax`: brought to
-    [0, 1] over the image, and the sum divided by 1 + weight, so that heights stay in [0, 1].
-    """
+    [0, 1] over the image, and the sum divided by 1 + weight, so that heights stay in [0, 1]."""
     # the same regions: the same arcs, in the same order
     spectral = collect_arcs(arcs.labels, *spectral_signal(arcs, settings)).strength
     weight = settings.spectral_weight
@@ -35,8 +34,7 @@ def spectral_signal(arcs: Arcs, settings: GroupingSettings) -> tuple[np.ndarray,
     """The spectral signal of the arcs' map on horizontal (H, W-1) and vertical (H-1, W) lattice edges.
 
     Oriented derivatives are read at the arc's direction where `arc_strength` is oriented, at the strongest
-    orientation otherwise.
-    """
+    orientation otherwise."""
     contrast = CONTRAST[settings.spectral_mix]
     edge_map = np.minimum(1.0, contrast * arc_map(arcs))
     solved = solve(edge_map, settings.spectral_exact, settings.spectral_refinements)

@@ -2,8 +2,7 @@
 
 Arbelaez et al. (TPAMI 2011), section 3.2: pixels are tied unless an edge lies between them (intervening
 contour), and the eigenvectors of the normalised Laplacian with the smallest eigenvalues are differentiated:
-by differences on the lattice, or by their oriented filters.
-"""
+by differences on the lattice, or by their oriented filters."""
 
 from __future__ import annotations
 
@@ -25,8 +24,7 @@ def affinity(edge_map: np.ndarray) -> scipy.sparse.csr_array:
     """Ties between pixels at most 2 apart: exp(-m / 0.12), m the strongest edge on the way; (HW, HW)
     symmetric, ones on the diagonal.
 
-    edge_map: (H, W) in [0, 1].
-    """
+    edge_map: (H, W) in [0, 1]."""
     height, width = edge_map.shape
     number = np.arange(height * width, dtype=np.int32).reshape(height, width)
     rows, columns, values = [], [], []
@@ -46,16 +44,13 @@ def affinity(edge_map: np.ndarray) -> scipy.sparse.csr_array:
 
 
 def _windows(array: np.ndarray, down: int, right: int, step: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """The pixels from which one can go (down, right), and the pixels reached; with step 1, the pixels
-    half-way first.
-    """
+    """The pixels from which one can go (down, right), with step 1 those half-way; and the pixels reached."""
     height, width = array.shape
     left = max(0, -right)
     rows, columns = height - down, width - abs(right)
     half = (step * down // 2, left + step * right // 2)
-    return array[half[0] : half[0] + rows, half[1] : half[1] + columns], array[
-        down:, left + right : left + right + columns
-    ]
+    start = array[half[0] : half[0] + rows, half[1] : half[1] + columns]
+    return start, array[down:, left + right : left + right + columns]
 
 
 def solve(
@@ -64,9 +59,8 @@ def solve(
     """Eigenvalues (k,) and eigenvectors (HW, k) of the image whose edges are `edge_map` (H, W) in [0, 1]; k
     is 6 but for tiny images.
 
-    exact: on the whole image (3 to 5 s a photograph); otherwise decimated and refined that many steps (0.5
-    s).
-    """
+    exact: on the whole image (3 to 5 s per photograph); otherwise decimated and refined that many steps (0.5
+    s)."""
     ties = affinity(edge_map.astype(np.float64))
     if exact:
         return eigenvectors(ties, VECTORS)
@@ -84,8 +78,7 @@ def lattice_signal(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The signal on horizontal (H, W-1) and vertical (H-1, W) lattice edges, float64, about 0 to 60.
 
-    |difference| / sqrt(lambda), summed over the vectors, flattened.
-    """
+    |difference| / sqrt(lambda), summed over the vectors, flattened."""
     maps = weighted_vectors(values, vectors, shape)
     return tuple(np.abs(np.diff(maps, axis=axis)).sum(axis=2) ** POWER for axis in (1, 0))
 
@@ -95,8 +88,7 @@ def oriented_signal(values: np.ndarray, vectors: np.ndarray, shape: tuple[int, i
     whose normal is at o pi / 8.
 
     |Gaussian derivative along the normal| / sqrt(lambda), summed over the vectors, flattened. A derivative at
-    any angle is a mix of those along x and y. As in their code the filter's absolute values sum to 1.
-    """
+    any angle is a mix of those along x and y. As in their code the filter's absolute values sum to 1."""
     along_x, along_y = gaussian_derivatives(weighted_vectors(values, vectors, shape).astype(np.float32))
     angles = np.arange(ORIENTATIONS, dtype=np.float32) * np.float32(np.pi / ORIENTATIONS)
     planes = [
@@ -107,9 +99,7 @@ def oriented_signal(values: np.ndarray, vectors: np.ndarray, shape: tuple[int, i
 
 
 def gaussian_derivatives(maps: np.ndarray, sigma: float = SIGMA) -> tuple[np.ndarray, np.ndarray]:
-    """Derivatives of (H, W, k) float32 along x and along y (downward), smoothed by a Gaussian: two (k, H, W)
-    float32.
-    """
+    """Gaussian derivatives of (H, W, k) float32 along x and y (downward): two (k, H, W) float32."""
     steps = np.arange(-int(3 * sigma), int(3 * sigma) + 1)
     gaussian = np.exp(-(steps**2) / (2 * sigma**2))
     slope = steps * gaussian

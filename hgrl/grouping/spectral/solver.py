@@ -5,8 +5,7 @@ with eigenvalues that are off by a factor, and with other vectors wherever two e
 signal correlates .82 with the exact one (mean of 10 photographs). So more vectors than wanted are carried
 back, and at each finer level a few steps of a preconditioned subspace iteration (Knyazev's LOBPCG, SIAM J.
 Sci. Comput. 2001; the preconditioner is the coarsest level's factorisation between smoothing steps) bring
-vectors and eigenvalues to the full image's own: .99.
-"""
+vectors and eigenvalues to the full image's own: .99."""
 
 from __future__ import annotations
 
@@ -47,9 +46,7 @@ class Pencil:
         return cls(ties, degree, DAMPING / np.maximum(degree - ties.diagonal()[:, None], 1e-12))
 
     def average(self, vectors: np.ndarray) -> np.ndarray:
-        """Each pixel drawn to the mean of what it is tied to, a few times over: what is rough fades, what is
-        smooth stays.
-        """
+        """Draw each pixel to the mean of what it is tied to, a few times: what is rough fades."""
         for _ in range(SMOOTHING):
             vectors = vectors - self.damping * (self.degree * vectors - self.ties @ vectors)
         return vectors
@@ -66,8 +63,7 @@ def eigenvectors(ties: scipy.sparse.csr_array, count: int) -> tuple[np.ndarray, 
     """The `count` smallest non-trivial solutions of (D - W) v = lambda D v: eigenvalues (k,), vectors (n, k).
 
     Exact (shift-invert) from a fixed start, so that every run gives the same. k is smaller for very few
-    pixels.
-    """
+    pixels."""
     values, vectors, _ = _solve(Pencil.of(ties), count)
     return np.maximum(values[1:], 1e-9), vectors[:, 1:]
 
@@ -75,12 +71,11 @@ def eigenvectors(ties: scipy.sparse.csr_array, count: int) -> tuple[np.ndarray, 
 def decimated_eigenvectors(
     ties: scipy.sparse.csr_array, shape: tuple[int, int], count: int, steps: int = STEPS, rounds: int = ROUNDS
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Nearly the same, from every fourth pixel a round: eigenvalues (k,), vectors (HW, k).
+    """Nearly the same, from every fourth pixel per round: eigenvalues (k,), vectors (HW, k).
 
-    Each pixel is tied to the kept ones by its row of ties, normalised; the eigenvectors found there are
+    Each pixel is tied to the remaining ones by its row of ties, normalised; the eigenvectors found there are
     carried back the same way. steps: of refinement on the full image (see above); 0 is plain decimation,
-    whose eigenvalues are about doubled a round and divided by that.
-    """
+    whose eigenvalues are about doubled per round and divided by that."""
     pencils, spreads = _decimate(ties, shape, rounds)
     if not spreads:
         return eigenvectors(ties, count)
@@ -102,12 +97,11 @@ def _decimate(
     """The problem at each level, finest first, and what carries vectors from each level to the finer one."""
     pencils, spreads = [Pencil.of(ties)], []
     while len(spreads) < rounds and min(shape) >= LEAST_SIDE:
-        keep = np.zeros(shape, bool)
-        keep[::2, ::2] = True
-        nearby = ties[:, np.flatnonzero(keep.ravel())].tocsr()
-        spread = (
-            scipy.sparse.dia_array(((1 / nearby.sum(axis=1))[None], [0]), shape=ties.shape) @ nearby
-        ).tocsr()
+        is_coarse = np.zeros(shape, bool)
+        is_coarse[::2, ::2] = True
+        nearby = ties[:, np.flatnonzero(is_coarse)].tocsr()
+        scale = scipy.sparse.dia_array(((1 / nearby.sum(axis=1))[None], [0]), shape=ties.shape)
+        spread = (scale @ nearby).tocsr()
         ties = (nearby.T @ spread).tocsr()
         ties = (ties + ties.T) / 2
         shape = ((shape[0] + 1) // 2, (shape[1] + 1) // 2)
@@ -144,9 +138,7 @@ def _through(solver: Solver, spread: scipy.sparse.csr_array) -> Solver:
 
 
 def _refine(pencil: Pencil, vectors: np.ndarray, coarse: Solver, steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """`steps` of LOBPCG from `vectors` (n, k), the constant one first: eigenvalues (k,) and vectors (n, k),
-    better ones.
-    """
+    """Eigenvalues (k,) and vectors (n, k) after `steps` of LOBPCG from `vectors`, the constant one first."""
     ties, degree, count = pencil.ties, pencil.degree, vectors.shape[1]
     basis, tied = vectors, ties @ vectors
     for step in range(steps):
@@ -165,9 +157,7 @@ def _refine(pencil: Pencil, vectors: np.ndarray, coarse: Solver, steps: int) -> 
 def _rayleigh_ritz(
     basis: np.ndarray, tied: np.ndarray, degree: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The `count` best solutions within the span of `basis` (n, m): values ascending, and the columns' shares
-    (m, count).
-    """
+    """The `count` best solutions in the span of `basis` (n, m): values ascending, and weights (m, count)."""
     mass = basis.T @ (degree * basis)
     energy = mass - basis.T @ tied
     scale = 1 / np.sqrt(np.diag(mass))

@@ -1,25 +1,36 @@
-"""The precision-recall curve of the BSDS500 benchmark, with the iso-F curves and the human point, as the
-field draws it.
-"""
+"""The precision-recall curve of the BSDS500 benchmark, with iso-F curves and the human point as usual."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from hgrl.core import files, paths
 from hgrl.metrics.bsds import f_measure
+
+Curve = tuple[Sequence[float], Sequence[float]]  # recall and precision at each threshold
 
 # recall and precision of a human against the others on BSDS500: the point of Dollar's edgesEvalPlot, F = .80
 HUMAN = (0.7235, 0.9014)
 GREEN = "#2ca02c"
 
 
-def precision_recall_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> Figure:
-    """One curve a method: {name: (recall, precision)}, each (T,); the legend gives the best F along it, the
-    best method first.
-    """
+def committed_curves() -> dict[str, Curve]:
+    """The curves of results/bsds500/curves.json, on the 200 test images; {} without it.
+
+    `benchmarks/bsds500.py` writes them."""
+    path = paths.HOME / "results" / "bsds500" / "curves.json"
+    curves = files.read_json(path) if path.exists() else {}
+    return {name: (curve["recall"], curve["precision"]) for name, curve in curves.items()}
+
+
+def precision_recall_figure(curves: Mapping[str, Curve]) -> Figure:
+    """One line per method, and the best F along it in the legend, the best method first."""
+    curves = {
+        name: (np.asarray(recall), np.asarray(precision)) for name, (recall, precision) in curves.items()
+    }
     figure = Figure(figsize=(6, 6), layout="constrained")
     axes = figure.subplots()
     for f in np.arange(0.1, 0.95, 0.1):
@@ -29,20 +40,13 @@ def precision_recall_figure(curves: Mapping[str, tuple[np.ndarray, np.ndarray]])
     axes.plot(*HUMAN, "o", color="darkgreen", ms=8, label=f"[F={f_measure(*map(np.array, HUMAN)):.2f}] human")
     for name, (recall, precision) in sorted(curves.items(), key=lambda item: -f_measure(*item[1]).max()):
         f, shown = f_measure(recall, precision), recall >= 0.01
-        # a reference, not a result of ours
-        dashed = {"ls": "--", "color": "black", "lw": 1.5} if "official" in name else {"lw": 2.5}
-        axes.plot(recall[shown], precision[shown], label=f"[F={f.max():.2f}] {name}", **dashed)
+        # dashed: a reference, not a result of ours
+        style = {"ls": "--", "color": "black", "lw": 1.5} if "official" in name else {"lw": 2.5}
+        axes.plot(recall[shown], precision[shown], label=f"[F={f.max():.2f}] {name}", **style)
         axes.plot(recall[f.argmax()], precision[f.argmax()], "k.", ms=6)
     ticks = np.arange(0, 1.01, 0.1)
-    axes.set(
-        xlabel="recall",
-        ylabel="precision",
-        xlim=(0, 1),
-        ylim=(0, 1),
-        aspect="equal",
-        xticks=ticks,
-        yticks=ticks,
-    )
+    axes.set(xlabel="recall", xlim=(0, 1), xticks=ticks, aspect="equal")
+    axes.set(ylabel="precision", ylim=(0, 1), yticks=ticks)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower left")
     return figure

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hgrl.core.labels import VOID
+from hgrl.data.samples import Samples
 from hgrl.evaluation.retrieval import Segments, distinct_images, enlarge, majority_classes, nearest_segments
-from hgrl.metrics.segmentation import VOID
-
-if TYPE_CHECKING:
-    from hgrl.data.samples import Samples
+from hgrl.reporting.figures.panels import grid
 
 DEPTH = 200  # ranks searched for neighbours in different images
 
@@ -30,43 +27,37 @@ class Tile:
 
 
 def query_rows(queries: Segments, samples: Samples, count: int) -> list[int]:
-    """`count` query segments, one an image, picked by rule and not by eye.
+    """`count` query segments from as many images, picked by rule and not by eye.
 
     The images that hold an object, in order, spread over the split; of each, the largest segment whose
-    majority class is not class 0.
-    """
-    sizes = np.concatenate([np.bincount(grid.ravel()) / grid.size for grid in queries.maps])
+    majority class is not class 0."""
+    sizes = np.concatenate([np.bincount(cells.ravel()) / cells.size for cells in queries.maps])
     labels = majority_classes(queries, samples)
     sizes[(labels == 0) | (labels == VOID)] = 0
-    best = [
-        rows[sizes[rows].argmax()]
-        for rows in np.split(np.arange(len(sizes)), np.flatnonzero(np.diff(queries.image)) + 1)
-    ]
-    objects = [int(row) for row in best if sizes[row] > 0]
-    return [
-        objects[i] for i in np.linspace(0, len(objects) - 1, min(count, len(objects))).round().astype(int)
-    ]
+    per_image = np.split(np.arange(len(sizes)), np.flatnonzero(np.diff(queries.image)) + 1)
+    largest = [rows[sizes[rows].argmax()] for rows in per_image]
+    objects = [int(row) for row in largest if sizes[row] > 0]
+    picked = np.linspace(0, len(objects) - 1, min(count, len(objects))).round().astype(int)
+    return [objects[k] for k in picked]
 
 
 def retrieval_tiles(
     queries: Segments, val: Samples, gallery: Segments, train: Samples, rows: Sequence[int], neighbours: int
 ) -> list[list[Tile]]:
-    """A list a query: the query's tile, then its nearest segments in `neighbours` different images, with
-    class and cosine.
-    """
+    """A list per query: its own tile, then its nearest segments in `neighbours` different images.
+
+    Titles give the class, and a neighbour's cosine."""
     query_classes, gallery_classes = majority_classes(queries, val), majority_classes(gallery, train)
     found, cosines = nearest_segments(queries, gallery, np.asarray(rows), min(DEPTH, len(gallery.image)))
-    grid = []
-    for row, ranks, similarity in zip(rows, found, cosines):
+    lists = []
+    for row, ranks, similarity in zip(rows, found, cosines, strict=True):
         tiles = [_tile(queries, row, val, f"query: {_name(query_classes[row], val)}")]
         for near in distinct_images(ranks, gallery, neighbours):
-            cosine = similarity[ranks == near][0]
-            title = f"{_name(gallery_classes[near], train)}  {cosine:.2f}"
-            tiles.append(
-                _tile(gallery, near, train, title, bool(gallery_classes[near] == query_classes[row]))
-            )
-        grid.append(tiles)
-    return grid
+            title = f"{_name(gallery_classes[near], train)}  {similarity[ranks == near][0]:.2f}"
+            right = bool(gallery_classes[near] == query_classes[row])
+            tiles.append(_tile(gallery, near, train, title, right))
+        lists.append(tiles)
+    return lists
 
 
 def _name(label: int, samples: Samples) -> str:
@@ -78,35 +69,25 @@ def _tile(segments: Segments, row: int, samples: Samples, title: str, right: boo
     return Tile(image, segments.mask(row, image.shape[:2]), title, right)
 
 
-def retrieval_grid(grid: Sequence[Sequence[Tile]]) -> Figure:
-    """A row a query: the segment outlined and the rest dimmed; titles of another class than the query's are
-    red.
-    """
-    columns = max(len(tiles) for tiles in grid)
-    figure = Figure(figsize=(1.7 * columns, 1.85 * len(grid)), layout="constrained")
-    for axes, tiles in zip(figure.subplots(len(grid), columns, squeeze=False), grid):
-        for axis in axes:
-            axis.axis("off")
-        for axis, tile in zip(axes, tiles):
-            outline(axis, tile.image, tile.mask)
+def retrieval_grid(queries: Sequence[Sequence[Tile]]) -> Figure:
+    """A row per query, each segment outlined and the rest dimmed; titles of another class are red."""
+    figure, axes = grid(len(queries), max(map(len, queries)), 1.7, aspect=1.1)
+    for axis in axes.flat:
+        axis.axis("off")
+    for row, tiles in zip(axes, queries, strict=True):
+        for axis, tile in zip(row, tiles, strict=False):  # some have fewer neighbours
+            dimmed = np.where(tile.mask[..., None], tile.image, tile.image // 2 + 64).astype(np.uint8)
+            axis.imshow(dimmed, interpolation="nearest")
+            axis.contour(tile.mask, [0.5], colors="gold", linewidths=1.2)
             axis.set_title(tile.title, fontsize=7, color="black" if tile.right else "tab:red")
     return figure
 
 
-def outline(axis: Axes, image: np.ndarray, mask: np.ndarray, colour: str = "gold") -> None:
-    """An image whose segment `mask` keeps its light and has a line around it."""
-    dimmed = np.where(mask[..., None], image, image // 2 + 64).astype(np.uint8)
-    axis.imshow(dimmed, interpolation="nearest")
-    axis.contour(np.pad(mask, 1)[1:-1, 1:-1], [0.5], colors=colour, linewidths=1.2)
-
-
-def segment_map(image: np.ndarray, grid: np.ndarray) -> Figure:
-    """An image beside its K-means segments, each in its own colour."""
-    figure = Figure(figsize=(5, 2.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    left.imshow(image)
-    right.imshow(enlarge(grid, image.shape[:2]), cmap="tab20", interpolation="nearest")
-    for axis, title in ((left, "image"), (right, f"{int(grid.max()) + 1} segments")):
+def segment_map(image: np.ndarray, segments: np.ndarray) -> Figure:
+    """An image beside its K-means segments (h, w), each in its own colour."""
+    figure, axes = grid(1, 2, 2.4)
+    shown = {"image": image, f"{int(segments.max()) + 1} segments": enlarge(segments, image.shape[:2])}
+    for axis, (title, picture) in zip(axes[0], shown.items(), strict=True):
+        axis.imshow(picture, cmap="tab20", interpolation="nearest")
         axis.set_title(title, fontsize=9)
-        axis.axis("off")
     return figure

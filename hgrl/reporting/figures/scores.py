@@ -1,4 +1,4 @@
-"""Scores of runs: a bar a run with a dot a seed; a curve a run over its epochs."""
+"""Scores and losses of runs as bars, curves and grids of numbers."""
 
 from __future__ import annotations
 
@@ -6,61 +6,118 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from hgrl.reporting.figures.pictures import CHART
+from hgrl.data.scenes.objects import MANY, SINGLE
+
+SPLITS = {SINGLE: "one object", MANY: "5 to 7 objects"}
+METHODS = ("ours", "moco", "instfeat")  # their runs on these splits are <method>-<split>
+
+Scores = Mapping[str, Mapping[str, Sequence[float]]]  # {group: {run: a score in [0, 1] per seed}}
 
 
-def score_bars(scores: Mapping[str, Mapping[str, Sequence[float]]], label: str) -> Figure:
-    """Horizontal bars: {column: {run: one score in [0, 1] a seed}}; bars are means in percent, dots the
-    seeds.
-    """
-    runs = list(dict.fromkeys(run for column in scores.values() for run in column))
-    figure = Figure(figsize=(7, 0.6 + 0.28 * len(runs) * len(scores)), layout="constrained")
-    axes, height = figure.subplots(), 0.8 / len(scores)
-    for c, (column, values) in enumerate(scores.items()):
-        for r, run in enumerate(runs):
-            if run not in values:
-                continue
-            y, percent = r + (c - (len(scores) - 1) / 2) * height, 100 * np.array(values[run])
-            axes.barh(
-                y,
-                percent.mean(),
-                height * 0.9,
-                color=f"C{c}",
-                alpha=0.6,
-                label=column if run == next(iter(values)) else None,
-            )
+def probe_scores(scores: Mapping[str, Mapping[Any, Mapping[str, Any]]], head: str) -> Scores:
+    """{head: {run: mIoU per seed}} of {run: {seed: {head: scores}}}.
+
+    Runs without `head` go under the first one they have: fine-tuned runs are read by a head of their own."""
+    groups: dict[str, dict[str, list[float]]] = {head: {}}
+    for run, seeds in scores.items():
+        heads = list(next(iter(seeds.values())))
+        read = head if head in heads else heads[0]
+        groups.setdefault(read, {})[run] = [seed[read]["miou"] for seed in seeds.values()]
+    return {name: runs for name, runs in groups.items() if runs}
+
+
+def object_scores(results: Mapping[str, Mapping[str, Any]], head: str) -> Scores:
+    """{number of objects: {method: mIoU per seed}}, from a profile's results of the probe by run.
+
+    Runs without that head, and splits without runs, are left out."""
+    groups: dict[str, dict[str, list[float]]] = {title: {} for title in SPLITS.values()}
+    for method in METHODS:
+        for split, title in SPLITS.items():
+            seeds = results.get(f"{method}-{split}", {}).get("seeds", {}).values()
+            if values := [seed[head]["miou"] for seed in seeds if head in seed]:
+                groups[title][method] = values
+    return {title: runs for title, runs in groups.items() if runs}
+
+
+def score_bars(scores: Scores, label: str, best_first: bool = False) -> Figure:
+    """Horizontal bars: means in percent, a dot per seed; one bar per run and group that names it.
+
+    The legend names the groups. best_first: runs by their mean instead of in their order."""
+    rows: dict[str, dict[int, np.ndarray]] = {}
+    for group, runs in enumerate(scores.values()):
+        for run, values in runs.items():
+            rows.setdefault(run, {})[group] = 100 * np.array(values)
+    if best_first:
+        rows = dict(sorted(rows.items(), key=lambda row: -np.mean([np.mean(v) for v in row[1].values()])))
+    figure, axes = _chart(7, 0.6 + 0.28 * sum(map(len, rows.values())))
+    named: set[int] = set()
+    for place, bars in enumerate(rows.values()):
+        height = 0.8 / len(bars)
+        for k, (group, percent) in enumerate(bars.items()):
+            y = place + (k - (len(bars) - 1) / 2) * height
+            name = None if group in named else list(scores)[group]
+            axes.barh(y, percent.mean(), height * 0.9, color=f"C{group}", alpha=0.6, label=name)
             axes.plot(percent, np.full(len(percent), y), "k.", ms=3)
-    axes.set(yticks=range(len(runs)), yticklabels=runs, xlabel=label, xlim=(0, None))
-    axes.set_ylim(len(runs) - 0.4, -0.6)  # the first run on top
+            named.add(group)
+    axes.set(yticks=range(len(rows)), yticklabels=rows, xlabel=label, xlim=(0, None))
+    axes.set_ylim(len(rows) - 0.4, -0.6)  # the first run on top
     if len(scores) > 1:
         figure.legend(frameon=False, loc="outside upper center", ncols=len(scores))
     return figure
 
 
-def convergence_curves(curves: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """mIoU over epochs of each run (`hgrl.evaluation.convergence.trace`): a line through the means, a band of
-    one deviation, a dot a seed.
-
-    The y axis says by which probe: all runs must share it. Raises ValueError where they do not.
-    """
-    protocols = {(curve["head"], curve["iterations"]) for curve in curves.values()}
-    ((head, iterations),) = protocols
-    figure = Figure(figsize=(7, 3.6), layout="constrained", label=CHART)
-    axes = figure.subplots()
-    for k, (run, curve) in enumerate(curves.items()):
-        epochs, mean, std = (np.array(curve[key]) for key in ("epochs", "miou_mean", "miou_std"))
-        axes.plot(epochs, 100 * mean, color=f"C{k}", label=run)
-        axes.fill_between(
-            epochs, 100 * (mean - std), 100 * (mean + std), color=f"C{k}", alpha=0.15, linewidth=0
-        )
-        for seed in curve["seeds"].values():
-            axes.plot(epochs, 100 * np.array(seed), ".", color=f"C{k}", ms=3)
-    axes.set(
-        xlabel="epochs of pretraining",
-        ylabel=f"mIoU, percent\n({head}, {iterations:,} iterations)",
-        xlim=(0, None),
-    )
+def loss_curves(curves: Mapping[str, np.ndarray], window: int = 20) -> Figure:
+    """The loss over the steps of each named run, its running mean in front."""
+    figure, axes = _chart(7, 3.2)
+    for k, (name, losses) in enumerate(curves.items()):
+        width = max(1, min(window, len(losses) // 4))
+        means = np.convolve(losses, np.ones(width) / width, "valid")
+        axes.plot(losses, color=f"C{k}", alpha=0.2, linewidth=0.8)
+        axes.plot(np.arange(width - 1, len(losses)), means, color=f"C{k}", label=name)
+    axes.set(xlabel="step", ylabel="loss")
     axes.legend(frameon=False)
     return figure
+
+
+def convergence_curves(curves: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """mIoU over epochs per run (`hgrl.evaluation.convergence`): mean, band of one deviation, dots per seed.
+
+    The y axis names the probe. Raises ValueError where the runs do not share one."""
+    protocols = {(curve["head"], curve["iterations"]) for curve in curves.values()}
+    ((head, iterations),) = protocols
+    figure, axes = _chart(7, 3.6)
+    for k, (run, curve) in enumerate(curves.items()):
+        epochs, mean, std = (np.array(curve[key]) for key in ("epochs", "miou_mean", "miou_std"))
+        low, high = 100 * (mean - std), 100 * (mean + std)
+        axes.plot(epochs, 100 * mean, color=f"C{k}", label=run)
+        axes.fill_between(epochs, low, high, color=f"C{k}", alpha=0.15, linewidth=0)
+        for seed in curve["seeds"].values():
+            axes.plot(epochs, 100 * np.array(seed), ".", color=f"C{k}", ms=3)
+    label = f"mIoU, percent\n({head}, {iterations:,} iterations)"
+    axes.set(xlabel="epochs of pretraining", ylabel=label, xlim=(0, None))
+    axes.legend(frameon=False)
+    return figure
+
+
+def heat_map(
+    values: np.ndarray, rows: tuple[str, Sequence[Any]], columns: tuple[str, Sequence[Any]], label: str
+) -> Figure:
+    """A grid of numbers, each written in its cell; rows, columns: (name, values). nan cells stay empty."""
+    figure, axes = _chart(1.5 + 1.1 * len(columns[1]), 1 + 0.7 * len(rows[1]))
+    shown = axes.imshow(values, cmap="viridis", aspect="auto")
+    for (y, x), value in np.ndenumerate(values):
+        if np.isfinite(value):
+            colour = "white" if value < np.nanmean(values) else "black"
+            axes.text(x, y, f"{value:.1f}", ha="center", va="center", color=colour)
+    axes.set(xlabel=columns[0], xticks=range(len(columns[1])), xticklabels=columns[1])
+    axes.set(ylabel=rows[0], yticks=range(len(rows[1])), yticklabels=rows[1])
+    figure.colorbar(shown, ax=axes, label=label)
+    return figure
+
+
+def _chart(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()

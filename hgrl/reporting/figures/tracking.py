@@ -1,28 +1,24 @@
-"""Figure 5: masks carried through a video; the neighbours a cell listens to; scores over time."""
+"""Figure 5: masks carried through a video; the neighbours that a cell listens to; scores over time."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from hgrl.core.labels import VOID
+from hgrl.data.samples import Video
 from hgrl.metrics.outlines import boundary_map
-from hgrl.metrics.segmentation import VOID
-
-if TYPE_CHECKING:
-    from hgrl.data.samples import Video
+from hgrl.reporting.figures.panels import grid, picture_rows
 
 COLOURS = (np.array(colormaps["Set1"].colors) * 255).astype(np.uint8)
 
 
 def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8: the image with every object of an id map (0 background, 255 void) tinted and outlined
-    in its own colour.
-    """
+    """(H, W, 3) uint8: an image with the objects of an id map (0 background, 255 void) tinted, outlined."""
     picture = image.copy()
     for k in np.unique(mask[(mask > 0) & (mask != VOID)]):
         colour = COLOURS[(int(k) - 1) % len(COLOURS)]
@@ -35,20 +31,11 @@ def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def tracking_overlay(
     video: Video, tracks: Mapping[str, Sequence[np.ndarray]], frames: Sequence[int]
 ) -> Figure:
-    """A row a tracker ({name: one id map a frame}), a column a frame of `frames`."""
-    height, width = video.frame(0).shape[:2]
-    figure = Figure(
-        figsize=(1.7 * len(frames), 1.75 * len(tracks) * height / width + 0.3), layout="constrained"
-    )
-    for row, (axes, (name, masks)) in enumerate(
-        zip(figure.subplots(len(tracks), len(frames), squeeze=False), tracks.items())
-    ):
-        for axis, t in zip(axes, frames):
-            axis.imshow(overlay(video.frame(t), masks[t]), interpolation="nearest")
-            axis.set(xticks=[], yticks=[])
-            if row == 0:
-                axis.set_title(f"frame {t}", fontsize=8)
-        axes[0].set_ylabel(name, fontsize=8)
+    """A row per tracker ({name: one id map per frame}), a column per frame of `frames`."""
+    rows = {name: [overlay(video.frame(t), masks[t]) for t in frames] for name, masks in tracks.items()}
+    figure = picture_rows(rows, size=1.7, interpolation="nearest")
+    for axis, t in zip(figure.axes[: len(frames)], frames, strict=True):
+        axis.set_title(f"frame {t}", fontsize=8)
     return figure
 
 
@@ -56,37 +43,28 @@ def neighbour_picture(
     images: Sequence[np.ndarray],
     cell: tuple[int, int],
     neighbours: Sequence[tuple[int, int, int]],
-    grid: tuple[int, int],
+    shape: tuple[int, int],
 ) -> Figure:
     """Where a cell's neighbours lie: images of the context frames and, last, of the query's frame.
 
-    cell: (y, x) on the feature grid of shape `grid`; neighbours: (frame index, y, x) of each.
-    """
-    figure = Figure(figsize=(2.6 * len(images), 2.6), layout="constrained")
-    points = [(len(images) - 1, *cell), *neighbours]
-    for s, (axis, image) in enumerate(zip(figure.subplots(1, len(images), squeeze=False)[0], images)):
+    cell: (y, x) on the feature grid of that shape; neighbours: (frame index, y, x) of each."""
+    figure, axes = grid(1, len(images), 2.6)
+    last = len(images) - 1
+    for s, (axis, image) in enumerate(zip(axes[0], images, strict=True)):
         axis.imshow(image)
-        scale = np.array(image.shape[:2]) / grid
-        places = np.array(
-            [(np.array(place) + 0.5) * scale - 0.5 for frame, *place in points if frame == s]
-        ).reshape(-1, 2)
-        query = s == len(images) - 1
-        style = (
-            {"marker": "+", "color": "red", "ms": 12}
-            if query
-            else {"marker": "o", "color": "gold", "ms": 5, "mec": "black"}
-        )
-        axis.plot(places[:, 1], places[:, 0], linestyle="", **style)
-        axis.set_title(
-            "the cell" if query else f"{len(places)} of its neighbours, {len(images) - 1 - s} back",
-            fontsize=8,
-        )
-        axis.axis("off")
+        found = [cell] if s == last else [place for frame, *place in neighbours if frame == s]
+        scale = np.array(image.shape[:2]) / shape
+        y, x = ((np.array(found).reshape(-1, 2) + 0.5) * scale - 0.5).T
+        style = {"marker": "o", "color": "gold", "ms": 5, "mec": "black"}
+        style = {"marker": "+", "color": "red", "ms": 12} if s == last else style
+        axis.plot(x, y, linestyle="", **style)
+        title = "the cell" if s == last else f"{len(found)} of its neighbours, {last - s} back"
+        axis.set_title(title, fontsize=8)
     return figure
 
 
 def scores_over_time(scores: Mapping[str, Sequence[float]], label: str = "J") -> Figure:
-    """{tracker: a score in [0, 1] for each scored frame, from frame 1 on}."""
+    """{tracker: a score in [0, 1] per scored frame, from frame 1 on}."""
     figure = Figure(figsize=(6, 2.6), layout="constrained")
     axes = figure.subplots()
     for name, values in scores.items():
@@ -99,13 +77,12 @@ def scores_over_time(scores: Mapping[str, Sequence[float]], label: str = "J") ->
 
 def match_picture(truth: np.ndarray, predicted: np.ndarray) -> Figure:
     """Regions and boundaries of two boolean masks laid over each other: what J and F compare."""
-    figure = Figure(figsize=(5, 2.5), layout="constrained")
-    layers = (
-        (truth, predicted, "regions: J"),
-        (boundary_map(truth), boundary_map(predicted), "boundaries: F"),
-    )
-    for axis, (true, found, title) in zip(figure.subplots(1, 2), layers):
+    figure, axes = grid(1, 2, 2.5)
+    layers = {
+        "regions: J": (truth, predicted),
+        "boundaries: F": (boundary_map(truth), boundary_map(predicted)),
+    }
+    for axis, (title, (true, found)) in zip(axes[0], layers.items(), strict=True):
         axis.imshow(np.stack([1.0 - found, 1.0 - (true ^ found) * 0.7, 1.0 - true], -1))
         axis.set_title(title, fontsize=9)
-        axis.axis("off")
     return figure

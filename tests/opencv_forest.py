@@ -1,41 +1,30 @@
-"""A forest as OpenCV's model file, so that `cv2.ximgproc.createStructuredEdgeDetection` runs it (without
-sharpening: it has no masks).
-"""
+"""An oracle: a forest as OpenCV's model file, so that OpenCV's own detector runs it (it cannot sharpen)."""
 
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 from pathlib import Path
 
 import numpy as np
 
-from hgrl.core import files as store
 from hgrl.grouping.forest import features
-from hgrl.grouping.forest.model import Forest, mask_edges
+from hgrl.grouping.forest.detect import edge_bins
+from hgrl.grouping.forest.model import Forest
 
 EVALUATED = 4  # trees asked at a place
 STRIDE = 2  # pixels between places
-FORMAT = 2  # raise it when the exported text changes, so that an older file in a cache is not taken for it
 CHUNK, LINE = 4096, 64  # numbers in a sequence of the file, and in a line
-BLOCK = 16384  # leaves looked at together: of all at once, the places of the boundaries take 400 MB
 
 
 def export_opencv(forest: Forest, path: Path) -> None:
-    """Write the forest to `path` (.yml.gz) in OpenCV's format, atomically.
-
-    8 trees of 1M patches: 5 s, 18 MB, read by OpenCV in 1 to 2 s.
-    """
+    """Write the forest to `path` (.yml.gz) in OpenCV's format; 8 trees of 1M patches: 5 s, 18 MB."""
     nodes = int(np.diff(forest.first).max())
     starts, bins = edge_bins(forest)
     counts = np.where(forest.leaf >= 0, np.diff(starts)[forest.leaf], 0)
     per_node = (forest.child, forest.feature, forest.threshold, counts)
     child, feature, threshold, counts = (_padded(values, forest.first, nodes) for values in per_node)
-    with (
-        store.replacing(path) as file,
-        gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1, mtime=0, filename="") as packed,
-    ):
+    with gzip.open(path, "wb", compresslevel=1) as packed:
         text = io.TextIOWrapper(packed, encoding="ascii")
         text.write(_options(forest.trees))
         # the upper child: OpenCV finds the lower one before it
@@ -45,27 +34,6 @@ def export_opencv(forest: Forest, path: Path) -> None:
         _write(text, "edgeBoundaries", np.concatenate([[0], np.cumsum(counts)]), "%d")
         _write(text, "edgeBins", bins, "%d")
         text.flush()
-
-
-def export_key(model: bytes) -> str:
-    """A name for what `export_opencv` makes of a compact file's bytes."""
-    return f"{FORMAT}-{hashlib.sha256(model).hexdigest()[:16]}"
-
-
-def edge_bins(forest: Forest) -> tuple[np.ndarray, np.ndarray]:
-    """The boundary pixels of each leaf's mask: starts (leaves + 1,) int64 into bins (.,) uint8, 16 column +
-    row.
-    """
-    counts, bins = [], []
-    for start in range(0, len(forest.masks), BLOCK):
-        edges = (
-            mask_edges(forest.masks[start : start + BLOCK])
-            .transpose(0, 2, 1)
-            .reshape(-1, forest.masks[0].size)
-        )
-        counts.append(np.count_nonzero(edges, axis=1))
-        bins.append((np.flatnonzero(edges) % edges.shape[1]).astype(np.uint8))
-    return np.concatenate([[0], np.cumsum(np.concatenate(counts))]), np.concatenate(bins)
 
 
 def _padded(values: np.ndarray, first: np.ndarray, length: int) -> np.ndarray:
@@ -95,7 +63,7 @@ def _options(trees: int) -> str:
 
 
 def _write(text: io.TextIOBase, name: str, values: np.ndarray, form: str) -> None:
-    """Sequences of at most CHUNK numbers, which OpenCV joins: its reader takes minutes over one of millions."""
+    """Sequences of at most CHUNK numbers, which OpenCV joins: it takes minutes to read one of millions."""
     text.write(f"{name}:\n")
     for k in range(0, len(values), CHUNK):
         numbers = [form % value for value in values[k : k + CHUNK].tolist()]
