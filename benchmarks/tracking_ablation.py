@@ -19,7 +19,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from hgrl.evaluation.colour import STRIDE
+from hgrl.evaluation.features import STRIDE
 
 from hgrl.core import files as store
 from hgrl.core.errors import InputError

@@ -1,33 +1,75 @@
 """The pipeline's files agree with the code: one source for versions, dependencies, runs and table rows."""
 
+import ast
 import json
 import re
 from pathlib import Path
 
 import pytest
 import yaml
-from hgrl.core.provenance import CODE
 
-from hgrl.core.settings import load_runs, load_settings, load_yaml
+from hgrl.core.cache import imported_modules
+from hgrl.core.experiment import load_experiment, load_params
+from hgrl.core.loading import load_yaml
 from hgrl.evaluation.features import BASELINES
-from hgrl.evaluation.stage import PRETRAINED, TRACKERS, UNTRAINED
+from hgrl.evaluation.networks import PRETRAINED, UNTRAINED
+from hgrl.evaluation.trackers import TRACKERS
 from hgrl.pretraining.methods import REGISTRY
 from hgrl.reporting.tables import ROWS
 
 HOME = Path(__file__).resolve().parents[1]
+PROFILES = ["smoke", "quick", "mini", "photos", "paper"]
 STAGES = yaml.safe_load((HOME / "dvc.yaml").read_text())["stages"]
-PARAMS = load_yaml(HOME / "params.yaml")
-# others: the same name
-STAGES_OF_CODE = {"grouping": ("grouping", "grouping-hed"), "pretrain": ("pretraining", "pretraining-hed")}
+PARAMS = load_params()
+RUNS = load_experiment("mini").definitions
+# what computes a stage without a notebook; a notebook's own imports say it of the others
+MODULES = {
+    "data": "hgrl.data.stage",
+    "hed": "hgrl.grouping.stage",
+    "grouping-hed": "hgrl.grouping.stage",
+    "convergence": "hgrl.evaluation.convergence",
+    "claims": "hgrl.reporting.claims",
+    "sweep": "hgrl.evaluation.trials",
+    "tables": "hgrl.reporting.tables",
+}
 
 
-@pytest.mark.parametrize("stage", CODE)
-def test_dvc_depends_on_the_code_whose_fingerprint_guards_the_stage(stage):
-    code = {f"hgrl/{name}" for name in CODE[stage]}
-    for name in STAGES_OF_CODE.get(stage, (stage,)):
-        declared = {dep for dep in STAGES[name]["deps"] if dep.startswith("hgrl/")}
-        assert code - {"hgrl/data"} == declared - {"hgrl/data"}
-    assert all((HOME / name).exists() for name in code)
+def notebook_of(stage):
+    match = re.search(r"hgrl notebook (\S+)", STAGES[stage]["cmd"])
+    return HOME / f"notebooks/{match[1]}.ipynb" if match else None
+
+
+def imports_of(notebook):
+    """The modules of the package that a notebook's cells import from."""
+    cells = [
+        "".join(cell["source"])
+        for cell in json.loads(notebook.read_text())["cells"]
+        if cell["cell_type"] == "code"
+    ]
+    nodes = [
+        node for cell in cells for node in ast.walk(ast.parse(re.sub(r"^%.*", "", cell, flags=re.MULTILINE)))
+    ]
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("hgrl."):
+            for name in (f"{node.module}.{alias.name}" for alias in node.names):
+                file = HOME / name.replace(".", "/")
+                yield name if file.is_dir() or file.with_suffix(".py").exists() else node.module
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_module_that_a_stage_computes_with_lies_in_a_room_it_depends_on(stage):
+    notebook = notebook_of(stage)
+    roots = set(imports_of(notebook)) if notebook else {MODULES[stage]}
+    rooms = {
+        dep.removeprefix("hgrl/").replace("/", ".")
+        for dep in STAGES[stage]["deps"]
+        if dep.startswith("hgrl/")
+    }
+    assert "core" in rooms  # the plumbing, which `imported_modules` leaves out
+    for module in imported_modules(*roots):
+        assert any(f"{module}.".startswith(f"hgrl.{room}.") for room in rooms), (
+            f"{stage} does not depend on {module}"
+        )
 
 
 def test_every_stage_with_a_notebook_runs_it_and_depends_on_it():
@@ -52,10 +94,11 @@ def test_runs_of_other_trees_have_the_stages_of_the_plain_ones_with_those_trees(
     assert "artifacts/${item.profile}/hed" in STAGES["grouping-hed"]["deps"]
 
 
-@pytest.mark.parametrize("profile", ["smoke", "quick", "mini", "photos", "paper"])
+@pytest.mark.parametrize("profile", PROFILES)
 def test_runs_name_the_grouping_whose_stage_they_depend_on(profile):
-    for name, run in load_runs().items():
-        settings = load_settings(profile, name)
+    experiment = load_experiment(profile)
+    for name, run in RUNS.items():
+        settings = experiment.run(name).settings
         assert (
             (settings.grouping.edges == "hed")
             == (run.grouping == "hed")
@@ -63,10 +106,10 @@ def test_runs_name_the_grouping_whose_stage_they_depend_on(profile):
         )
 
 
-@pytest.mark.parametrize("profile", ["smoke", "quick", "mini", "photos", "paper"])
+@pytest.mark.parametrize("profile", PROFILES)
 def test_every_profile_is_valid_for_every_run(profile):
-    for run in load_runs():
-        assert load_settings(profile, run).profile == profile
+    experiment = load_experiment(profile)
+    assert experiment.profile == profile and all(experiment.run(name).settings for name in RUNS)
 
 
 COUNTED = [f"{method}-{split}" for method in ("ours", "moco", "instfeat") for split in ("single", "many")]
@@ -74,10 +117,11 @@ COUNTED = [f"{method}-{split}" for method in ("ours", "moco", "instfeat") for sp
 
 @pytest.mark.parametrize("profile", ["smoke", "mini"])
 def test_runs_on_one_and_on_many_objects_have_trees_and_equally_many_steps(profile):
-    own, sources = load_settings(profile), set()
+    experiment, sources = load_experiment(profile), set()
+    own = experiment.settings
     steps = own.pretrain.run_epochs * (own.data.scenes.unlabelled // own.pretrain.batch)
     for name in COUNTED:
-        settings = load_settings(profile, name)
+        settings = experiment.run(name).settings
         sources |= {*settings.data.pretrain}
         counted = settings.pretrain.run_epochs * (settings.data.scenes.objects // settings.pretrain.batch)
         assert counted == {"smoke": 12, "mini": 150}[profile] and 0.75 <= counted / steps <= 1.25
@@ -85,16 +129,17 @@ def test_runs_on_one_and_on_many_objects_have_trees_and_equally_many_steps(profi
 
 
 def test_the_stand_ins_for_pascal_alone_train_for_as_large_a_share_of_the_steps():
-    paper, own = 400 * 10_582 / (80 * 93_365), load_settings("mini")
+    experiment = load_experiment("mini")
+    paper, own = 400 * 10_582 / (80 * 93_365), experiment.settings
     images, batch = own.data.scenes.unlabelled, own.pretrain.batch
     for name in ("moco-small", "ours-cns5-small"):
-        settings = load_settings("mini", name)
+        settings = experiment.run(name).settings
         steps = settings.pretrain.run_epochs * (round(settings.data.fraction * images) // batch)
         assert steps / (own.pretrain.run_epochs * (images // batch)) == pytest.approx(paper, rel=0.05)
 
 
 def test_listed_runs_are_defined_and_their_methods_known():
-    runs = load_runs()
+    runs = RUNS
     for stage in ("trained", "trained_hed", "probe", "retrieval", "tracking", "convergence"):
         assert set(PARAMS[stage]) <= runs.keys()
     assert {run.method for run in runs.values()} <= {*REGISTRY, *BASELINES, *TRACKERS, UNTRAINED, PRETRAINED}
@@ -127,7 +172,7 @@ def test_dvc_tracks_the_settings_of_every_method():
 
 
 def test_curves_are_of_runs_that_train():
-    runs = load_runs()
+    runs = RUNS
     assert all(
         runs[name].method in REGISTRY and not runs[name].checkpoint_of for name in PARAMS["convergence"]
     )
@@ -135,7 +180,7 @@ def test_curves_are_of_runs_that_train():
 
 @pytest.mark.parametrize("profile", ["smoke", "mini", "photos", "paper"])
 def test_curves_read_a_probe_that_the_profile_knows_and_end_at_the_runs_end(profile):
-    settings = load_settings(profile)
+    settings = load_experiment(profile).settings
     assert settings.convergence.head in settings.probe.heads and settings.convergence.shares[-1] == 1
     assert list(settings.convergence.shares) == sorted(set(settings.convergence.shares))
 
@@ -151,11 +196,8 @@ def test_the_ablations_notebook_waits_for_the_verdicts_and_the_curves():
 def test_table_rows_name_runs_that_exist():
     for table in load_yaml(ROWS).values():
         for row in (*table["paper"], *table["extra"]):
-            assert row["run"] is None or row["run"] in load_runs()
-            assert (
-                row.get("stand_in") is None
-                or load_runs()[row["stand_in"]].method == load_runs()[row["run"]].method
-            )
+            assert row["run"] is None or row["run"] in RUNS
+            assert row.get("stand_in") is None or RUNS[row["stand_in"]].method == RUNS[row["run"]].method
 
 
 def test_paper_tables_have_all_of_the_papers_rows():

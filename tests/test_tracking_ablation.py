@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hgrl.evaluation.colour import lab_angles
+from hgrl.evaluation.features import lab_angles
 from test_tracking import moving_square
 
 from hgrl.core.errors import InputError
