@@ -28,7 +28,7 @@ from hgrl.core.loading import grouping_preset
 from hgrl.core.settings import SamplingSettings, TrackingSettings
 from hgrl.data.sets.folder import open_folder
 from hgrl.evaluation.retrieval import Segments, nearest_segments
-from hgrl.evaluation.tracking import Context, _weights, lift, vote
+from hgrl.evaluation.trackers.propagation import Context, _weights, lift, vote
 from hgrl.grouping.group import group_images, region_tree
 from hgrl.grouping.outputs import tree_path
 from hgrl.grouping.region_tree import RegionTree

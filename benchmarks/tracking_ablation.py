@@ -19,7 +19,6 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from hgrl.evaluation.features import STRIDE
 
 from hgrl.core import files as store
 from hgrl.core.errors import InputError
@@ -29,9 +28,11 @@ from hgrl.core.progress import bar
 from hgrl.core.settings import TrackingSettings
 from hgrl.data.samples import Video
 from hgrl.data.sources import open_videos
-from hgrl.evaluation.features import BaselineFeatures, Features, tracking_features
-from hgrl.evaluation.stage import layers_of, load_features
-from hgrl.evaluation.tracking import Tracker, feature_tracker, identity, one_hot, optical_flow
+from hgrl.evaluation.features import STRIDES, BaselineFeatures, Features
+from hgrl.evaluation.networks import layers_of, load_features
+from hgrl.evaluation.trackers.motion import Tracker, identity, optical_flow
+from hgrl.evaluation.trackers.propagation import one_hot
+from hgrl.evaluation.tracking import feature_tracker, tracking_features
 from hgrl.metrics.video import object_ids, region_similarity
 
 FIELD = {"variant": "field", "context_frames": 4, "temperature": 1e-3, "field_coordinates": True}
@@ -121,7 +122,7 @@ def ablate(experiment: Experiment, run_name: str, first: int, frames: int, names
     run = experiment.run(run_name)
     videos = [Head(video, frames) for video in tune_videos(experiment, first)]
     networks = [load_features(experiment, run, seed) for seed in run.settings.seeds]
-    layers, own = layers_of(run.definition), run.settings.tracking
+    layers, own = layers_of(run), run.settings.tracking
     lines = [
         row_of(name, changed(own, ROWS[name]), videos, networks, layers) for name in bar(names, desc="rows")
     ]
@@ -202,7 +203,7 @@ def through_cells(video: Head, settings: TrackingSettings) -> list[np.ndarray]:
     for t in range(len(video)):
         truth = torch.from_numpy(one_hot(video.mask(t)))[None].float()
         sides = video.frame(t, round(settings.short_side * settings.finer)).shape[:2]
-        cells = F.interpolate(truth, size=[-(-side // STRIDE) for side in sides], mode="area")
+        cells = F.interpolate(truth, size=[-(-side // STRIDES["embedding"]) for side in sides], mode="area")
         whole = F.interpolate(cells, size=truth.shape[2:], mode="bilinear", align_corners=False)[0]
         masks.append(whole.argmax(0).numpy().astype(np.uint8))
     return masks

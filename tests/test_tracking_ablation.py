@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hgrl.evaluation.features import lab_angles
 from test_tracking import moving_square
 
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import load_experiment
 from hgrl.core.settings import TrackingSettings
 from hgrl.evaluation import tracking
+from hgrl.evaluation.features import lab_angles
 
 FILE = Path(__file__).resolve().parents[1] / "benchmarks/tracking_ablation.py"
 

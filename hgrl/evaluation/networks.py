@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ from hgrl.core.device import pick_device
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment, Run
 from hgrl.core.settings import NetworkSettings
-from hgrl.evaluation.features import BASELINES, BaselineFeatures, Features, NetworkFeatures
+from hgrl.evaluation.features import BASELINES, BaselineFeatures, Features, NetworkFeatures, single_layer
 from hgrl.pretraining.methods import REGISTRY
 from hgrl.pretraining.network import LAYERS, Network
 from hgrl.sampling.order import mixed_seed
@@ -28,6 +29,11 @@ def load_features(experiment: Experiment, run: Run, seed: int) -> Features:
     if run.method in BASELINES:
         return BaselineFeatures(run.method)
     return NetworkFeatures(load_network(experiment, run, seed), pick_device(run.settings.device))
+
+
+def feature_function(experiment: Experiment, run: Run, seed: int, layer: str) -> Callable[..., torch.Tensor]:
+    """One layer of a run: (B, H, W, 3) uint8 -> (B, C, h, w)."""
+    return single_layer(load_features(experiment, run, seed), layer)
 
 
 def load_network(experiment: Experiment, run: Run, seed: int) -> Network:
