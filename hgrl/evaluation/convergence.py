@@ -15,7 +15,7 @@ from hgrl.core.experiment import Experiment, Run
 from hgrl.core.results import write_results
 from hgrl.core.settings import Settings
 from hgrl.evaluation import probe
-from hgrl.evaluation.scoring import Scoring, code_mark, gather, mean_and_deviation
+from hgrl.evaluation.scoring import Scoring, code_mark, gather, is_left_out, mean_and_deviation
 from hgrl.pretraining.checkpoints import snapshot_file
 
 STAGE = "convergence"
@@ -31,7 +31,8 @@ def trace(experiment: Experiment) -> dict[str, dict[str, Any]]:
     Deliberately not done: a snapshot is probed as it stands, at its schedule's learning rate of the moment;
     no run is cut short and annealed. A longer run's point is therefore not what a shorter run ends with."""
     started, code = time.monotonic(), code_mark(probe.__name__)
-    runs = [run for run in map(experiment.run, experiment.listed(STAGE)) if _is_trained(experiment, run)]
+    listed = [experiment.run(name) for name in experiment.listed(STAGE)]
+    runs = [run for run in listed if not is_left_out(run, _untrained(experiment, run))]
     scorings = {}
     for run in runs:
         for point in _points(run):
@@ -44,11 +45,9 @@ def trace(experiment: Experiment) -> dict[str, dict[str, Any]]:
     return results
 
 
-def _is_trained(experiment: Experiment, run: Run) -> bool:
+def _untrained(experiment: Experiment, run: Run) -> str | None:
     there = any(experiment.files.checkpoints(run.trained).glob("seed*.pt"))
-    if not there:
-        print(f"run {run.name!r} is left out: it was not trained in profile {experiment.profile!r}")
-    return there
+    return None if there else f"it was not trained in profile {experiment.profile!r}"
 
 
 def _points(run: Run) -> list[tuple[int, float]]:

@@ -11,6 +11,7 @@ import faiss
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from hgrl.core import progress
 from hgrl.core.experiment import Experiment, Run
@@ -50,13 +51,13 @@ class Segments:
         return enlarge(self.maps[self.image[row]], shape) == self.segment[row]
 
 
-def segment_image(features: torch.Tensor, k: int, seed: int, iterations: int = 20) -> np.ndarray:
+def segment_image(features: Tensor, k: int, seed: int, iterations: int = 20) -> np.ndarray:
     """K-means of one image's cells by faiss: (C, h, w) float -> (h, w) uint8 ids 0 .. n-1, n <= k <= 255.
 
     Cells are normalised to length 1 first; the centres start by k-means++ and are means, not renormalised. An
-    image with fewer distinct features than k gets fewer segments. Equal seeds give equal segments. Above 256
-    cells per cluster, faiss finds the centres on a sample that `seed` draws.
-    Not done: restarts; spatial coordinates (a segment need not be connected)."""
+    image with fewer distinct features than k gets fewer segments. Above 256 cells per cluster, faiss finds
+    the centres on a sample that `seed` draws. Not done: restarts; spatial coordinates (a segment need not be
+    connected)."""
     channels, h, w = features.shape
     cells = np.ascontiguousarray(_unit_cells(features).T.cpu().numpy())
     start = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
@@ -67,11 +68,11 @@ def segment_image(features: torch.Tensor, k: int, seed: int, iterations: int = 2
     return np.unique(labels, return_inverse=True)[1].reshape(h, w).astype(np.uint8)
 
 
-def _unit_cells(features: torch.Tensor) -> torch.Tensor:
+def _unit_cells(features: Tensor) -> Tensor:
     return F.normalize(features.float(), dim=0).flatten(1)  # C, N
 
 
-def describe(features: torch.Tensor, segments: np.ndarray) -> np.ndarray:
+def describe(features: Tensor, segments: np.ndarray) -> np.ndarray:
     """The normalised mean of each segment's unit features: (C, h, w) and (h, w) ids -> (n, C) float32."""
     cells = _unit_cells(features)
     ids = torch.from_numpy(segments.reshape(-1).astype(np.int64)).to(cells.device)
@@ -129,9 +130,7 @@ def nearest_segments(
     return tuple(torch.cat(parts).numpy() for parts in zip(*nearest, strict=True))
 
 
-def _nearest(
-    queries: torch.Tensor, gallery: torch.Tensor, neighbours: int
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _nearest(queries: Tensor, gallery: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
     """(Q, neighbours) rows and inner products: each block of the gallery against the best before it."""
     cosines = queries.new_full((len(queries), neighbours), -torch.inf)
     found, start = torch.full(cosines.shape, -1), 0

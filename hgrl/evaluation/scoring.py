@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from hgrl.core.cache import code_fingerprint, store_scores, stored_scores
+from hgrl.core.experiment import Run
 from hgrl.core.processes import run_tasks
 
 # What the scoring code imports without a say in the scores. It trains, and reaches a score by the checkpoint,
@@ -45,7 +46,8 @@ def gather(scorings: dict[Any, Scoring], jobs: int, desc: str) -> dict[Any, Any]
     A finished score is stored at once, in place of its predecessor: an interrupted evaluation resumes."""
     found = {key: scoring.stored() for key, scoring in scorings.items()}
     waiting = [key for key, scores in found.items() if scores is None]
-    made = run_tasks(_make, [(scorings[key],) for key in waiting], jobs, desc, len(waiting))
+    tasks = [(scorings[key],) for key in waiting]
+    made = run_tasks(_make, tasks, jobs, desc, len(tasks)) if tasks else []
     return found | dict(zip(waiting, made, strict=True))
 
 
@@ -54,6 +56,13 @@ def _make(scoring: Scoring, tick: Callable[[int], None]) -> Any:
     store_scores(scoring.file, scoring.mark, scores, scoring.beside)
     tick(1)
     return scores
+
+
+def is_left_out(run: Run, reason: str | None) -> bool:
+    """Whether there is a reason to leave a run out; it is printed."""
+    if reason:
+        print(f"run {run.name!r} is left out: {reason}")
+    return reason is not None
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:

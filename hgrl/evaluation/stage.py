@@ -14,7 +14,7 @@ from hgrl.core.results import write_results
 from hgrl.evaluation import probe, retrieval, tracking
 from hgrl.evaluation.features import BASELINES
 from hgrl.evaluation.networks import PRETRAINED, UNTRAINED, layers_of, unavailable, weights_of
-from hgrl.evaluation.scoring import Scoring, code_mark, gather, mean_and_deviation
+from hgrl.evaluation.scoring import Scoring, code_mark, gather, is_left_out, mean_and_deviation
 from hgrl.evaluation.trackers.motion import TRACKERS
 from hgrl.pretraining.methods import REGISTRY
 
@@ -32,7 +32,7 @@ def evaluate(stage: str, experiment: Experiment, runs: str = "all") -> dict[str,
     names = experiment.listed(stage) if runs == "all" else [name.strip() for name in runs.split(",")]
     chosen = [experiment.run(name) for name in names]
     if runs == "all":
-        chosen = [run for run in chosen if _is_available(experiment, run)]
+        chosen = [run for run in chosen if not is_left_out(run, unavailable(experiment, run))]
     scorings = {}
     for run in chosen:
         _require_method(stage, run)
@@ -49,13 +49,6 @@ def evaluate(stage: str, experiment: Experiment, runs: str = "all") -> dict[str,
         metrics = read_json(experiment.files.metrics(stage))
     write_json(experiment.files.metrics(stage), metrics | summary)
     return results
-
-
-def _is_available(experiment: Experiment, run: Run) -> bool:
-    reason = unavailable(experiment, run)
-    if reason:
-        print(f"run {run.name!r} is left out: {reason}")
-    return reason is None
 
 
 def seeds_of(stage: str, run: Run) -> tuple[int, ...]:

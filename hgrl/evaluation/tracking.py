@@ -45,17 +45,15 @@ def feature_tracker(feature_fn: FeatureFunction) -> Tracker:
     return lambda video, settings: track_video(video, feature_fn, settings)
 
 
-def tracking_features(
-    features: Features, settings: TrackingSettings, layers: Sequence[str]
-) -> FeatureFunction:
+def tracking_features(features: Features, own: TrackingSettings, layers: Sequence[str]) -> FeatureFunction:
     """A run's features for tracking: `tracking.layer`, or the backbone where it is none of its `layers`.
 
     A layer "...+lab" joins Lab colour to a network's features; baselines stay what they are."""
-    layer, _, colour = settings.layer.partition("+")
+    layer, _, colour = own.layer.partition("+")
     layer = layer if layer in layers else "backbone"
     function = single_layer(features, layer)
     joined = colour and not isinstance(features, BaselineFeatures)
-    return with_lab(function, layer, settings.lab_share) if joined else function
+    return with_lab(function, layer, own.lab_share) if joined else function
 
 
 def with_lab(function: FeatureFunction, layer: str, weight: float) -> FeatureFunction:

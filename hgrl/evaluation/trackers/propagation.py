@@ -53,27 +53,27 @@ def vote(queries: Tensor, context: list[Context], settings: TrackingSettings) ->
     Queries go by whole rows, at most `CHUNK` similarities at a time (one row at least)."""
     h, w, _ = queries.shape
     rows = max(1, CHUNK // (w * sum(frame.keys.shape[0] * w for frame in context)))
-    tops = range(0, h, rows)
-    return torch.cat([_vote_rows(queries, context, settings, top, min(top + rows, h)) for top in tops])
+    parts = [range(top, min(top + rows, h)) for top in range(0, h, rows)]
+    return torch.cat([_vote_rows(queries, context, settings, part) for part in parts])
 
 
-def _vote_rows(
-    queries: Tensor, context: list[Context], settings: TrackingSettings, top: int, bottom: int
-) -> Tensor:
+def _vote_rows(queries: Tensor, context: list[Context], settings: TrackingSettings, part: range) -> Tensor:
     h, w, channels = queries.shape
     # rows that the windowed frames can vote from
-    window = (max(0, top - settings.radius), min(h, bottom + settings.radius))
-    seen = [(frame, slice(0, h) if frame.anywhere else slice(*window)) for frame in context]
+    window = range(max(0, part.start - settings.radius), min(h, part.stop + settings.radius))
+    seen = [(frame, slice(0, h) if frame.anywhere else slice(window.start, window.stop)) for frame in context]
     keys = torch.cat([frame.keys[rows] for frame, rows in seen])  # R, w, D
     labels = torch.cat([frame.labels[rows] for frame, rows in seen])  # R, w, n
-    similarity = queries[top:bottom].reshape(-1, channels) @ keys.reshape(-1, channels).T  # Q, R w
+    similarity = (
+        queries[part.start : part.stop].reshape(-1, channels) @ keys.reshape(-1, channels).T
+    )  # Q, R w
     whole = sum(frame.anywhere for frame in context) * h * w  # they come first
     if whole < similarity.shape[1]:
-        far = _outside(range(top, bottom), range(*window), w, settings.radius).to(similarity.device)
+        far = _outside(part, window, w, settings.radius).to(similarity.device)
         similarity[:, whole:].view(len(far), -1, far.shape[1]).masked_fill_(far[:, None], -torch.inf)
     nearest, index = top_k(similarity, settings.neighbours, w)  # Q, k
     voted = (_weights(nearest, settings)[..., None] * labels.flatten(0, 1)[index]).sum(1)  # Q, n
-    return voted.view(bottom - top, w, -1)
+    return voted.view(len(part), w, -1)
 
 
 def _outside(query_rows: range, key_rows: range, w: int, radius: int) -> Tensor:
