@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.io
 import skimage.data
+from opencv_forest import export_opencv
 from PIL import Image
 
 from hgrl.core.errors import InputError
@@ -15,7 +16,6 @@ from hgrl.grouping.forest.detect import edge_bins, edge_strength
 from hgrl.grouping.forest.features import FEATURES, REGULAR, feature_maps, feature_table
 from hgrl.grouping.forest.model import Forest, mask_edges, train_forest
 from hgrl.grouping.forest.samples import PAD, pad_image, read_training_set
-from tests.opencv_forest import export_opencv
 
 
 def write_truth(path, segmentations):

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from PIL import Image
+from test_processes import wait_for_the_end
 
 from hgrl import __main__ as cli
 from hgrl.core.errors import InputError
@@ -26,7 +27,6 @@ from hgrl.grouping.forest.model import Forest
 from hgrl.grouping.group import full_hierarchy, group_images, height_scale, region_tree
 from hgrl.grouping.outputs import EDGE_LEVELS, edge_map_path, is_edge_map, save_edge_map, tree_path
 from hgrl.grouping.region_tree import RegionTree, load_tree
-from tests.test_processes import wait_for_the_end
 
 FAST = GroupingSettings(spectral=False)
 CROP = np.ascontiguousarray(skimage.data.astronaut()[100:220, 150:270])
@@ -286,8 +286,8 @@ def test_a_folder_below_out_is_grouped_and_edge_maps_are_no_photographs(tmp_path
     (tmp_path / "out").mkdir()
     photos = tmp_path / "out" / "photos"
     write_images(photos, {"a": CROP, "mine.edges": CROP[:50]})
-    for given, count in (([photos], 1), ([photos], 1), (sorted(photos.glob("*.png")), 2)):
-        arguments = ["group", *map(str, given), "--out", str(tmp_path / "out"), "--edges"]
+    for named, count in (([photos], 1), ([photos], 1), (sorted(photos.glob("*.png")), 2)):
+        arguments = ["group", *map(str, named), "--out", str(tmp_path / "out"), "--edges"]
         assert cli.main(arguments) == 0
         assert f"{count} of {count} images" in capsys.readouterr().out
     assert is_edge_map(photos / "a.edges.png") and not is_edge_map(photos / "mine.edges.png")

@@ -12,7 +12,7 @@ from hgrl import __main__ as cli
 from hgrl.core import progress
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import load_experiment
-from hgrl.core.notebook import run_notebook
+from hgrl.core.notebook import IN_PIPELINE, run_notebook
 
 
 @pytest.fixture
@@ -55,6 +55,13 @@ def test_an_executed_notebook_lies_among_the_artefacts_and_its_bars_reach_the_lo
     assert (small / "notebooks/00_small.ipynb").read_bytes() == before
     # no temporary file, no failed one
     assert [path.name for path in target.parent.iterdir()] == [target.name]
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), [("runs", "all", "True"), ("own", "a", "False")])
+def test_figures_are_results_only_with_the_pipelines_own_parameters(small, name, value, expected):
+    write_notebook(small, f"import os\nprint({IN_PIPELINE!r} in os.environ)")
+    assert outputs(run_notebook("00_small", load_experiment("tiny"), {name: value})).strip() == expected
+    assert IN_PIPELINE not in os.environ
 
 
 def test_a_failed_notebook_is_one_line_and_keeps_what_it_did_and_the_former_copy(small, capsys):

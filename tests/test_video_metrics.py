@@ -184,7 +184,8 @@ def test_identity_on_real_davis():
         pytest.skip(f"{root} holds no DAVIS")
     from hgrl.core.settings import Source, TrackingSettings
     from hgrl.data.sources import open_videos
-    from hgrl.evaluation.tracking import evaluate_tracking, identity
+    from hgrl.evaluation.trackers.motion import identity
+    from hgrl.evaluation.tracking import evaluate_tracking
 
     videos = open_videos(Source(kind="davis", folder="DAVIS", split="val"), root)
     eight = {

@@ -15,7 +15,7 @@ from hgrl.core.experiment import Experiment
 from hgrl.core.files import write_text
 from hgrl.core.left_out import write_reason
 
-IN_PIPELINE = "HGRL_IN_PIPELINE"  # environment of a kernel whose notebook may write under results/
+IN_PIPELINE = "HGRL_IN_PIPELINE"  # environment of a kernel whose figures are results
 
 
 def run_notebook(name: str, experiment: Experiment, parameters: dict[str, str]) -> Path:
@@ -41,23 +41,27 @@ def run_notebook(name: str, experiment: Experiment, parameters: dict[str, str]) 
         said = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"Run `{run}`: {reason}.")])
         write_text(target, nbformat.writes(said))
         return target
-    failed = target.with_suffix(".failed.ipynb")
+    failed, environment = target.with_suffix(".failed.ipynb"), {progress.PLAIN: "1"}
+    if parameters in ({}, {"run": run}, {"runs": "all"}):  # dvc.yaml's; with others, somebody explores
+        environment[IN_PIPELINE] = "1"
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         executed = Path(folder) / target.name
-        _execute(source, executed, {"profile": experiment.profile} | parameters, failed)
+        _execute(source, executed, {"profile": experiment.profile} | parameters, failed, environment)
         executed.replace(target)
     failed.unlink(missing_ok=True)  # of an earlier attempt
     return target
 
 
-def _execute(source: Path, executed: Path, parameters: dict[str, str], failed: Path) -> None:
+def _execute(
+    source: Path, executed: Path, parameters: dict[str, str], failed: Path, environment: dict[str, str]
+) -> None:
     import papermill  # here: it takes a second, which a run that is left out need not wait
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     name, streams = source.stem, {"stdout_file": sys.stdout, "stderr_file": sys.stderr}
-    os.environ |= dict.fromkeys((progress.PLAIN, IN_PIPELINE), "1")  # for the kernel
+    os.environ |= environment  # for the kernel
     try:
         papermill.execute_notebook(
             source, executed, parameters, progress_bar=False, kernel_name="python3", **streams
@@ -73,4 +77,5 @@ def _execute(source: Path, executed: Path, parameters: dict[str, str], failed: P
         remedy = "run `make setup`, or install ipykernel here"
         raise InputError(f"{name}: Jupyter finds no kernel 'python3'; {remedy}") from None
     finally:
-        del os.environ[progress.PLAIN], os.environ[IN_PIPELINE]
+        for variable in environment:
+            del os.environ[variable]

@@ -15,7 +15,7 @@ from hgrl.evaluation import probe, retrieval, tracking
 from hgrl.evaluation.features import BASELINES
 from hgrl.evaluation.networks import PRETRAINED, UNTRAINED, layers_of, unavailable, weights_of
 from hgrl.evaluation.scoring import Scoring, code_mark, gather, is_left_out, mean_and_deviation
-from hgrl.evaluation.trackers.motion import TRACKERS
+from hgrl.evaluation.trackers import TRACKERS
 from hgrl.pretraining.methods import REGISTRY
 
 MODULES = {"probe": probe, "retrieval": retrieval, "tracking": tracking}  # each with its `score_run`

@@ -27,7 +27,7 @@ from hgrl.evaluation.features import (
     single_layer,
 )
 from hgrl.evaluation.networks import layers_of, load_features
-from hgrl.evaluation.trackers.motion import TRACKERS, Tracker
+from hgrl.evaluation.trackers import TRACKERS, Tracker
 from hgrl.evaluation.trackers.propagation import track_video
 from hgrl.metrics.video import mean_scores, object_scores, video_scores
 

@@ -28,15 +28,7 @@ NOTHING_LEARNT = (
     "theirs is not shown to be above an untrained network by more than the margin: a match would mean nothing"
 )
 WITH_MARGIN = ("matches", "costs_little")
-COMPARED = (
-    "difference",
-    "interval_95",
-    "interval_95_seeds",
-    "by_seed",
-    "images",
-    "margin",
-    "borne_out_by_seeds",
-)
+COMPARED = ("difference", "interval_95", "interval_95_seeds", "by_seed", "images", "margin")
 MEAN, POINTS, RANGE = "{:.2f} ± {:.2f}", "{:+.2f}", "[{:+.2f}, {:+.2f}]"
 
 Entry = dict[str, Any]
@@ -75,8 +67,12 @@ def _judge(experiment: Experiment, claim: Entry, rules: Entry) -> Entry:
         contrasts[name] = [(weight, probed[run]) for weight, run in terms] if whole else []
         entry[name] = _summary(contrasts[name])
     if missing:
-        why = f"{NOT_RUN}: {', '.join(missing)}"
-        return entry | dict.fromkeys(COMPARED) | {"verdict": UNDECIDED, "why": why}
+        undecided = {
+            "borne_out_by_seeds": None,
+            "verdict": UNDECIDED,
+            "why": f"{NOT_RUN}: {', '.join(missing)}",
+        }
+        return entry | dict.fromkeys(COMPARED) | undecided
     compared = _compare(contrasts["ours"], contrasts["theirs"], claim["kind"], rules)
     alike = claim["kind"] in WITH_MARGIN and compared["verdict"] == HOLDS
     if alike and not _has_learnt(experiment, contrasts["theirs"], head, compared["margin"], rules):
@@ -134,7 +130,7 @@ def _compare(ours: Contrast, theirs: Contrast, kind: str, rules: Entry) -> Entry
     margin = float(100 * rules["margin"] * by_seed(theirs).mean())
     wanted, by_seeds = side(kind, margin), seeds_interval(values)
     decided = verdict(bounds, wanted)
-    open_ = by_seeds is None or decided == UNDECIDED
+    sure = None if by_seeds is None or decided == UNDECIDED else verdict(by_seeds, wanted) == decided
     return {
         "difference": _rounded(values.mean()),
         "interval_95": _rounded(bounds),
@@ -142,7 +138,7 @@ def _compare(ours: Contrast, theirs: Contrast, kind: str, rules: Entry) -> Entry
         "by_seed": _rounded(values),
         "images": ours[0][1].confusions.shape[1],
         "margin": _rounded(margin) if kind in WITH_MARGIN else None,
-        "borne_out_by_seeds": None if open_ else verdict(by_seeds, wanted) == decided,
+        "borne_out_by_seeds": sure,
         "verdict": decided,
         "why": _why(decided, wanted),
     }

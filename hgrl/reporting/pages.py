@@ -13,7 +13,7 @@ from hgrl.core.files import read_json, write_text
 from hgrl.core.paths import Files
 from hgrl.reporting.claims import difference, paper_figures
 from hgrl.reporting.markdown import markdown_table
-from hgrl.reporting.tables import INAPPLICABLE, TITLES
+from hgrl.reporting.tables import INAPPLICABLE, TITLES, table_file
 
 PROFILES = ("mini", "photos")
 COLUMNS = {"table1": {"miou": "mIoU"}, "table2": {"miou": "mIoU"}, "table3": {"j_mean": "J", "f_mean": "F"}}
@@ -153,5 +153,5 @@ def _fixed(value: float | None, digits: int) -> str:
 
 
 def _rows(profile: str, name: str) -> list[Row]:
-    path = Files(profile, paths.HOME).results / "tables" / f"{name}.csv"
+    path = table_file(Files(profile, paths.HOME), name)
     return list(csv.DictReader(path.open())) if path.exists() else []

@@ -93,21 +93,17 @@ def _pretraining(experiment: Experiment, name: str) -> Row:
 
 def _data(experiment: Experiment, run: Run, labelled: bool) -> str:
     """Folders and number of images that a run learnt from; no number where the manifest has none."""
-    common, data = experiment.settings.data, run.settings.data
+    data, sets = run.settings.data, read_json(experiment.files.manifest)["sets"]
     sources = (data.probe_train,) if labelled else data.pretrain
-    described = [set_name(source) for source in sources]
-    if labelled or sources == common.pretrain:
-        described = ["probe_train" if labelled else "pretrain"]
-        splits = ""
-    else:
-        splits = ": " + " + ".join(source.split for source in sources)
+    common = labelled or sources == experiment.settings.data.pretrain
     folders = " + ".join(dict.fromkeys(source.folder for source in sources))
     if data.scenes is not None:
-        folders = f"scenes{splits}"
-    sets = read_json(experiment.files.manifest)["sets"]
-    if not sets.keys() >= set(described):
+        folders = "scenes" if common else "scenes: " + " + ".join(source.split for source in sources)
+    shared = ["probe_train" if labelled else "pretrain"]
+    names = shared if common else [set_name(source) for source in sources]
+    if not sets.keys() >= set(names):
         return folders
-    files = sum(sets[name]["files"] for name in described)
+    files = sum(sets[name]["files"] for name in names)
     if labelled:
         return f"{folders}, labels ({files} images)"
     edges = ""

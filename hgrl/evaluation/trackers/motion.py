@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import cv2
 import numpy as np
 
 from hgrl.core.settings import TrackingSettings
 from hgrl.data.samples import Video
 from hgrl.evaluation.trackers.propagation import one_hot
-
-# (video, settings) -> one (H, W) uint8 id map per frame, from the first frame's mask
-Tracker = Callable[[Video, TrackingSettings], list[np.ndarray]]
 
 
 def identity(video: Video, settings: TrackingSettings) -> list[np.ndarray]:
@@ -52,6 +47,3 @@ def _look_up(mask: np.ndarray, origin: np.ndarray) -> np.ndarray:
     scale = np.array([full_w / w, full_h / h], np.float32)
     points = (cv2.resize(origin, (full_w, full_h), interpolation=cv2.INTER_LINEAR) + 0.5) * scale - 0.5
     return cv2.remap(mask, points, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
-
-
-TRACKERS: dict[str, Tracker] = {"identity": identity, "flow": optical_flow}  # table 3's rows without features

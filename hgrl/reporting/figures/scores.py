@@ -45,26 +45,22 @@ def object_scores(results: Mapping[str, Mapping[str, Any]], head: str) -> Scores
 def score_bars(scores: Scores, label: str, best_first: bool = False) -> Figure:
     """Horizontal bars: means in percent, a dot per seed; one bar per run and group that names it.
 
-    The legend names the groups. best_first: runs by their mean instead of in their order."""
-    rows: dict[str, dict[int, np.ndarray]] = {}
-    for group, runs in enumerate(scores.values()):
-        for run, values in runs.items():
-            rows.setdefault(run, {})[group] = 100 * np.array(values)
+    The legend names the groups, unless "" is the only one. best_first: runs by their mean, not in order."""
+    groups = list(scores)
+    runs = list(dict.fromkeys(run for group in groups for run in scores[group]))
     if best_first:
-        rows = dict(sorted(rows.items(), key=lambda row: -np.mean([np.mean(v) for v in row[1].values()])))
-    figure, axes = _chart(7, 0.6 + 0.28 * sum(map(len, rows.values())))
-    named: set[int] = set()
-    for place, bars in enumerate(rows.values()):
-        height = 0.8 / len(bars)
-        for k, (group, percent) in enumerate(bars.items()):
-            y = place + (k - (len(bars) - 1) / 2) * height
-            name = None if group in named else list(scores)[group]
-            axes.barh(y, percent.mean(), height * 0.9, color=f"C{group}", alpha=0.6, label=name)
+        runs.sort(key=lambda run: -np.mean([np.mean(bars[run]) for bars in scores.values() if run in bars]))
+    figure, axes = _chart(7, 0.6 + 0.28 * sum(map(len, scores.values())))
+    for k, (group, bars) in enumerate(scores.items()):
+        for run, values in bars.items():
+            own, percent = [name for name in groups if run in scores[name]], 100 * np.array(values)
+            height, name = 0.8 / len(own), group if run == next(iter(bars)) else None
+            y = runs.index(run) + (own.index(group) - (len(own) - 1) / 2) * height
+            axes.barh(y, percent.mean(), height * 0.9, color=f"C{k}", alpha=0.6, label=name)
             axes.plot(percent, np.full(len(percent), y), "k.", ms=3)
-            named.add(group)
-    axes.set(yticks=range(len(rows)), yticklabels=rows, xlabel=label, xlim=(0, None))
-    axes.set_ylim(len(rows) - 0.4, -0.6)  # the first run on top
-    if len(scores) > 1:
+    axes.set(yticks=range(len(runs)), yticklabels=runs, xlabel=label, xlim=(0, None))
+    axes.set_ylim(len(runs) - 0.4, -0.6)  # the first run on top
+    if groups != [""]:
         figure.legend(frameon=False, loc="outside upper center", ncols=len(scores))
     return figure
 
