@@ -108,7 +108,10 @@ def test_a_missing_snapshot_is_one_line_with_the_remedy(snapshots, scored):
     snapshot_file(small().files.checkpoints("ours") / "seed1.pt", 0.5).unlink()
     with pytest.raises(InputError) as caught:
         trace()
-    reason, remedy = "run 'ours' has no snapshot after 50% of its epochs", "list 0.5 under 'pretrain.snapshots'"
+    reason, remedy = (
+        "run 'ours' has no snapshot after 50% of its epochs",
+        "list 0.5 under 'pretrain.snapshots'",
+    )
     assert f"seed1.at050.pt: {reason}; {remedy}" in str(caught.value)
     assert scored == []
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import with_masks
 from PIL import Image
+from pydantic import ValidationError
 from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 
 from hgrl.core.errors import InputError
@@ -14,8 +15,15 @@ from hgrl.core.settings import ProbeSettings
 from hgrl.evaluation import probe
 from hgrl.evaluation.batches import LabelledCrops, read_pair, whole_image_batches
 from hgrl.evaluation.features import BaselineFeatures, NetworkFeatures, equal_sized
-from hgrl.evaluation.heads import AsppHead, FcnHead, build_heads
-from hgrl.evaluation.probe import _cross_entropy, image_confusions, predict, split_scores, train_probe
+from hgrl.evaluation.probe import (
+    _cross_entropy,
+    aspp_head,
+    fcn_head,
+    image_confusions,
+    predict,
+    split_scores,
+    train_probe,
+)
 from hgrl.metrics.segmentation import confusion_matrix
 from hgrl.pretraining.network import Network
 
@@ -257,11 +265,9 @@ def test_all_heads_of_a_network_are_trained_by_their_names(dataset, tiny):
 
 
 @pytest.mark.parametrize("name", ["deep-backbone", "aspp", "aspp-logits", "aspp-backbone-2", ""])
-def test_an_unknown_head_is_named(name):
-    with pytest.raises(
-        InputError, match=f"'probe.heads': '{name}' is not <aspp|linear|fcn>-<backbone|hypercolumn|embedding>"
-    ):
-        build_heads({"backbone": 4, "embedding": 4}, 3, ProbeSettings(), (name,))
+def test_an_unknown_head_is_no_setting(name):
+    with pytest.raises(ValidationError, match="aspp"):
+        ProbeSettings(heads=(name,))
 
 
 def test_an_empty_split_is_one_line(dataset, settings):
@@ -273,7 +279,7 @@ def test_the_fcn_head_is_that_of_mocos_paper():
     """Two 3x3 convolutions of 256 channels at dilation 6, with BN and ReLU, and a 1x1 classifier; the size
     stays.
     """
-    head = FcnHead(1024, 21, ProbeSettings())
+    head = fcn_head(1024, 21, ProbeSettings())
     shapes = [
         (tuple(layer.weight.shape), layer.dilation[0]) for layer in head if isinstance(layer, torch.nn.Conv2d)
     ]
@@ -285,7 +291,7 @@ def test_the_fcn_head_is_that_of_mocos_paper():
 def test_the_aspp_head_is_deeplabv3s():
     """Five branches of 256 (1x1, three atrous, pooled), projected to 256, one 3x3, the classifier."""
     with torch.device("meta"):
-        head, theirs = AsppHead(1024, 21, ProbeSettings()), DeepLabHead(1024, 21)
+        head, theirs = aspp_head(1024, 21, ProbeSettings()), DeepLabHead(1024, 21)
     ours, theirs = (
         {key: value.shape for key, value in module.state_dict().items()} for module in (head, theirs)
     )

@@ -15,7 +15,7 @@ from hgrl.core.experiment import Experiment, Run
 from hgrl.core.results import write_results
 from hgrl.core.settings import Settings
 from hgrl.evaluation import probe
-from hgrl.evaluation.scoring import Scoring, code_mark, gather, mean_and_deviation
+from hgrl.evaluation.scoring import Scoring, code_mark, gather, is_left_out, mean_and_deviation
 from hgrl.pretraining.checkpoints import snapshot_file
 
 STAGE = "convergence"
@@ -25,16 +25,18 @@ def trace(experiment: Experiment) -> dict[str, dict[str, Any]]:
     """Probe every snapshot of every run that `params.yaml` lists under `convergence`; {run: result}.
 
     Writes results/<profile>/convergence/<run>.json: `epochs` of the points, `seeds` {seed: one mIoU in [0, 1]
-    per point}, `miou_mean` and `miou_std` (the sample's; 0 for one seed). A point is read while what made it
-    is unchanged. Listed runs without any checkpoint are left out with a message. Raises InputError for a
-    snapshot that is missing or of another network.
-
+    per point}, `miou_mean` and `miou_std`. A point is read while what made it is unchanged. Listed runs
+    without any checkpoint are left out with a message. Raises InputError for a snapshot that is missing or of
+    another network.
     Deliberately not done: a snapshot is probed as it stands, at its schedule's learning rate of the moment;
     no run is cut short and annealed. A longer run's point is therefore not what a shorter run ends with."""
     started, code = time.monotonic(), code_mark(probe.__name__)
-    runs = [run for run in map(experiment.run, experiment.listed(STAGE)) if _is_trained(experiment, run)]
-    points = [(run, *point) for run in runs for point in _points(run)]
-    scorings = {(run.name, *point): _scoring(experiment, run, *point, code) for run, *point in points}
+    listed = [experiment.run(name) for name in experiment.listed(STAGE)]
+    runs = [run for run in listed if not is_left_out(run, _untrained(experiment, run))]
+    scorings = {}
+    for run in runs:
+        for point in _points(run):
+            scorings[run.name, *point] = _scoring(experiment, run, *point, code)
     desc = f"{STAGE}: {len(runs)} runs, snapshots to probe"
     scores, results = gather(scorings, experiment.settings.jobs, desc), {}
     for run in runs:
@@ -43,11 +45,9 @@ def trace(experiment: Experiment) -> dict[str, dict[str, Any]]:
     return results
 
 
-def _is_trained(experiment: Experiment, run: Run) -> bool:
+def _untrained(experiment: Experiment, run: Run) -> str | None:
     there = any(experiment.files.checkpoints(run.trained).glob("seed*.pt"))
-    if not there:
-        print(f"run {run.name!r} is left out: it was not trained in profile {experiment.profile!r}")
-    return there
+    return None if there else f"it was not trained in profile {experiment.profile!r}"
 
 
 def _points(run: Run) -> list[tuple[int, float]]:
@@ -64,7 +64,7 @@ def _scoring(experiment: Experiment, run: Run, seed: int, share: float, code: st
 
 
 def point_file(experiment: Experiment, run: Run, seed: int, share: float) -> Path:
-    """The weights after a share of a run: a snapshot, or its last checkpoint. InputError for a missing one."""
+    """The weights after a share of a run: a snapshot, or its last checkpoint; InputError if missing."""
     checkpoint = experiment.files.checkpoint(run.trained, seed)
     path = checkpoint if share == 1 else snapshot_file(checkpoint, share)
     if not path.exists():

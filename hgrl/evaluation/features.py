@@ -1,4 +1,4 @@
-"""What evaluations read: a network's layers, or colour and position, which learn nothing, behind one interface.
+"""What evaluations read: a network's layers, or colour and position, which learn nothing.
 
 A feature function maps images, (B, H, W, 3) uint8 RGB, to features, (B, C, h, w) float32."""
 
@@ -64,9 +64,8 @@ def position(images: np.ndarray, stride: int = STRIDES["embedding"]) -> Tensor:
 def lab_colour(images: np.ndarray, with_position: bool = False, stride: int = STRIDES["embedding"]) -> Tensor:
     """Mean CIE Lab colour of each cell of stride x stride pixels.
 
-    Returns (B, 3, ceil(H / stride), ceil(W / stride)) float32, Lab / 100 (L in [0, 1], a and b about [-1,
-    1]); with_position appends x and y in [-1, 1]: 5 channels. Euclidean distances are perceptual: do not
-    normalise (see `lab_angles`)."""
+    Returns (B, 3, ceil(H / stride), ceil(W / stride)) float32, Lab / 100. with_position
+    appends `position`. Euclidean distances are perceptual: do not normalise."""
     lab = [cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for image in images]
     pixels = torch.from_numpy(np.stack(lab) / 100).permute(0, 3, 1, 2)
     features = F.avg_pool2d(pixels, stride, ceil_mode=True)  # B, 3, h, w

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,14 +13,7 @@ from hgrl.core.device import pick_device
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment, Run
 from hgrl.core.settings import NetworkSettings
-from hgrl.evaluation.features import (
-    BASELINES,
-    BaselineFeatures,
-    FeatureFunction,
-    Features,
-    NetworkFeatures,
-    single_layer,
-)
+from hgrl.evaluation.features import BASELINES, BaselineFeatures, Features, NetworkFeatures, single_layer
 from hgrl.pretraining.methods import REGISTRY
 from hgrl.pretraining.network import LAYERS, Network
 from hgrl.sampling.order import mixed_seed
@@ -37,7 +31,7 @@ def load_features(experiment: Experiment, run: Run, seed: int) -> Features:
     return NetworkFeatures(load_network(experiment, run, seed), pick_device(run.settings.device))
 
 
-def feature_function(experiment: Experiment, run: Run, seed: int, layer: str) -> FeatureFunction:
+def feature_function(experiment: Experiment, run: Run, seed: int, layer: str) -> Callable[..., torch.Tensor]:
     """One layer of a run: (B, H, W, 3) uint8 -> (B, C, h, w)."""
     return single_layer(load_features(experiment, run, seed), layer)
 
@@ -45,9 +39,9 @@ def feature_function(experiment: Experiment, run: Run, seed: int, layer: str) ->
 def load_network(experiment: Experiment, run: Run, seed: int) -> Network:
     """The network of a run and seed, on the CPU.
 
-    It comes from the run's checkpoint or from that of the run it starts from; for `imagenet` from
-    torchvision's weights (what lies behind the backbone stays as initialised); for `random` it is freshly
-    initialised. InputError for a checkpoint that is missing, damaged, of another network, or not complete."""
+    From the checkpoint of the run or of the run it starts from; for `imagenet` from torchvision's weights
+    (what lies behind the backbone stays as initialised); for `random` freshly initialised. InputError for a
+    checkpoint that is missing, damaged, of another network, or not complete."""
     if run.method == PRETRAINED:
         return _imagenet_network(experiment, run, seed)
     if run.method == UNTRAINED:
@@ -64,13 +58,9 @@ def network_of(path: Path, settings: NetworkSettings, complete: bool = True) -> 
     if complete and not saved.complete:
         steps = f"trained to step {saved.step} of {saved.total_steps} only"
         raise InputError(f"{path}: {steps}; run `dvc repro` to finish it")
-    weights = {
-        name.removeprefix("network."): value
-        for name, value in saved.method.items()
-        if name.startswith("network.")
-    }
+    own = {name: value for name, value in saved.method.items() if name.startswith("network.")}
     try:
-        network.load_state_dict(weights)
+        network.load_state_dict({name.removeprefix("network."): value for name, value in own.items()})
     except RuntimeError:
         reason = "holds another network than the profile's 'network' section describes"
         raise InputError(f"{path}: {reason}; delete it and run `dvc repro`") from None

@@ -1,10 +1,10 @@
 """The probe: new segmentation heads on frozen features, or trained end to end (sections 4.2 and 5.1).
 
-All heads of one network learn side by side from the same batches: frozen features are computed once for
-all."""
+All heads of a network learn side by side from the same batches: frozen features are computed once."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.models.segmentation.deeplabv3 import ASPP
 
 from hgrl.core import paths
 from hgrl.core.device import pick_device
@@ -25,7 +26,6 @@ from hgrl.data.sources import open_samples
 from hgrl.evaluation.batches import crop_batches, whole_image_batches
 from hgrl.evaluation.confusions import save_confusions
 from hgrl.evaluation.features import Features, NetworkFeatures, equal_sized
-from hgrl.evaluation.heads import build_heads, layer_of, layers_read
 from hgrl.evaluation.networks import layers_of, load_features, network_of
 from hgrl.metrics.segmentation import confusion_matrix, segmentation_scores
 from hgrl.sampling.order import mixed_seed
@@ -55,7 +55,7 @@ def score_run(experiment: Experiment, run: Run, seed: int) -> Scores:
 
 
 def settings_of(run: Run) -> Settings:
-    """A run's settings, with the section `probe` as the run is probed: only heads on layers that it trained.
+    """A run's settings, with its own section `probe`: heads on layers that it trained, and no others.
 
     A run that goes on from another's checkpoint, end to end, has the protocol `finetune` instead."""
     probe, own, layers = run.settings.probe, run.settings.finetune, layers_of(run)
@@ -81,7 +81,7 @@ def score_checkpoint(root: Path, settings: Settings, path: Path, seed: int, comp
 def fit_heads(
     root: Path, settings: Settings, features: Features, seed: int, end_to_end: bool = False
 ) -> tuple[nn.ModuleDict, Samples]:
-    """Heads trained on `data.probe_train`, and the split `data.probe_val` to score them on, both below `root`."""
+    """Heads trained on `data.probe_train`, and the split `data.probe_val` to score them on."""
     train, val = (open_samples(part, root) for part in (settings.data.probe_train, settings.data.probe_val))
     workers = settings.pretrain.workers if pick_device(settings.device).type == "cuda" else 0
     return train_probe(features, train, settings.probe, seed, end_to_end, workers), val
@@ -102,7 +102,8 @@ def train_probe(
     torch.manual_seed(mixed_seed(seed, 2))
     names = settings.heads[:1] if end_to_end else settings.heads
     iterations = settings.end_to_end_iterations if end_to_end else settings.iterations
-    heads = build_heads(features.channels, len(train.classes), settings, names).to(features.device)
+    about = features.channels, len(train.classes), settings
+    heads = nn.ModuleDict({name: build_head(name, *about) for name in names}).to(features.device)
     learning = nn.ModuleList([heads, *([features.network] if end_to_end else [])]).train()
     options = {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
     optimizer = torch.optim.SGD(learning.parameters(), lr=settings.lr, **options)
@@ -161,3 +162,45 @@ def predict(
         logits = F.interpolate(head(maps[layer_of(name)]), size=size, mode="bilinear", align_corners=False)
         predicted[name] = logits.argmax(1).to(torch.uint8).cpu().numpy()
     return predicted
+
+
+def aspp_head(channels: int, classes: int, settings: ProbeSettings) -> nn.Module:
+    """DeepLabV3's head (Chen et al. 2017): torchvision's ASPP, then 3x3 conv-BN-ReLU and a classifier."""
+    width = settings.head_channels
+    aspp = ASPP(channels, settings.atrous_rates, width)
+    return nn.Sequential(aspp, *_conv_bn_relu(width, width), nn.Conv2d(width, classes, 1))
+
+
+def linear_head(channels: int, classes: int, settings: ProbeSettings) -> nn.Module:
+    """One affine classifier per cell; batch normalisation lets layers of any scale share a learning rate."""
+    return nn.Sequential(nn.BatchNorm2d(channels, affine=False), nn.Conv2d(channels, classes, 1))
+
+
+def fcn_head(channels: int, classes: int, settings: ProbeSettings) -> nn.Module:
+    """MoCo's head for PASCAL VOC (after Long et al. 2015): two dilated 3x3 conv-BN-ReLU and a classifier."""
+    width, dilation = settings.head_channels, settings.fcn_dilation
+    first, second = (_conv_bn_relu(inputs, width, dilation) for inputs in (channels, width))
+    return nn.Sequential(*first, *second, nn.Conv2d(width, classes, 1))
+
+
+def _conv_bn_relu(inputs: int, width: int, dilation: int = 1) -> tuple[nn.Module, ...]:
+    conv = nn.Conv2d(inputs, width, 3, padding=dilation, dilation=dilation, bias=False)
+    return conv, nn.BatchNorm2d(width), nn.ReLU()
+
+
+HEADS = {"aspp": aspp_head, "linear": linear_head, "fcn": fcn_head}
+
+
+def build_head(name: str, channels: dict[str, int], classes: int, settings: ProbeSettings) -> nn.Module:
+    """A fresh head "<kind>-<layer>", e.g. "aspp-backbone", for a network whose layers have these channels."""
+    kind, _, layer = name.partition("-")
+    return HEADS[kind](channels[layer], classes, settings)
+
+
+def layer_of(head: str) -> str:
+    """The layer that a head of this name reads."""
+    return head.partition("-")[2]
+
+
+def layers_read(names: Iterable[str]) -> list[str]:
+    return sorted({layer_of(name) for name in names})

@@ -11,6 +11,7 @@ import faiss
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from hgrl.core import progress
 from hgrl.core.experiment import Experiment, Run
@@ -50,13 +51,13 @@ class Segments:
         return enlarge(self.maps[self.image[row]], shape) == self.segment[row]
 
 
-def segment_image(features: torch.Tensor, k: int, seed: int, iterations: int = 20) -> np.ndarray:
+def segment_image(features: Tensor, k: int, seed: int, iterations: int = 20) -> np.ndarray:
     """K-means of one image's cells by faiss: (C, h, w) float -> (h, w) uint8 ids 0 .. n-1, n <= k <= 255.
 
     Cells are normalised to length 1 first; the centres start by k-means++ and are means, not renormalised. An
-    image with fewer distinct features than k gets fewer segments. Equal seeds give equal segments. Above 256
-    cells per cluster, faiss finds the centres on a sample that `seed` draws.
-    Not done: restarts; spatial coordinates (a segment need not be connected)."""
+    image with fewer distinct features than k gets fewer segments. Above 256 cells per cluster, faiss finds
+    the centres on a sample that `seed` draws. Not done: restarts; spatial coordinates (a segment need not be
+    connected)."""
     channels, h, w = features.shape
     cells = np.ascontiguousarray(_unit_cells(features).T.cpu().numpy())
     start = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
@@ -67,18 +68,16 @@ def segment_image(features: torch.Tensor, k: int, seed: int, iterations: int = 2
     return np.unique(labels, return_inverse=True)[1].reshape(h, w).astype(np.uint8)
 
 
-def _unit_cells(features: torch.Tensor) -> torch.Tensor:
-    """(C, h, w) -> (C, N) float32 columns of length 1."""
-    return F.normalize(features.float(), dim=0).flatten(1)
+def _unit_cells(features: Tensor) -> Tensor:
+    return F.normalize(features.float(), dim=0).flatten(1)  # C, N
 
 
-def describe(features: torch.Tensor, segments: np.ndarray) -> np.ndarray:
+def describe(features: Tensor, segments: np.ndarray) -> np.ndarray:
     """The normalised mean of each segment's unit features: (C, h, w) and (h, w) ids -> (n, C) float32."""
-    cells = _unit_cells(features)  # C, N
+    cells = _unit_cells(features)
     ids = torch.from_numpy(segments.reshape(-1).astype(np.int64)).to(cells.device)
     one_hot = F.one_hot(ids).to(cells.dtype)  # N, n
-    means = (cells @ one_hot / one_hot.sum(0)).T
-    return F.normalize(means, dim=1).cpu().numpy()
+    return F.normalize((cells @ one_hot / one_hot.sum(0)).T, dim=1).cpu().numpy()
 
 
 def find_segments(
@@ -94,11 +93,9 @@ def find_segments(
     for grid in progress.bar(grids, "segments", len(samples), leave=False, delay=5, disable=hidden):
         maps.append(segment_image(grid, settings.segments, seed, settings.kmeans_iterations))
         descriptors.append(describe(grid, maps[-1]))
-    counts = [len(rows) for rows in descriptors]
-    segment = np.concatenate([np.arange(count) for count in counts])
-    return Segments(
-        tuple(maps), np.concatenate(descriptors), np.repeat(np.arange(len(maps)), counts), segment
-    )
+    image = np.concatenate([np.full(len(rows), number) for number, rows in enumerate(descriptors)])
+    segment = np.concatenate([np.arange(len(rows)) for rows in descriptors])
+    return Segments(tuple(maps), np.concatenate(descriptors), image, segment)
 
 
 def enlarge(grid: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -113,10 +110,9 @@ def majority_classes(segments: Segments, samples: Samples) -> np.ndarray:
     classes, winners = len(samples.classes), []
     for i, grid in enumerate(segments.maps):
         mask = samples.mask(i)
-        count = int(grid.max()) + 1
         scored = mask != VOID
         pairs = enlarge(grid, mask.shape)[scored].astype(np.int64) * classes + mask[scored]
-        votes = np.bincount(pairs, minlength=count * classes).reshape(count, classes)
+        votes = np.bincount(pairs, minlength=(int(grid.max()) + 1) * classes).reshape(-1, classes)
         winners.append(np.where(votes.sum(1) > 0, votes.argmax(1), VOID))
     return np.concatenate(winners)
 
@@ -127,21 +123,15 @@ def nearest_segments(
     """The gallery's segments most similar to the queries' segments `rows`, by exact inner product.
 
     Returns gallery rows (R, neighbours) int64 and their cosines (R, neighbours) float32, most similar first;
-    -1 and -inf where the gallery is smaller. `gallery.image[row]` and `gallery.mask(row, shape)` say where
-    each lies. In blocks that stay in the cache: faiss's flat index takes four times as long
-    on a CPU, most of it for the search through the products. Not done: an approximate index."""
+    -1 and -inf where the gallery is smaller. In blocks that stay in the cache: faiss's flat index takes four
+    times as long on a CPU, most of it to search the products. Not done: an approximate index."""
     asked, offered = torch.from_numpy(queries.descriptors[rows]), torch.from_numpy(gallery.descriptors)
-    if not len(rows):
-        return np.empty((0, neighbours), np.int64), np.empty((0, neighbours), np.float32)
     nearest = [_nearest(block, offered, neighbours) for block in asked.split(QUERIES)]
-    found, cosines = (torch.cat(parts).numpy() for parts in zip(*nearest, strict=True))
-    return found, cosines
+    return tuple(torch.cat(parts).numpy() for parts in zip(*nearest, strict=True))
 
 
-def _nearest(
-    queries: torch.Tensor, gallery: torch.Tensor, neighbours: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """(Q, neighbours) rows and inner products: each block of the gallery against the best of those before it."""
+def _nearest(queries: Tensor, gallery: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
+    """(Q, neighbours) rows and inner products: each block of the gallery against the best before it."""
     cosines = queries.new_full((len(queries), neighbours), -torch.inf)
     found, start = torch.full(cosines.shape, -1), 0
     for block in gallery.split(GALLERY):
@@ -149,18 +139,15 @@ def _nearest(
         # soon few queries: a ranking of all would cost far more
         better = (similarity.amax(1) > cosines[:, -1]).nonzero().flatten()
         values, index = similarity[better].topk(min(neighbours, len(block)))
-        candidates, ids = (
-            torch.cat([cosines[better], values], 1),
-            torch.cat([found[better], start + index], 1),
-        )
-        ranked, order = candidates.sort(dim=1, descending=True, stable=True)
+        ids = torch.cat([found[better], start + index], 1)
+        ranked, order = torch.cat([cosines[better], values], 1).sort(dim=1, descending=True, stable=True)
         cosines[better], found[better] = ranked[:, :neighbours], ids.gather(1, order[:, :neighbours])
         start += len(block)
     return found, cosines
 
 
 def distinct_images(found: np.ndarray, gallery: Segments, count: int) -> list[int]:
-    """The first `count` rows of a ranking that lie in different images: one image often fills the top ranks."""
+    """The first `count` rows of a ranking that lie in different images."""
     _, first = np.unique(gallery.image[found], return_index=True)
     return [int(found[rank]) for rank in np.sort(first)[:count]]
 

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from hgrl.core.cache import code_fingerprint, store_scores, stored_scores
+from hgrl.core.experiment import Run
 from hgrl.core.processes import run_tasks
 
-Key = TypeVar("Key", bound=Hashable)
-TRAINING = "it reaches a score by the checkpoint, which counts itself or by the identity of its training"
-# What the scoring code imports without a say in the scores, and why it has none
-WITHOUT_SAY = {
-    "hgrl.pretraining.methods": f"{TRAINING}; the layers that a method trains count by value",
-    "hgrl.pretraining.objective": TRAINING,
-    "hgrl.pretraining.ranks": TRAINING,
-    "hgrl.sampling.augment": TRAINING,
-    "hgrl.sampling.heights": TRAINING,
-    "hgrl.sampling.pixels": TRAINING,
-    "hgrl.sampling.views": TRAINING,
-    "hgrl.grouping": TRAINING,
-}
+# What the scoring code imports without a say in the scores. It trains, and reaches a score by the checkpoint,
+# which counts itself or by the identity of its training; the layers that a method trains count by value.
+WITHOUT_SAY = (
+    *("hgrl.pretraining.methods", "hgrl.pretraining.objective", "hgrl.pretraining.ranks", "hgrl.grouping"),
+    *("hgrl.sampling.augment", "hgrl.sampling.heights", "hgrl.sampling.pixels", "hgrl.sampling.views"),
+)
 
 
 @dataclass(frozen=True)
@@ -43,16 +37,17 @@ class Scoring:
 
 def code_mark(module: str) -> str:
     """A fingerprint of the code that scores: a module, and all it imports except `WITHOUT_SAY`."""
-    return code_fingerprint(module, without=tuple(WITHOUT_SAY))
+    return code_fingerprint(module, without=WITHOUT_SAY)
 
 
-def gather(scorings: dict[Key, Scoring], jobs: int, desc: str) -> dict[Key, Any]:
-    """The scores of all. Those stored under their mark are read, the others made, in `jobs` processes.
+def gather(scorings: dict[Any, Scoring], jobs: int, desc: str) -> dict[Any, Any]:
+    """The scores of all: read if they are stored under their mark, else made, in `jobs` processes.
 
     A finished score is stored at once, in place of its predecessor: an interrupted evaluation resumes."""
     found = {key: scoring.stored() for key, scoring in scorings.items()}
     waiting = [key for key, scores in found.items() if scores is None]
-    made = run_tasks(_make, [(scorings[key],) for key in waiting], jobs, desc, len(waiting))
+    tasks = [(scorings[key],) for key in waiting]
+    made = run_tasks(_make, tasks, jobs, desc, len(tasks)) if tasks else []
     return found | dict(zip(waiting, made, strict=True))
 
 
@@ -61,6 +56,13 @@ def _make(scoring: Scoring, tick: Callable[[int], None]) -> Any:
     store_scores(scoring.file, scoring.mark, scores, scoring.beside)
     tick(1)
     return scores
+
+
+def is_left_out(run: Run, reason: str | None) -> bool:
+    """Whether there is a reason to leave a run out; it is printed."""
+    if reason:
+        print(f"run {run.name!r} is left out: {reason}")
+    return reason is not None
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:

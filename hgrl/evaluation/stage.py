@@ -14,7 +14,7 @@ from hgrl.core.results import write_results
 from hgrl.evaluation import probe, retrieval, tracking
 from hgrl.evaluation.features import BASELINES
 from hgrl.evaluation.networks import PRETRAINED, UNTRAINED, layers_of, unavailable, weights_of
-from hgrl.evaluation.scoring import Scoring, code_mark, gather, mean_and_deviation
+from hgrl.evaluation.scoring import Scoring, code_mark, gather, is_left_out, mean_and_deviation
 from hgrl.evaluation.trackers import TRACKERS
 from hgrl.pretraining.methods import REGISTRY
 
@@ -32,9 +32,12 @@ def evaluate(stage: str, experiment: Experiment, runs: str = "all") -> dict[str,
     names = experiment.listed(stage) if runs == "all" else [name.strip() for name in runs.split(",")]
     chosen = [experiment.run(name) for name in names]
     if runs == "all":
-        chosen = [run for run in chosen if _is_available(experiment, run)]
-    keys = [(run, seed) for run in chosen for seed in seeds_of(stage, run)]
-    scorings = {(run.name, seed): _scoring(stage, experiment, run, seed, code) for run, seed in keys}
+        chosen = [run for run in chosen if not is_left_out(run, unavailable(experiment, run))]
+    scorings = {}
+    for run in chosen:
+        _require_method(stage, run)
+        for seed in seeds_of(stage, run):
+            scorings[run.name, seed] = _scoring(stage, experiment, run, seed, code)
     desc = f"{stage}: {len(chosen)} runs, seeds to score"
     scores, results = gather(scorings, experiment.settings.jobs, desc), {}
     for run in chosen:
@@ -48,13 +51,6 @@ def evaluate(stage: str, experiment: Experiment, runs: str = "all") -> dict[str,
     return results
 
 
-def _is_available(experiment: Experiment, run: Run) -> bool:
-    reason = unavailable(experiment, run)
-    if reason:
-        print(f"run {run.name!r} is left out: {reason}")
-    return reason is None
-
-
 def seeds_of(stage: str, run: Run) -> tuple[int, ...]:
     """All seeds; one where nothing is random (trackers without a network)."""
     deterministic = stage == "tracking" and run.method in (*TRACKERS, *BASELINES)
@@ -62,7 +58,6 @@ def seeds_of(stage: str, run: Run) -> tuple[int, ...]:
 
 
 def _scoring(stage: str, experiment: Experiment, run: Run, seed: int, code: str) -> Scoring:
-    _require_method(stage, run)
     files, definition = experiment.files, run.definition.model_dump(mode="json")
     about = _sections(stage, run), definition, layers_of(run), seed
     mark = fingerprint(*about, weights_of(experiment, run, seed), files.manifest, code)
@@ -72,13 +67,11 @@ def _scoring(stage: str, experiment: Experiment, run: Run, seed: int, code: str)
 
 
 def _require_method(stage: str, run: Run) -> None:
-    origin, known = f"{paths.PARAMS}: run {run.name!r}", [*REGISTRY, UNTRAINED, PRETRAINED, *BASELINES]
-    if run.method in TRACKERS and stage != "tracking":
-        reason = f"method {run.method!r} tracks masks and has no features"
-        raise InputError(f"{origin}: {reason}; list it under 'tracking' only")
-    if run.method not in (*known, *TRACKERS):
-        known = ", ".join([*known, *TRACKERS])
-        raise InputError(f"{origin}: unknown method {run.method!r}; choose one of: {known}")
+    known = [*REGISTRY, UNTRAINED, PRETRAINED, *BASELINES, *(TRACKERS if stage == "tracking" else ())]
+    if run.method not in known:
+        reason = "tracks masks and has no features" if run.method in TRACKERS else "is unknown"
+        origin = f"{paths.PARAMS}: run {run.name!r}: method {run.method!r}"
+        raise InputError(f"{origin} {reason}; `{stage}` takes one of: {', '.join(known)}")
 
 
 def _sections(stage: str, run: Run) -> dict[str, Any]:
@@ -88,10 +81,9 @@ def _sections(stage: str, run: Run) -> dict[str, Any]:
 
 
 def summarise(scores: list[Any]) -> Any:
-    """Mean and deviation over the seeds of every number in equally built nested dicts.
+    """{"miou_mean", "miou_std", "seeds"} of every number in the equally built nested dicts of several seeds.
 
-    {"miou_mean", "miou_std", "seeds"}: see `mean_and_deviation`. Lists, texts and what is None in a seed are
-    left out."""
+    See `mean_and_deviation`. Lists, texts and what is None in a seed are left out."""
     summary: dict[str, Any] = {}
     for key, value in scores[0].items():
         values = [seed[key] for seed in scores]

@@ -42,21 +42,18 @@ def score_run(experiment: Experiment, run: Run, seed: int) -> dict[str, Any]:
 
 
 def feature_tracker(feature_fn: FeatureFunction) -> Tracker:
-    """`track_video` with its features fixed."""
     return lambda video, settings: track_video(video, feature_fn, settings)
 
 
-def tracking_features(
-    features: Features, settings: TrackingSettings, layers: Sequence[str]
-) -> FeatureFunction:
+def tracking_features(features: Features, own: TrackingSettings, layers: Sequence[str]) -> FeatureFunction:
     """A run's features for tracking: `tracking.layer`, or the backbone where it is none of its `layers`.
 
     A layer "...+lab" joins Lab colour to a network's features; baselines stay what they are."""
-    layer, _, colour = settings.layer.partition("+")
+    layer, _, colour = own.layer.partition("+")
     layer = layer if layer in layers else "backbone"
     function = single_layer(features, layer)
     joined = colour and not isinstance(features, BaselineFeatures)
-    return with_lab(function, layer, settings.lab_share) if joined else function
+    return with_lab(function, layer, own.lab_share) if joined else function
 
 
 def with_lab(function: FeatureFunction, layer: str, weight: float) -> FeatureFunction:
@@ -95,9 +92,7 @@ def evaluate_tracking(
 
 
 def middle_of_object(mask: np.ndarray, grid: tuple[int, int]) -> tuple[int, int]:
-    """The grid's cell (y, x) at the middle of the largest object, or of the image where there is no object.
-
-    It holds the object's pixel nearest to its mean."""
+    """The cell (y, x) of the largest object's pixel nearest to its mean; the middle one without an object."""
     sizes = np.bincount(mask[mask != VOID], minlength=2)[1:]
     pixels = np.argwhere(mask == 1 + sizes.argmax()) if sizes.any() else np.array([mask.shape]) // 2
     nearest = pixels[((pixels - pixels.mean(0)) ** 2).sum(1).argmin()]

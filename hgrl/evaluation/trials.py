@@ -70,9 +70,9 @@ def ablate(experiment: Experiment) -> dict[str, Result]:
 def tune(experiment: Experiment, methods: list[str] | None = None) -> dict[str, Result]:
     """The trials that `params.yaml` lists under `tuning`, as many per method; {"<method>-<trial>": result}.
 
-    Each is a whole pretraining with the seeds of `tuning.seeds`, which no table row has. Writes
-    results/<profile>/tuning/<cell>.json and tuning.md. The best one's overrides are to be copied into the
-    profile's `tuned` section by hand: otherwise a new trial would train every run anew."""
+    Each is a whole pretraining with seeds that no table row has. Writes results/<profile>/tuning/<cell>.json
+    and tuning.md. The best one's overrides go by hand into the profile's `tuned`: otherwise a new trial would
+    train every run anew."""
     trials = experiment.params.get("tuning") or {}
     if unknown := sorted(set(methods or ()) - set(trials)):
         reason = f"no trials for {', '.join(unknown)} under 'tuning'"
@@ -89,8 +89,8 @@ def train_and_score(
 ) -> dict[str, Result]:
     """Mean and deviation of the tune split's mIoU over the section's seeds, for each cell.
 
-    Writes results/<profile>/<stage>/<cell>.json. Finished seeds of a cell are read, neither trained nor scored
-    again. Raises InputError for an override that is no setting, before anything is trained."""
+    Writes results/<profile>/<stage>/<cell>.json. Finished seeds are read, neither trained nor scored again.
+    Raises InputError for an override that is no setting, before anything is trained."""
     started, code = time.monotonic(), code_mark(probe.__name__)
     settings = {name: cell_settings(experiment, cell, section) for name, cell in cells.items()}
     jobs = {}
@@ -114,7 +114,7 @@ def train_and_score(
 
 
 def _scoring(experiment: Experiment, stage: str, name: str, job: TrainingJob, code: str) -> Scoring:
-    """The training's identity is in the mark, all that decides the weights: they need not be there any more."""
+    """The mark holds the training's identity, which decides the weights: they need not be there any more."""
     files, sections = experiment.files, {"probe", "data", "network"}
     about = job.settings.model_dump(mode="json", include=sections), job.identity, files.manifest
     arguments = experiment.data_root, job.settings, job.path, job.seed

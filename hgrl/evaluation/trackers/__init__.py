@@ -1,7 +1,5 @@
 """Trackers: (video, settings) -> one (H, W) uint8 id map per frame, from the first frame's mask."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

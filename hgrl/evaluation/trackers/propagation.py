@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 from hgrl.core.labels import VOID
 from hgrl.core.settings import TrackingSettings
 from hgrl.data.samples import Video
-from hgrl.evaluation.features import FeatureFunction
+from hgrl.evaluation.features import FeatureFunction, equal_sized
 
 # similarities held at once (a row of cells at least): 4 MB fit a cache, and bound memory whatever the frame
 CHUNK = 1_000_000
@@ -53,27 +53,27 @@ def vote(queries: Tensor, context: list[Context], settings: TrackingSettings) ->
     Queries go by whole rows, at most `CHUNK` similarities at a time (one row at least)."""
     h, w, _ = queries.shape
     rows = max(1, CHUNK // (w * sum(frame.keys.shape[0] * w for frame in context)))
-    voted = [_vote_rows(queries, context, settings, top, min(top + rows, h)) for top in range(0, h, rows)]
-    return torch.cat(voted)
+    parts = [range(top, min(top + rows, h)) for top in range(0, h, rows)]
+    return torch.cat([_vote_rows(queries, context, settings, part) for part in parts])
 
 
-def _vote_rows(
-    queries: Tensor, context: list[Context], settings: TrackingSettings, top: int, bottom: int
-) -> Tensor:
+def _vote_rows(queries: Tensor, context: list[Context], settings: TrackingSettings, part: range) -> Tensor:
     h, w, channels = queries.shape
     # rows that the windowed frames can vote from
-    window = (max(0, top - settings.radius), min(h, bottom + settings.radius))
-    seen = [(frame, slice(0, h) if frame.anywhere else slice(*window)) for frame in context]
+    window = range(max(0, part.start - settings.radius), min(h, part.stop + settings.radius))
+    seen = [(frame, slice(0, h) if frame.anywhere else slice(window.start, window.stop)) for frame in context]
     keys = torch.cat([frame.keys[rows] for frame, rows in seen])  # R, w, D
     labels = torch.cat([frame.labels[rows] for frame, rows in seen])  # R, w, n
-    similarity = queries[top:bottom].reshape(-1, channels) @ keys.reshape(-1, channels).T  # Q, R w
+    similarity = (
+        queries[part.start : part.stop].reshape(-1, channels) @ keys.reshape(-1, channels).T
+    )  # Q, R w
     whole = sum(frame.anywhere for frame in context) * h * w  # they come first
     if whole < similarity.shape[1]:
-        far = _outside(range(top, bottom), range(*window), w, settings.radius).to(similarity.device)
+        far = _outside(part, window, w, settings.radius).to(similarity.device)
         similarity[:, whole:].view(len(far), -1, far.shape[1]).masked_fill_(far[:, None], -torch.inf)
     nearest, index = top_k(similarity, settings.neighbours, w)  # Q, k
     voted = (_weights(nearest, settings)[..., None] * labels.flatten(0, 1)[index]).sum(1)  # Q, n
-    return voted.view(bottom - top, w, -1)
+    return voted.view(len(part), w, -1)
 
 
 def _outside(query_rows: range, key_rows: range, w: int, radius: int) -> Tensor:
@@ -121,12 +121,12 @@ def propagate(
     features: one (C, h, w) grid per frame, read one at a time; first_mask: (n, H, W) bool, one-hot,
     background first. Returns an (H, W) uint8 id map per frame, the first being the given one. Labels live on
     the feature grid and are soft (the first mask's by area); a frame's map is the largest of their bilinear
-    enlargement. Only the frames that still vote stay in memory. Variants:
+    enlargement. Variants:
     paper: the last `previous_frames`, j among the 10 nearest of ALL their cells together (the paper's text
-    could also mean 10 per frame); with `first_frame`, which the paper does not have, the first frame stays
-    beside them; field (CRW, Jabri et al., NeurIPS 2020): the first frame, whole, and the last
-    `context_frames` within `radius` cells, softmax weights, no coordinates unless `field_coordinates`. Not
-    done: CRW's padding of the first frames with copies of the first."""
+    could also mean 10 per frame); with `first_frame`, which the paper does not have, the first one as well;
+    field (CRW, Jabri et al., NeurIPS 2020): the first frame, whole, and the last `context_frames` within
+    `radius` cells, softmax weights, no coordinates unless `field_coordinates`. Not done: CRW's padding of the
+    first frames with copies of the first."""
     masks = [first_mask.argmax(0).astype(np.uint8)]
     context: list[Context] = []
     field = settings.variant == "field"
@@ -138,9 +138,8 @@ def propagate(
             masks.append(_enlarge(labels, first_mask.shape[1:]))
         else:
             mask = torch.from_numpy(first_mask).to(keys.device, torch.float32)
-            labels = F.interpolate(mask[None], size=keys.shape[:2], mode="area")[0].permute(
-                1, 2, 0
-            )  # h, w, n
+            soft = F.interpolate(mask[None], size=keys.shape[:2], mode="area")[0]
+            labels = soft.permute(1, 2, 0)  # h, w, n
         context.append(Context(keys, labels, anywhere=not field or not context))
         context = _still_voting(context, settings)
     return masks
@@ -160,27 +159,18 @@ def _enlarge(labels: Tensor, size: tuple[int, int]) -> np.ndarray:
 
 
 def track_video(video: Video, feature_fn: FeatureFunction, settings: TrackingSettings) -> list[np.ndarray]:
-    """The feature tracker: frames at `short_side` times `finer` through `feature_fn`, then `propagate`.
-
-    Masks have the first mask's size."""
+    """The feature tracker: frames at `short_side` times `finer` through `feature_fn`, then `propagate`."""
     scaled = {name: round(getattr(settings, name) * settings.finer) for name in ("short_side", "radius")}
     settings = settings.model_copy(update=scaled)
-    grids = _frame_features(video, feature_fn, settings.short_side)
+    frames = ((video.frame(t, settings.short_side),) for t in range(len(video)))
+    grids = (grid for (batch,) in equal_sized(frames, FRAMES_AT_ONCE) for grid in feature_fn(batch))
     return propagate(grids, one_hot(video.mask(0)), settings)
-
-
-def _frame_features(video: Video, feature_fn: FeatureFunction, short_side: int) -> Iterator[Tensor]:
-    for start in range(0, len(video), FRAMES_AT_ONCE):
-        stop = min(start + FRAMES_AT_ONCE, len(video))
-        yield from feature_fn(np.stack([video.frame(t, short_side) for t in range(start, stop)]))
 
 
 def neighbours_of(
     grid: Tensor, context: list[Tensor], cell: tuple[int, int], settings: TrackingSettings
 ) -> list[tuple[int, int, int]]:
-    """(context index, y, x) of the cells that vote on a cell (y, x) of a (C, h, w) grid, most similar first.
-
-    The paper's variant."""
+    """(context index, y, x) of the cells that vote on a cell (y, x) of a grid, best first."""
     _, h, w = grid.shape
     query = lift(grid, settings.coordinate_weight)[0][cell]
     keys = torch.cat([lift(earlier, settings.coordinate_weight)[1] for earlier in context])  # k h, w, D
