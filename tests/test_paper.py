@@ -15,13 +15,16 @@ from miniature import write_coco, write_davis, write_sbd, write_voc
 
 from hgrl import __main__ as cli
 from hgrl.core import paths
-from hgrl.core.settings import Settings, load_settings
+from hgrl.core.experiment import load_experiment
+from hgrl.core.settings import Settings
 from hgrl.data.fetching import survey as check
-from hgrl.evaluation import stage as evaluate
-from hgrl.evaluation import trials as ablation
+from hgrl.data.stage import prepare_data
+from hgrl.evaluation import trials
+from hgrl.evaluation.stage import evaluate
 from hgrl.grouping.region_tree import RegionTree
-from hgrl.pretraining import stage as stages
-from hgrl.reporting import tables
+from hgrl.grouping.stage import group
+from hgrl.pretraining.stage import pretrain, training_samples
+from hgrl.reporting.tables import write_tables
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PROFILE = yaml.safe_load((REPOSITORY / "profiles/paper.yaml").read_text())
@@ -84,9 +87,7 @@ def test_every_number_of_the_paper_stands_in_the_profile(dotted):
 def test_the_profile_spells_out_the_defaults_and_adds_imagenet_alone():
     """ImageNet has no place among the defaults: the other profiles would look for it."""
     extra = {"data": {"extra": [{"kind": "imagenet", "folder": "ImageNet", "split": "train"}]}}
-    assert Settings.model_validate({"profile": "paper", **PROFILE}) == Settings.model_validate(
-        {"profile": "paper", **extra}
-    )
+    assert Settings.model_validate(PROFILE) == Settings.model_validate(extra)
 
 
 def test_the_head_of_the_paper_is_probed_first():
@@ -94,7 +95,7 @@ def test_the_head_of_the_paper_is_probed_first():
 
 
 def test_the_papers_counts_are_those_that_are_checked(tmp_path):
-    splits = [row.split for row in check.survey(tmp_path, Settings(profile="paper"))]
+    splits = [row.split for row in check.survey(tmp_path, Settings())]
     assert {
         (split.folder, split.name): split.count for split in splits if split.kind in ("voc", "coco")
     } == COUNTS
@@ -124,7 +125,7 @@ PARAMS = {
 
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory):
-    """A home whose profile `paper` is the repository's with small sizes, and beside it the data in miniature."""
+    """A home whose profile `paper` has the repository's settings at small sizes, and the data in miniature."""
     home = tmp_path_factory.mktemp("paper")
     masks = write_voc(
         home / "data", ["2007_a", "2009_b", "2009_h"], ["2007_c", "2010_d"], ["2008_e", "2011_f", "2011_g"]
@@ -137,7 +138,7 @@ def paper(tmp_path_factory):
         for section, values in PROFILE.items()
     }
     profile |= {key: value for key, value in SIZES.items() if not isinstance(value, dict)}
-    (home / "profiles").mkdir()
+    shutil.copytree(REPOSITORY / "profiles", home / "profiles")
     (home / "profiles/paper.yaml").write_text(yaml.safe_dump(profile))
     runs = yaml.safe_load((REPOSITORY / "params.yaml").read_text())["runs"]
     (home / "params.yaml").write_text(yaml.safe_dump({**PARAMS, "runs": runs}))
@@ -154,7 +155,8 @@ def test_only_sizes_are_reduced():
     }
     kept = set(SECTION_4) - changed
     assert changed & set(SECTION_4) == {
-        "network.backbone", "network.width", "network.hypercolumn_channels", "augment.crop_size", "pretrain.epochs", "pretrain.batch",
+        "network.backbone", "network.width", "network.hypercolumn_channels", "augment.crop_size",
+        "pretrain.epochs", "pretrain.batch",
         "probe.iterations", "probe.batch", "probe.crop_size",
     }  # fmt: skip
     assert (
@@ -164,7 +166,8 @@ def test_only_sizes_are_reduced():
 
 
 def test_the_whole_pipeline_runs_on_the_data_sets_in_miniature(paper, capsys):
-    manifest = stages.prepare_data("paper")
+    experiment = load_experiment("paper")
+    manifest = prepare_data(experiment)
     assert {name: found["files"] for name, found in manifest["sets"].items()} == {
         "pretrain": 9,
         "probe_train": 6,
@@ -172,14 +175,14 @@ def test_the_whole_pipeline_runs_on_the_data_sets_in_miniature(paper, capsys):
         "videos": 8,
     }
 
-    summary = stages.group("paper")
+    summary = group(experiment)
     assert summary["images"] == 9 and not summary["failures"] and summary["regions"]["max"] <= 40
-    names = stages.training_samples("paper", load_settings("paper")).names
+    names = training_samples(experiment, experiment.settings).names
     assert {name.split("/")[0] for name in names} == {"VOC2012", "coco"}
     assert not {"VOC2012/2007_c", "VOC2012/2010_d"} & set(names)  # VOC's val, though SBD lists it
-    assert all(RegionTree.load(stages.tree_path("paper", name)).regions > 1 for name in names)
+    assert all(RegionTree.load(experiment.files.tree_file(name)).regions > 1 for name in names)
 
-    (checkpoint,) = stages.pretrain("paper", "ours-cns5")
+    (checkpoint,) = pretrain(experiment, experiment.run("ours-cns5"))
     assert checkpoint.complete and np.isfinite(checkpoint.losses.numpy()).all()
 
     for stage, runs in (
@@ -187,17 +190,17 @@ def test_the_whole_pipeline_runs_on_the_data_sets_in_miniature(paper, capsys):
         ("retrieval", PARAMS["retrieval"]),
         ("tracking", PARAMS["tracking"]),
     ):
-        scores = evaluate.evaluate(stage, "paper")
+        scores = evaluate(stage, experiment)
         assert list(scores) == runs and all(
             np.isfinite(numbers(found)).all() and numbers(found) for found in scores.values()
         )
     # DAVIS's val, the stage evaluated last
     assert set(scores["identity"][0]["per_sequence"]) == {"camel", "dogs"}
 
-    ablation.sweep("paper")
-    ablation.ablate("paper")
-    tables.write_tables("paper")
-    assert {path.name for path in (paths.results("paper") / "tables").iterdir()} >= {
+    trials.sweep(experiment)
+    trials.ablate(experiment)
+    write_tables(experiment)
+    assert {path.name for path in (paper / "results/paper/tables").iterdir()} >= {
         "table1.md",
         "table2.md",
         "table3.md",
