@@ -100,8 +100,7 @@ def _digest(path: Path) -> str:
 def store_scores(path: Path, mark: str, scores: Any, beside: Path | None = None) -> None:
     """Write scores with the fingerprint `mark` of what made them, and a checksum of their own.
 
-    beside: a file, written before, that belongs to them and whose content counts.
-    """
+    beside: a file, written before, that belongs to them and whose content counts."""
     kept = {"fingerprint": mark, "scores": scores, "checksum": fingerprint(scores)}
     write_json(path, kept | ({"beside": fingerprint(beside)} if beside else {}))
 
@@ -109,8 +108,7 @@ def store_scores(path: Path, mark: str, scores: Any, beside: Path | None = None)
 def stored_scores(path: Path, mark: str | None, beside: Path | None = None) -> Any | None:
     """What `store_scores` wrote under just this mark (None: any mark).
 
-    None where nothing is there, where it was edited or damaged, and where the file beside it is another.
-    """
+    None where nothing is there, where it was edited or damaged, and where the file beside it is another."""
     try:
         found = read_json(path)
     except InputError:

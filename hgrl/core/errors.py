@@ -11,5 +11,4 @@ class InputError(ValueError):
 
 class ToldByFirst(InputError):
     """An error that all of several training processes have and the first one tells: the others end without
-    repeating it.
-    """
+    repeating it."""

@@ -1,8 +1,7 @@
 """An experiment: one profile, loaded once, with its settings, its runs and its files.
 
 A profile (`profiles/<name>.yaml`) lists what differs from the paper. A run (`params.yaml`, section `runs`) is
-a named method and what it overrides; one list of runs serves all profiles.
-"""
+a named method and what it overrides; one list of runs serves all profiles."""
 
 from __future__ import annotations
 
@@ -94,8 +93,7 @@ class Experiment:
     ) -> Settings:
         """The profile's settings with one of its `groupings` and dotted overrides ("sampling.cns": 5).
 
-        origin: what an InputError blames for a bad override.
-        """
+        origin: what an InputError blames for a bad override."""
         return self._layered(grouping, [(overrides or {}, origin)])
 
     def _layered(self, grouping: str | None, layers: list[tuple[dict[str, Any], str]]) -> Settings:
@@ -132,8 +130,7 @@ class Experiment:
         """Why this profile does not make a run, in a few words for its table row; None where it does.
 
         The profile gives a reason itself (`without`), the run is another profile's, or a real data set that it
-        learns from is not there.
-        """
+        learns from is not there."""
         start = self.definition(run).checkpoint_of or run
         if start in self.settings.without:
             return self.settings.without[start]

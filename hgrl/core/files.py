@@ -20,8 +20,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
 
     durable: also survive a power cut; False spares the wait for the disk where thousands of small files are
     cheap to make again.
-    Raises InputError when the disk is full or the folder cannot be written.
-    """
+    Raises InputError when the disk is full or the folder cannot be written."""
     path = Path(path)
     temporary = None
     try:
@@ -67,8 +66,7 @@ def read_json(path: Path) -> Any:
 
 def write_figure(path: Path, figure: Any) -> None:
     """A matplotlib figure as PNG or SVG, without the time stamp and random ids that would make equal pictures
-    differ.
-    """
+    differ."""
     import matplotlib  # here, for it takes a second to import and few callers draw
 
     buffer = io.BytesIO()

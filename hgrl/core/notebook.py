@@ -24,8 +24,7 @@ def run_notebook(name: str, experiment: Experiment, parameters: dict[str, str]) 
     What the kernel prints, its bars among it, appears here as it comes. If the profile leaves out the run of
     `parameters`, the copy says so and nothing is executed. Raises InputError with the notebook's own one-line
     error (the half-executed copy stays beside the target as `<name>.failed.ipynb`), and for an unknown
-    notebook or run.
-    """
+    notebook or run."""
     source = paths.HOME / "notebooks" / f"{name}.ipynb"
     if not source.exists():
         known = ", ".join(sorted(path.stem for path in source.parent.glob("*.ipynb")))

@@ -26,8 +26,7 @@ def write_results(
 ) -> None:
     """Scores in `<name>.json`, equal whenever they are made again; the rest in `<name>.origin.json`.
 
-    started: time.monotonic() when the work began.
-    """
+    started: time.monotonic() when the work began."""
     path = experiment.files.result(stage, name)
     write_json(path, {"profile": experiment.profile, "stage": stage, "name": name, **content})
     write_json(path.with_name(f"{name}{ORIGIN}.json"), {"settings": settings, **machine(started)})

@@ -1,8 +1,7 @@
 """The settings of a profile, section by section: typed, validated, frozen.
 
 Every default is the paper's own number, or says why it is not; a profile lists only what differs. A method's
-own settings stand in its file under `hgrl/pretraining/methods`.
-"""
+own settings stand in its file under `hgrl/pretraining/methods`."""
 
 from __future__ import annotations
 
@@ -50,8 +49,7 @@ class ScenesSettings(Section):
 
     size: int = Field(64, ge=32, le=512)  # image side in pixels; objects are 8 to 17 px in radius at 64
     unlabelled: int = Field(3000, ge=0)  # no masks: for pretraining
-    # no masks: images of one object, and as many of 5 to 7, else alike (`hgrl.data.scenes.objects`)
-    objects: int = Field(0, ge=0)
+    objects: int = Field(0, ge=0)  # no masks: images of one object, and as many of 5 to 7, else alike
     train: int = Field(800, ge=0)
     tune: int = Field(200, ge=0)  # for choosing settings; never reported
     val: int = Field(300, ge=0)  # reported
@@ -64,8 +62,7 @@ class ScenesSettings(Section):
 class Source(Section):
     """One split of one data set: which loader, which folder under the data root, which split."""
 
-    # folder: any images below folder/split, without masks
-    kind: Literal["voc", "coco", "bsds", "davis", "imagenet", "folder"]
+    kind: Literal["voc", "coco", "bsds", "davis", "imagenet", "folder"]  # folder: any images
     folder: str
     split: str
     part: Range = (0.0, 1.0)  # only this stretch of the split's images, in the split's order
@@ -104,17 +101,12 @@ class GroupingSettings(Section):
     # the detector is averaged over these; with 2.0, twice the time for +.003 ODS
     scales: tuple[Positive, ...] = Field((0.5, 1.0), min_length=1)
     spectral: bool = True  # section 4.1: structured edges and a spectral signal, combined
-    # three public readings; METHOD.md measured the third
-    spectral_mix: Literal["mcg", "minmax", "arcs"] = "arcs"
-    # as good as 1, and better than 0 and 2, on BSDS val: results/bsds500/ablation_val.md
-    spectral_weight: NotNegative = 0.5
-    # eigenvectors of the whole image (3 to 5 s a photograph) instead of decimated ones
-    spectral_exact: bool = False
+    spectral_mix: Literal["mcg", "minmax", "arcs"] = "arcs"  # three public readings: docs/region-trees.md
+    spectral_weight: NotNegative = 0.5  # as good as 1, better than 0 and 2: results/bsds500/ablation_val.md
+    spectral_exact: bool = False  # eigenvectors not decimated: 3 to 5 s per photograph
     spectral_refinements: Count = 2  # steps toward the exact ones after decimation; 0: plain decimation
-    # of the eigenvectors: differences, or TPAMI's oriented filters
-    spectral_derivative: Literal["lattice", "oriented"] = "lattice"
-    # of an arc: the map's mean, or its response at the arc's direction
-    arc_strength: Literal["mean", "oriented"] = "oriented"
+    spectral_derivative: Literal["lattice", "oriented"] = "lattice"  # differences, or TPAMI's filters
+    arc_strength: Literal["mean", "oriented"] = "oriented"  # the mean along it, or at its direction
     arc_weight: Literal["length", "root"] = "length"  # what an arc counts in average linkage
     max_regions: int = Field(40, ge=2, le=255)  # section 4.1
     min_area: Count = 800  # px at 481x321; smaller regions are merged before the cut, or slivers fill the 40
@@ -126,31 +118,22 @@ class GroupingSettings(Section):
     @classmethod
     def _with_preset(cls, given: Any) -> Any:
         name = given.get("preset") if isinstance(given, dict) else None
-        if name is None:
-            return given
-        if name not in GROUPING_PRESETS:
-            raise ValueError(
-                f"no grouping preset named {name!r}; choose one of: {', '.join(GROUPING_PRESETS)}"
-            )
-        return {**GROUPING_PRESETS[name], **given}
+        if name is not None and name not in GROUPING_PRESETS:
+            raise ValueError(f"no preset named {name!r}; choose one of: {', '.join(GROUPING_PRESETS)}")
+        return {**GROUPING_PRESETS.get(name, {}), **given} if name else given
 
 
 class HedSettings(Section):
-    """How the edge network of `edges: hed` is trained: HED's paper (ICCV 2015, section 4.1) where nothing
-    else is said.
-    """
+    """How the edge network of `edges: hed` is trained: as HED's paper (ICCV 2015, section 4.1), or why not."""
 
     width: AtLeastOne = 64  # channels of the first convolution; 64 is VGG-16's
-    # torchvision's vgg16 or vgg16_bn file; None: the trunk starts from scratch
-    imagenet_weights: str | None = None
+    imagenet_weights: str | None = None  # torchvision's vgg16 or vgg16_bn file; None: from scratch
     sources: tuple[Source, ...] = (
         Source(kind="bsds", folder="BSDS500", split="train"),
         Source(kind="bsds", folder="BSDS500", split="val"),
     )
-    # share of the annotators that makes a pixel an edge: HED's majority
-    consensus: float = Field(0.5, gt=0, le=1)
-    # images are also learnt from at half their size
-    shrink: Annotated[tuple[AtLeastOne, ...], Field(min_length=1)] = (1, 2)
+    consensus: float = Field(0.5, gt=0, le=1)  # share of the annotators that makes an edge: HED's majority
+    shrink: Annotated[tuple[AtLeastOne, ...], Field(min_length=1)] = (1, 2)  # also at half their size
     crop_size: int = Field(320, ge=16, multiple_of=16)  # HED learns from whole images of 400x400
     iterations: AtLeastOne = 10_000
     batch: AtLeastOne = 10
@@ -173,8 +156,7 @@ class NetworkSettings(Section):
 class AugmentSettings(Section):
     # section 4.2; the embedding has a cell for every 4x4 pixels
     crop_size: int = Field(224, ge=4, multiple_of=4)
-    # the paper gives none; MoCo's range
-    crop_area: Range = (0.2, 1.0)
+    crop_area: Range = (0.2, 1.0)  # the paper gives none; MoCo's range
     flip: Fraction = 0.5
     brightness: NotNegative = 0.4  # strengths: MoCo's
     contrast: NotNegative = 0.4
@@ -257,22 +239,17 @@ class ProbeSettings(Section):
     momentum: Fraction = 0.9
     weight_decay: NotNegative = 5e-4
     crop_size: AtLeastOne = 384
-    # "randomly crop and resize"; False: whole images, whose frozen features are computed once
-    crops: bool = True
-    # the paper gives no range
-    crop_area: Range = (0.25, 1.0)
+    crops: bool = True  # "randomly crop and resize"; False: whole images, embedded once
+    crop_area: Range = (0.25, 1.0)  # the paper gives no range
     keep_in_memory: bool = False  # decode every image once; for sets that fit
     atrous_rates: tuple[AtLeastOne, ...] = (12, 24, 36)  # torchvision's DeepLabV3
     fcn_dilation: AtLeastOne = 6  # MoCo's paper
     head_channels: AtLeastOne = 256
-    # images are resized to it when read; None: their own size. Masks are scored at theirs
-    short_side: AtLeastOne | None = None
+    short_side: AtLeastOne | None = None  # of images when read; masks are scored at their own size
 
 
 class FineTuneSettings(Section):
-    """The protocol of MoCo's paper (He et al. 2020, appendix on PASCAL VOC segmentation), for runs that start
-    from another's checkpoint.
-    """
+    """MoCo's protocol for VOC (He et al. 2020, appendix), for runs that start from another's checkpoint."""
 
     head: Head = "fcn-backbone"
     iterations: AtLeastOne = 30_000
@@ -295,19 +272,14 @@ class RetrievalSettings(Section):
 class TrackingSettings(Section):
     # section 5.3: F; "...+lab" joins Lab colour to a layer, which the paper does not do
     layer: Annotated[str, Field(pattern=r"^(backbone|hypercolumn|embedding)(\+lab)?$")] = "embedding"
-    # of colour in the cosine of a layer "...+lab": those of colours differ far less than F's; best on the
-    # tune videos
-    lab_share: Fraction = 0.97
+    lab_share: Fraction = 0.97  # of colour in the cosine of "...+lab"; best on the tune videos
     variant: Literal["paper", "field"] = "paper"
     previous_frames: AtLeastOne = 2  # section 5.3
-    # paper's variant: the first frame, whose labels are true, votes always; the field's does so anyway
-    first_frame: bool = False
+    first_frame: bool = False  # paper's variant: the first frame always votes, as in the field's
     neighbours: AtLeastOne = 10
-    # of (x, y) / longer side; the paper gives none; colour's best on the tune videos
-    coordinate_weight: NotNegative = 0.5
+    coordinate_weight: NotNegative = 0.5  # of (x, y) / longer side; the paper gives none; tuned for colour
     short_side: AtLeastOne = 480  # frames are resized to it before the network
-    # features are read from frames enlarged by it beyond that, and the radius grows with them
-    finer: Positive = 1.0
+    finer: Positive = 1.0  # frames are enlarged by it beyond that, and so is the radius
     radius: Count = 12  # field's variant: cells a neighbour may be away (CRW)
     temperature: Positive = 0.05  # field's variant (CRW)
     context_frames: AtLeastOne = 20  # field's variant (CRW), and the first frame always
@@ -315,9 +287,7 @@ class TrackingSettings(Section):
 
 
 class TrialSettings(Section):
-    """How a change of the settings is tried: trained and scored as a reported run or shorter, and on the tune
-    split.
-    """
+    """How a change of settings is tried: as a reported run or shorter, and scored on the tune split."""
 
     seeds: Seeds = (0, 1)
     epochs: AtLeastOne | None = 20  # a quarter of the paper's; None: the profile's own
@@ -329,12 +299,9 @@ class TrialSettings(Section):
 
 
 class ConvergenceSettings(Section):
-    """How a run is probed along its way: the probe's own protocol with one head, and as many iterations at
-    every point.
-    """
+    """How a run is probed along its way: by one head, with as many iterations at every point."""
 
-    # of a run's epochs
-    shares: Shares = (0.2, 0.4, 0.6, 0.8, 1.0)
+    shares: Shares = (0.2, 0.4, 0.6, 0.8, 1.0)  # of a run's epochs
     head: Head = "aspp-backbone"  # the paper's
     iterations: AtLeastOne = 5_000  # a quarter of the probe's: fifteen probes a seed
 
@@ -347,15 +314,13 @@ class Settings(Section):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     data: DataSettings = DataSettings()
     grouping: GroupingSettings = GroupingSettings()
-    # named variants, and what each changes in `grouping`
-    groupings: dict[str, dict[str, Any]] = {"hed": {"edges": "hed"}}
+    groupings: dict[str, dict[str, Any]] = {"hed": {"edges": "hed"}}  # named changes of `grouping`
     hed: HedSettings = HedSettings()
     network: NetworkSettings = NetworkSettings()
     augment: AugmentSettings = AugmentSettings()
     sampling: SamplingSettings = SamplingSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
-    # method -> its own settings, which stand in its file under hgrl/pretraining/methods
-    methods: dict[str, dict[str, Any]] = {}
+    methods: dict[str, dict[str, Any]] = {}  # method -> its own settings: hgrl/pretraining/methods
     pretrain: PretrainSettings = PretrainSettings()
     probe: ProbeSettings = ProbeSettings()
     finetune: FineTuneSettings = FineTuneSettings()
@@ -366,5 +331,4 @@ class Settings(Section):
     tuning: TrialSettings = TrialSettings(seeds=(100,), epochs=None, head="aspp-backbone", iterations=None)
     tuned: dict[str, dict[str, Any]] = {}  # what `tuning` chose: method -> {dotted setting: value}
     convergence: ConvergenceSettings = ConvergenceSettings()
-    # runs that this profile does not make, nor those that start from them -> why, in a few words
-    without: dict[str, str] = {}
+    without: dict[str, str] = {}  # runs not made here, nor those that start from them -> why
