@@ -57,7 +57,13 @@ class TrainingLoop:
         self.loss = self.state.loss_module()
         trees = job.trees if method.needs_trees else None
         self.views = TrainingViews(
-            job.samples, trees, job.settings, job.seed, job.height_scale, method.needs_classes
+            job.samples,
+            trees,
+            job.settings,
+            job.seed,
+            job.height_scale,
+            with_classes=method.needs_classes,
+            with_original=job.views == "one",
         )
         epochs, images = job.schedule.run_epochs, len(job.samples)
         self.order = EpochOrder(images, job.schedule.batch, epochs, job.seed, self.state.step, part)

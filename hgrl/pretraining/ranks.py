@@ -54,13 +54,14 @@ def training_device(name: str) -> torch.device:
 
     Raises InputError for a setting that names one card for all, and for a process without a card.
     """
-    device = pick_device(name)
-    if not started_by_torchrun() or device.type == "cpu":
-        return device
-    if device.type != "cuda" or device.index is not None:
+    several = started_by_torchrun()
+    if several and name not in ("auto", "cpu", "cuda"):
         raise InputError(
             f"setting 'device': {name!r} is one device, and several processes train; set it to cuda, cpu or auto"
         )
+    device = pick_device(name)
+    if not several or device.type == "cpu":
+        return device
     own, cards = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if own >= cards:
         raise InputError(

@@ -98,13 +98,12 @@ class TrainingState:
         together.broadcast_buffers = False
         return together
 
-    def train_step(self, loss_of: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+    def train_step(self, loss_of: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """One step of the optimiser; the loss of this rank's part, still on the device."""
         settings, total = self.job.schedule, self.job.steps
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(settings, self.step, total)
-        images, labels, distances, *classes = batch
-        inputs = Batch(images, labels, distances, self.step / total, self.generator, *classes)
+        inputs = Batch(**batch, progress=self.step / total, generator=self.generator)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             loss = loss_of(inputs)
         self.optimizer.zero_grad(set_to_none=True)

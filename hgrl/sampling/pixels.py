@@ -69,6 +69,7 @@ def sample_pixels(
     cns: int,
     generator: torch.Generator | None = None,
     part: BatchPart = WHOLE,
+    same_pixels: Tensor | None = None,
 ) -> PixelSample:
     """Draw anchors, positives and negatives for every image of a batch (section 3, "Pixel Sampling",
     "Augmented Reference Sampling").
@@ -86,34 +87,61 @@ def sample_pixels(
 
     part: which images of a global batch these are. Every rank makes the global batch's random draws and uses
     its rows, so that ranks together draw what one process would, without sending labels or distances.
+    same_pixels: (B, h * w) int64 in [-1, h * w). The augmented view's positives and negatives are then not drawn
+    but the first view's, at these cells of it; those at -1, which its crop has lost, do not count.
     """
     views, batch = labels.shape[:2]
     table = _RegionTable(labels.flatten(2), distances.shape[-1], part)
     # (B, A) each
-    regions, anchors_valid = _draw_anchor_regions(table.present, settings.anchors, generator, part)
+    regions, anchors_valid = _draw_anchor_regions(table.present, settings, generator, part)
     anchors = table.pixel_in(0, regions.unsqueeze(-1), generator).squeeze(-1)
-
-    row = regions.unsqueeze(-1).expand(-1, -1, distances.shape[-1])
-    positives, positives_valid, negatives, negatives_valid = [], [], [], []
-    for view in range(views):
-        present = table.present[view]
-        p_positive = positive_probability(distances, settings.sigma_p, present).gather(1, row)  # (B, A, R)
-        p_negative = negative_probability(distances, settings.sigma_p, present).gather(1, row)
-        visible = present.gather(1, regions) & anchors_valid
-        for probability, count, pixels, valid in (
-            (p_positive, settings.positives, positives, positives_valid),
-            (p_negative, settings.negatives, negatives, negatives_valid),
-        ):
-            drawn, exists = _draw_regions(probability, count, generator, part)
-            pixels.append(table.pixel_in(view, drawn, generator))
-            counts = visible if pixels is positives else anchors_valid
-            valid.append((exists & counts).unsqueeze(-1).expand_as(drawn))
+    drawn = [
+        _draw_in_view(table, view, regions, anchors_valid, distances, settings, generator)
+        for view in range(views if same_pixels is None else 1)
+    ]
+    if same_pixels is not None:
+        drawn.append([_in_second_view(*pair, same_pixels) for pair in drawn[0]])
     owners, others = _draw_from_other_images(anchors, views, batch, table.cells, cns, generator, part)
-    negatives.append(part.of(others))
-    negatives_valid.append(anchors_valid.unsqueeze(-1).expand_as(negatives[-1]) & (batch * part.world > 1))
-    pixels = (anchors, torch.cat(positives, -1), torch.cat(negatives, -1))
-    valid = (anchors_valid, torch.cat(positives_valid, -1), torch.cat(negatives_valid, -1))
+    from_others = part.of(others)
+    others_valid = anchors_valid.unsqueeze(-1).expand_as(from_others) & (batch * part.world > 1)
+    positives, negatives = zip(*drawn, strict=True)
+    positives, positives_valid = zip(*positives, strict=True)
+    negatives, negatives_valid = zip(*negatives, (from_others, others_valid), strict=True)
+    pixels = anchors, torch.cat(positives, -1), torch.cat(negatives, -1)
+    valid = anchors_valid, torch.cat(positives_valid, -1), torch.cat(negatives_valid, -1)
     return PixelSample(*pixels, *valid, *((owners, others) if part.world > 1 else ()))
+
+
+def _draw_in_view(
+    table: _RegionTable,
+    view: int,
+    regions: Tensor,
+    anchors_valid: Tensor,
+    distances: Tensor,
+    settings: SamplingSettings,
+    generator: torch.Generator | None,
+) -> list[tuple[Tensor, Tensor]]:
+    """Positives and negatives of one view, for anchors of `regions` (B, A): indices and which count, (B, A, K)."""
+    row, present = regions.unsqueeze(-1).expand(-1, -1, distances.shape[-1]), table.present[view]
+    visible = present.gather(1, regions) & anchors_valid
+    drawn = []
+    for probability, count, counts in (
+        (positive_probability, settings.positives, visible),
+        (negative_probability, settings.negatives, anchors_valid),
+    ):
+        rows = probability(distances, settings.sigma_p, present).gather(1, row)  # (B, A, R)
+        chosen, exists = _draw_regions(rows, count, generator, table.part)
+        pixels = table.pixel_in(view, chosen, generator)
+        drawn.append((pixels, (exists & counts).unsqueeze(-1).expand_as(chosen)))
+    return drawn
+
+
+def _in_second_view(pixels: Tensor, valid: Tensor, same_pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the second view shows cells of the first (B, A, K), and which of them count."""
+    batch, cells = same_pixels.shape
+    found = same_pixels.gather(1, (pixels % cells).flatten(1)).view_as(pixels)
+    image = torch.arange(batch, batch * 2, device=pixels.device).view(-1, 1, 1)
+    return image * cells + found.clamp_min(0), valid & (found >= 0)
 
 
 class _RegionTable:
@@ -143,15 +171,17 @@ class _RegionTable:
 
 
 def _draw_anchor_regions(
-    present: Tensor, anchors: int, generator: torch.Generator | None, part: BatchPart
+    present: Tensor, settings: SamplingSettings, generator: torch.Generator | None, part: BatchPart
 ) -> tuple[Tensor, Tensor]:
-    """Regions (B, A) without replacement, and whether each is there: (V, B, R) presence -> first those seen
-    in both views.
+    """(V, B, R) presence -> regions (B, A) of the first view without replacement, by default those that both
+    views show first; and whether each is there.
     """
     first, augmented = present[0], present[1:].all(0)
-    key = part.uniform(first.shape, generator, first.device) + augmented.float()
+    key = part.uniform(first.shape, generator, first.device)
+    if settings.anchor_choice == "visible":
+        key = key + augmented.float()
     key = key.masked_fill(~first, -1.0)
-    chosen = key.topk(min(anchors, key.shape[-1]), dim=-1)
+    chosen = key.topk(min(settings.anchors, key.shape[-1]), dim=-1)
     return chosen.indices, chosen.values >= 0
 
 

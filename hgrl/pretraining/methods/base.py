@@ -24,6 +24,7 @@ class Method(nn.Module):
     needs_trees = True  # False: the loop reads no trees, and labels and distances are zeros
     # True: the loop reads the probe's labelled images, and which classes each one shows
     needs_classes = False
+    follows_views = False  # True: `augment.views` decides which views it is given; else both are augmented
     # shared sections of the settings that it reads besides network, augment and pretrain
     sections: tuple[str, ...] = ()
     own: tuple[str, type[Section]] | None = None  # its own settings: key under the profile's `methods`, and type

@@ -18,6 +18,7 @@ from hgrl.sampling.views import Batch
 class HierarchicalGrouping(Method):
     """Equations 1 to 3 on the embedding of both views. No momentum encoder, no memory bank."""
 
+    follows_views = True
     sections = ("sampling", "objective")
 
     def __init__(self, settings: Settings) -> None:
@@ -36,7 +37,8 @@ def pixel_loss(
     embedding = embedding.unflatten(0, batch.images.shape[:2])
     terms = []
     for cns in cns_now(sampling, batch.progress):
-        sample = sample_pixels(batch.labels, batch.distances, sampling, cns, batch.generator, batch_part())
+        given = batch.labels, batch.distances, sampling, cns, batch.generator, batch_part()
+        sample = sample_pixels(*given, same_pixels=batch.same_pixels)
         terms.append(contrastive_loss(embedding, sample, objective))
     loss = sum(term for term, _ in terms) / len(terms)
     return loss, terms[-1][1]
