@@ -20,7 +20,7 @@ from hgrl.pretraining.methods import build_method
 from hgrl.pretraining.methods.contrast import MomentumEncoder, Queue, image_codes, info_nce
 from hgrl.pretraining.methods.densecl import dense_codes, matched_cells
 from hgrl.pretraining.methods.hierarchical import pixel_loss
-from hgrl.pretraining.network import normalise
+from hgrl.data.normalise import normalise
 
 
 def unit(*shape, seed=0):

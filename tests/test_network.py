@@ -6,7 +6,8 @@ import torchvision
 
 from hgrl.core.errors import InputError
 from hgrl.core.settings import NetworkSettings
-from hgrl.pretraining.network import LAYERS, MEAN, STD, Backbone, Network, normalise
+from hgrl.data.normalise import MEAN, STD, normalise
+from hgrl.pretraining.network import LAYERS, Backbone, Network
 
 NAMES = ["resnet18", "resnet34", "resnet50"]
 

@@ -35,13 +35,13 @@ class Checkpoint:
 
     def differing(self, identity: dict[str, Any]) -> list[str]:
         """The settings in which this checkpoint's run and another differ; empty when one may continue the
-        other.
-        """
+        other."""
         ours, theirs = _flat(identity), _flat(self.identity)
         return sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
 
     def require(self, identity: dict[str, Any], path: Path) -> None:
-        """Raise InputError, naming the settings that differ, unless this is a checkpoint of just such a run."""
+        """Raise InputError, naming the settings that differ, unless this is a checkpoint of just such a
+        run."""
         ours, theirs = _flat(identity), _flat(self.identity)
         if differing := self.differing(identity):
             names = ", ".join(
@@ -91,8 +91,7 @@ def _check_archive(content: io.BytesIO) -> None:
 def set_stale_aside(path: Path, identity: dict[str, Any], aside: Path) -> bool:
     """Move a checkpoint that is damaged, or of another run than `identity`, to `aside`, and say why.
 
-    Returns whether it was moved. It may go once its replacement stands.
-    """
+    Returns whether it was moved. It may go once its replacement stands."""
     if not path.exists():
         return False
     try:
@@ -109,7 +108,8 @@ def set_stale_aside(path: Path, identity: dict[str, Any], aside: Path) -> bool:
 
 
 def set_aside(path: Path, aside: Path) -> Path:
-    """Move a file to `aside`, or to the first free of `aside` with ~2, ~3, ... before its suffix; returns where."""
+    """Move a file to `aside`, or to the first free of `aside` with ~2, ~3, ... before its suffix; returns
+    where."""
     aside.parent.mkdir(parents=True, exist_ok=True)
     places = (aside.with_name(f"{aside.stem}~{number}{aside.suffix}") for number in itertools.count(2))
     free = next(place for place in itertools.chain([aside], places) if not place.exists())

@@ -1,14 +1,12 @@
 """A scheduler's SIGTERM: training ends after the step in progress, with a checkpoint."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 from hgrl.core.errors import InputError
 
@@ -19,13 +17,12 @@ class Stopped(InputError):
 
 class StopSignal:
     """While the block lasts SIGTERM is noted in `asked` instead of ending the process. Of use in the main
-    thread only, where signals arrive.
-    """
+    thread only, where signals arrive."""
 
     def __init__(self) -> None:
         self.asked = self.obeyed = False
 
-    def __enter__(self) -> StopSignal:
+    def __enter__(self) -> Self:
         self.former: Any = None
         if threading.current_thread() is threading.main_thread():
             self.former = signal.signal(signal.SIGTERM, lambda *_: setattr(self, "asked", True))
@@ -42,8 +39,7 @@ class StopSignal:
 @contextmanager
 def passing_on_sigterm() -> Iterator[None]:
     """A process that waits for its worker processes hands a SIGTERM on to them, and waits on: they save, then
-    say that they stopped.
-    """
+    say that they stopped."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -58,6 +54,5 @@ def passing_on_sigterm() -> Iterator[None]:
 
 def ignore_sigterm(*_: object) -> None:
     """For loader processes: a signal to the whole group leaves the step in progress its data; they end with
-    their parent.
-    """
+    their parent."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

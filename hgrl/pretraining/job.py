@@ -1,7 +1,5 @@
 """A training job: one seed of one run, and the checkpoint that it ends in."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path

@@ -1,6 +1,4 @@
-"""The network: a ResNet from scratch, a hypercolumn over two of its stages, and the embedding (section 4.2)."""
-
-from __future__ import annotations
+"""Section 4.2's network: a ResNet from scratch, a hypercolumn over two of its stages, and the embedding."""
 
 import re
 
@@ -11,9 +9,6 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from hgrl.core.errors import InputError
 from hgrl.core.settings import NetworkSettings
-from hgrl.data.normalise import MEAN as MEAN
-from hgrl.data.normalise import STD as STD
-from hgrl.data.normalise import normalise as normalise
 
 BLOCKS = {
     "resnet18": (BasicBlock, [2, 2, 2, 2]),
@@ -28,25 +23,16 @@ class Backbone(ResNet):
 
     `width` is the stem's channels (64 in torchvision's own). Strides are unchanged: stage k (torchvision's
     `layer{k}`, Res{k+1}) has stride 2 ** (k + 1). The classifier and the stages behind the last one read are
-    not built: they would have no gradient.
-    """
+    not built: they would have no gradient."""
 
     def __init__(self, name: str, width: int, stages: int) -> None:
         block, depths = BLOCKS[name]
         nn.Module.__init__(self)
-        self._norm_layer, self.inplanes, self.dilation, self.groups, self.base_width = (
-            nn.BatchNorm2d,
-            width,
-            1,
-            1,
-            64,
-        )
+        self._norm_layer, self.inplanes, self.dilation = nn.BatchNorm2d, width, 1
+        self.groups, self.base_width = 1, 64
         self.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
-        self.bn1, self.relu, self.maxpool = (
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(3, stride=2, padding=1),
-        )
+        self.bn1, self.relu = nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.stages = nn.ModuleList(
             self._make_layer(block, width * 2**stage, depths[stage], stride=1 if stage == 0 else 2)
             for stage in range(stages)
@@ -67,8 +53,7 @@ class Backbone(ResNet):
         """Take over the weights of torchvision's own ResNet; stages behind the last one here, and its
         classifier, are left out.
 
-        Raises RuntimeError, from torch, when they are of another network.
-        """
+        Raises RuntimeError, from torch, when they are of another network."""
         renamed = {
             re.sub(r"^layer(\d)\.", lambda found: f"stages.{int(found[1]) - 1}.", name): value
             for name, value in weights.items()
@@ -79,8 +64,7 @@ class Backbone(ResNet):
 
 class Hypercolumn(nn.Module):
     """Two stages, each through 3x3 conv-BN-ReLU, brought to a quarter of the input and concatenated (section
-    4.2).
-    """
+    4.2)."""
 
     def __init__(self, stages: tuple[int, ...], stage_channels: list[int], channels: int) -> None:
         super().__init__()
@@ -97,13 +81,10 @@ class Hypercolumn(nn.Module):
 
     def forward(self, stages: list[Tensor]) -> Tensor:
         size = stages[0].shape[-2:]  # the first stage has stride 4
-        projected = [
-            projection(stages[index])
-            for projection, index in zip(self.projections, self.indices, strict=True)
-        ]
-        return torch.cat(
-            [F.interpolate(p, size=size, mode="bilinear", align_corners=False) for p in projected], dim=1
-        )
+        pairs = zip(self.projections, self.indices, strict=True)
+        projected = [projection(stages[index]) for projection, index in pairs]
+        resized = [F.interpolate(p, size=size, mode="bilinear", align_corners=False) for p in projected]
+        return torch.cat(resized, dim=1)
 
 
 class Network(nn.Module):
@@ -126,8 +107,7 @@ class Network(nn.Module):
 
     def features(self, images: Tensor, *layers: str) -> list[Tensor]:
         """The named layers of one forward pass, each (B, C, h, w): backbone (its last stage), hypercolumn,
-        embedding.
-        """
+        embedding."""
         for layer in layers:
             if layer not in LAYERS:
                 raise InputError(f"setting 'layer': {layer!r} is not one of {', '.join(LAYERS)}")

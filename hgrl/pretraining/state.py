@@ -1,7 +1,5 @@
 """What a training run changes from step to step: weights, optimiser, random states and losses."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -21,8 +19,7 @@ from hgrl.sampling.views import Batch
 
 def learning_rate(settings: PretrainSettings, step: int, total: int) -> float:
     """The rate of a step: the paper's steps (section 4.2) or a cosine to zero, after an optional linear
-    warm-up.
-    """
+    warm-up."""
     if step < settings.warmup_steps:
         return settings.lr * (step + 1) / settings.warmup_steps
     done = step / total
@@ -58,12 +55,8 @@ class TrainingState:
             for layer in set(LAYERS) - set(self.method.layers):
                 getattr(self.method.network, layer).requires_grad_(False)
             sync_batch_norm(self.method)
-        self.optimizer = torch.optim.Adam(
-            self.method.parameters(),
-            lr=settings.lr,
-            weight_decay=settings.weight_decay,
-            fused=device.type != "mps",
-        )
+        adam = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": device.type != "mps"}
+        self.optimizer = torch.optim.Adam(self.method.parameters(), **adam)
         self.generator = torch.Generator(device).manual_seed(mixed_seed(job.seed, 1))
         self.step, self.losses = 0, []
 
@@ -94,7 +87,7 @@ class TrainingState:
         if ranks.world() == 1:
             return loss
         together = DistributedDataParallel(loss, gradient_as_bucket_view=True)
-        # Ranks compute the same buffers: none are sent before a step. The argument's name changed after torch 2.11.
+        # Ranks compute the same buffers: none are sent. The argument's name changed after torch 2.11.
         together.broadcast_buffers = False
         return together
 

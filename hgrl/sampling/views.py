@@ -1,7 +1,5 @@
 """Training batches: two views of each image, with the regions and distances of its tree."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +31,7 @@ class Batch:
     generator: torch.Generator  # on the images' device
     # (B, C) float32, 1 where the image shows the class; only for methods that need it
     classes: Tensor | None = None
-    # (B, (S / 4)**2) int64, the second view's cell that shows each cell of the first, or -1; only for `views: one`
+    # (B, (S / 4)**2) int64, the second view's cell that shows each of the first's, or -1; for `views: one`
     same_pixels: Tensor | None = None
 
     @property
@@ -42,14 +40,12 @@ class Batch:
 
 
 class TrainingViews(Dataset):
-    """(epoch, index) -> the tensors of a `Batch` for one image, by name: two views, the region labels of their
-    cells, the distances of its tree, and what a method needs beside them.
+    """(epoch, index) -> the tensors of a `Batch` for one image, by name.
 
     trees: None for methods without regions: labels and distances are then zeros.
     height_scale: the factor of `height_unit: auto`.
     with_classes: also `classes`, from the image's mask.
-    with_original: the first view is the image itself; also `same_pixels`.
-    """
+    with_original: the first view is the image itself; also `same_pixels`."""
 
     def __init__(
         self,
@@ -81,14 +77,13 @@ class TrainingViews(Dataset):
         pixels = torch.from_numpy(self.samples.image(index, self.settings.data.short_side))
         image = pixels.permute(2, 0, 1).contiguous()
         labels, distances = self._read_tree(index, tuple(image.shape[-2:]))
-        rest = {"distances": distances} | ({"classes": self._read_classes(index)} if self.with_classes else {})
+        rest = {"distances": distances}
+        if self.with_classes:
+            shown = np.bincount(self.samples.mask(index).ravel(), minlength=len(self.samples.classes)) > 0
+            rest["classes"] = torch.from_numpy(shown[: len(self.samples.classes)].astype(np.float32))
         if self.settings.data.keep_in_memory:
             self.in_memory[index] = image, labels, rest
         return image, labels, rest
-
-    def _read_classes(self, index: int) -> Tensor:
-        shown = np.bincount(self.samples.mask(index).ravel(), minlength=256)[: len(self.samples.classes)] > 0
-        return torch.from_numpy(shown.astype(np.float32))
 
     def _read_tree(self, index: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         most = self.settings.grouping.max_regions
@@ -114,8 +109,7 @@ def batches(
     """The tensors of each `Batch`, by name, on the device; from `order.start` on.
 
     Loader processes decode and augment ahead (two batches each) for the whole run: they start once, whatever
-    the number of epochs. For a card batches are pinned, and their copy is queued without waiting for it.
-    """
+    the number of epochs. For a card batches are pinned, and their copy is queued without waiting for it."""
     loader = DataLoader(
         views,
         batch_sampler=order,

@@ -1,14 +1,11 @@
 """The paper's method: per-pixel contrast, with positives and negatives drawn from the region hierarchy
-(section 3).
-"""
-
-from __future__ import annotations
+(section 3)."""
 
 from torch import Tensor
 
 from hgrl.core.settings import ObjectiveSettings, SamplingSettings, Settings
+from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods.base import Method
-from hgrl.pretraining.network import normalise
 from hgrl.pretraining.objective import contrastive_loss
 from hgrl.pretraining.ranks import batch_part
 from hgrl.sampling.pixels import sample_pixels
@@ -48,8 +45,7 @@ def cns_now(settings: SamplingSettings, progress: float) -> tuple[int, ...]:
     """Numbers of cross-image negatives of the loss terms at this point of the run.
 
     Table 1's "cns = 5, 20" is not explained. `schedule`: equal stretches of the run, one number after the
-    other. `terms`: one loss term for each number, averaged.
-    """
+    other. `terms`: one loss term for each number, averaged."""
     if settings.cns_reading == "terms":
         return settings.cns
     return (settings.cns[min(int(progress * len(settings.cns)), len(settings.cns) - 1)],)
