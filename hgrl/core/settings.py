@@ -176,8 +176,8 @@ class AugmentSettings(Section):
     # the paper gives none; MoCo's range
     crop_area: Range = (0.2, 1.0)
     flip: Fraction = 0.5
-    # what the pixel contrast compares: two augmented views, with pixels drawn afresh in each; or the image and
-    # one view, with the same pixels in both (the paper's words). Other methods always augment both
+    # what the pixel contrast compares: two augmented views, with pixels drawn afresh in each; or the image
+    # and one view, with the same pixels in both (the paper's words). Other methods always augment both
     views: Literal["both", "one"] = "both"
     brightness: NotNegative = 0.4  # strengths: MoCo's
     contrast: NotNegative = 0.4

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from hgrl.core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, set_aside
+from hgrl.core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, set_aside, stale_reason
 from hgrl.core.errors import InputError
 from hgrl.core.files import write_bytes
 from hgrl.pretraining.job import TrainingJob
@@ -51,7 +51,7 @@ def remove_companions(path: Path, except_for: set[Path] = frozenset()) -> None:
 
 @dataclass(frozen=True)
 class CheckpointKeeper:
-    """Reads and writes the checkpoints of one job. With several ranks only the first may call it."""
+    """Reads and writes the checkpoints of one job. With several ranks only the first may write."""
 
     job: TrainingJob
 
@@ -89,18 +89,16 @@ class CheckpointKeeper:
         """Move a newest checkpoint that this job can neither resume nor end with, and all beside it, into the
         folder of `aside`, and say why. See `hgrl.core.checkpoint.set_aside`."""
         if self.path.exists() and (reason := self._stale()):
-            files = self.path, *companions(self.path)
-            former = [set_aside(file, aside.with_name(file.name)) for file in files][0]
+            former = set_aside(self.path, aside)
+            for file in companions(self.path):
+                set_aside(file, aside.with_name(file.name))
             print(f"{self.path.name}: trained anew, because {reason}; the former one is {former}", flush=True)
 
     def _stale(self) -> str | None:
         """Why the newest is of no use: it is damaged, of another job, or went past a missing snapshot."""
-        try:
-            saved = load_checkpoint(self.path)
-        except InputError as error:
-            return str(error).rpartition(";")[0]
-        if differing := saved.differing(self.job.identity):
-            return f"these changed: {', '.join(differing[:4])}"
+        if reason := stale_reason(self.path, self.job.identity):
+            return reason
+        saved = load_checkpoint(self.path)
         shares, total = self.job.schedule.snapshots, saved.total_steps
         passed = [share for share in shares if snapshot_step(share, total) <= saved.step]
         missing = [str(share) for share in passed if not self._own(snapshot_file(self.path, share))]
@@ -153,8 +151,7 @@ class CheckpointKeeper:
             save_checkpoint(file, checkpoint)
 
     def finish(self) -> None:
-        """Leave beside a complete checkpoint only files that depend on the settings alone, not on when this
-        run was saved or stopped."""
+        """Leave beside a complete checkpoint only its snapshots: nothing tells when the run was stopped."""
         snapshots = {snapshot_file(self.path, share) for share in self.job.schedule.snapshots}
         remove_companions(self.path, except_for=snapshots)
 

@@ -53,15 +53,8 @@ class TrainingLoop:
             self.state.restore(saved)
         self.loss = self.state.loss_module()
         trees = job.trees if method.needs_trees else None
-        self.views = TrainingViews(
-            job.samples,
-            trees,
-            job.settings,
-            job.seed,
-            job.height_scale,
-            with_classes=method.needs_classes,
-            with_original=job.views == "one",
-        )
+        beside = {"with_classes": method.needs_classes, "with_original": job.views == "one"}
+        self.views = TrainingViews(job.samples, trees, job.settings, job.seed, job.height_scale, **beside)
         epochs, images = job.schedule.run_epochs, len(job.samples)
         self.order = EpochOrder(images, job.schedule.batch, epochs, job.seed, self.state.step, part)
 

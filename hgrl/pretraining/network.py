@@ -50,8 +50,7 @@ class Backbone(ResNet):
         return outputs
 
     def load_torchvision(self, weights: dict[str, Tensor]) -> None:
-        """Take over the weights of torchvision's own ResNet; stages behind the last one here, and its
-        classifier, are left out.
+        """Take over torchvision's weights, without the classifier and the stages that are not built.
 
         Raises RuntimeError, from torch, when they are of another network."""
         renamed = {
@@ -63,20 +62,16 @@ class Backbone(ResNet):
 
 
 class Hypercolumn(nn.Module):
-    """Two stages, each through 3x3 conv-BN-ReLU, brought to a quarter of the input and concatenated (section
-    4.2)."""
+    """Two stages, each through 3x3 conv-BN-ReLU, at a quarter of the input, concatenated (section 4.2)."""
 
     def __init__(self, stages: tuple[int, ...], stage_channels: list[int], channels: int) -> None:
         super().__init__()
         self.indices = [stage - 1 for stage in stages]
-        self.projections = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(stage_channels[index], channels, 3, padding=1, bias=False),
-                nn.BatchNorm2d(channels),
-                nn.ReLU(inplace=True),
-            )
-            for index in self.indices
-        )
+        self.projections = nn.ModuleList()
+        for index in self.indices:
+            convolution = nn.Conv2d(stage_channels[index], channels, 3, padding=1, bias=False)
+            norm = nn.BatchNorm2d(channels)
+            self.projections.append(nn.Sequential(convolution, norm, nn.ReLU(inplace=True)))
         self.channels = channels * len(self.indices)
 
     def forward(self, stages: list[Tensor]) -> Tensor:
@@ -93,9 +88,8 @@ class Network(nn.Module):
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
         self.backbone = Backbone(settings.backbone, settings.width, max(settings.hypercolumn_stages))
-        self.hypercolumn = Hypercolumn(
-            settings.hypercolumn_stages, self.backbone.channels, settings.hypercolumn_channels
-        )
+        stages, channels = settings.hypercolumn_stages, settings.hypercolumn_channels
+        self.hypercolumn = Hypercolumn(stages, self.backbone.channels, channels)
         self.embedding = nn.Conv2d(self.hypercolumn.channels, settings.embedding_dim, 3, padding=1)
         initialise(self.hypercolumn)
         widths = (self.backbone.channels[-1], self.hypercolumn.channels, settings.embedding_dim)
@@ -106,11 +100,9 @@ class Network(nn.Module):
         return self.embedding(self.hypercolumn(self.backbone(images)))
 
     def features(self, images: Tensor, *layers: str) -> list[Tensor]:
-        """The named layers of one forward pass, each (B, C, h, w): backbone (its last stage), hypercolumn,
-        embedding."""
-        for layer in layers:
-            if layer not in LAYERS:
-                raise InputError(f"setting 'layer': {layer!r} is not one of {', '.join(LAYERS)}")
+        """The named ones of `LAYERS` in one forward pass, each (B, C, h, w); backbone is its last stage."""
+        if unknown := [layer for layer in layers if layer not in LAYERS]:
+            raise InputError(f"setting 'layer': {unknown[0]!r} is not one of {', '.join(LAYERS)}")
         stages = self.backbone(images)
         found = {"backbone": stages[-1]}
         if set(layers) - {"backbone"}:

@@ -18,25 +18,13 @@ from hgrl.sampling.views import Batch
 
 
 def learning_rate(settings: PretrainSettings, step: int, total: int) -> float:
-    """The rate of a step: the paper's steps (section 4.2) or a cosine to zero, after an optional linear
-    warm-up."""
+    """The rate of a step: section 4.2's steps or a cosine to zero, after an optional linear warm-up."""
     if step < settings.warmup_steps:
         return settings.lr * (step + 1) / settings.warmup_steps
     done = step / total
     if settings.schedule == "cosine":
         return settings.lr * 0.5 * (1 + math.cos(math.pi * done))
     return settings.lr * settings.decay ** sum(done >= milestone for milestone in settings.milestones)
-
-
-class _Loss(nn.Module):
-    """A method's loss as a forward pass, which is what DistributedDataParallel wraps."""
-
-    def __init__(self, method: Method) -> None:
-        super().__init__()
-        self.method = method
-
-    def forward(self, batch: Batch) -> Tensor:
-        return self.method.loss(batch)[0]
 
 
 class TrainingState:
@@ -50,8 +38,7 @@ class TrainingState:
         if settings.channels_last:
             self.method = self.method.to(memory_format=torch.channels_last)
         if ranks.world() > 1:
-            # Layers without a gradient are frozen: to find them in every step, DistributedDataParallel would
-            # wait for the device.
+            # without gradients: to find that out in every step, DistributedDataParallel would wait
             for layer in set(LAYERS) - set(self.method.layers):
                 getattr(self.method.network, layer).requires_grad_(False)
             sync_batch_norm(self.method)
@@ -83,10 +70,9 @@ class TrainingState:
         if self.job.schedule.compile:
             for module in (self.method.network.backbone, self.method.network.hypercolumn):
                 module.compile(dynamic=False)  # in place: names in the checkpoint stay
-        loss = _Loss(self.method)
         if ranks.world() == 1:
-            return loss
-        together = DistributedDataParallel(loss, gradient_as_bucket_view=True)
+            return self.method
+        together = DistributedDataParallel(self.method, gradient_as_bucket_view=True)
         # Ranks compute the same buffers: none are sent. The argument's name changed after torch 2.11.
         together.broadcast_buffers = False
         return together

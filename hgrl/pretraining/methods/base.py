@@ -36,6 +36,9 @@ class Method(nn.Module):
         """The scalar to minimise, and detached scalar tensors to log. Must not wait for the device."""
         raise TypeError(f"{type(self).__name__} does not say what its loss is")
 
+    def forward(self, batch: Batch) -> Tensor:
+        return self.loss(batch)[0]
+
 
 def method_settings(settings: Settings, key: str, section: type[Own], origin: str = "settings") -> Own:
     """What the profile has under `methods.<key>`; InputError, beginning with `origin`, for a bad value."""

@@ -35,18 +35,16 @@ def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -
 
 
 class MomentumEncoder(nn.Module):
-    """A copy of some modules that follows them: theta_k <- m theta_k + (1 - m) theta_q (MoCo's equation 2).
-    No gradient.
+    """A copy of modules that follows them, without gradient: theta_k <- m theta_k + (1 - m) theta_q (equation 2).
 
-    Shuffled batch normalisation (MoCo, section 3.3) on one device: the batch is dealt at random into
-    `groups`, each encoded, and so normalised, by itself, and put back in order. A key then shares its
-    statistics with other images than its query (the query's batch is normalised as one), as with the authors'
-    8 GPUs, and statistics do not give the pair away. Buffers, running statistics among them, are the copy's
-    own, as in the authors' code.
+    Shuffled batch normalisation (section 3.3) on one device: the batch is dealt at random into `groups`, each
+    encoded, and so normalised, by itself, and put back in order. A key then shares its statistics with other
+    images than its query, as on the authors' 8 GPUs, and statistics do not give the pair away. Buffers are
+    the copy's own, as in the authors' code.
 
-    Several ranks shuffle the images across ranks, as the authors' code does: all are sent to all, the global
-    batch is dealt into the same `groups`, and each rank encodes every world-th of them. The codes put
-    together are alike on all ranks. Running statistics, which nothing reads, are of the rank's own groups."""
+    Several ranks shuffle across ranks, as the authors' code does: all images are sent to all, the global batch
+    is dealt into the same `groups`, and each rank encodes every world-th of them. Codes are alike on all ranks;
+    running statistics, which nothing reads, are of the rank's own groups."""
 
     def __init__(self, modules: Sequence[nn.Module], encode: Encode, momentum: float, groups: int) -> None:
         super().__init__()
@@ -78,14 +76,12 @@ class MomentumEncoder(nn.Module):
 
 
 def _put_together(codes: Tensor, places: Tensor, count: int) -> Tensor:
-    """Codes of the images at `places` -> (count, ...) codes of all images. Each rank fills in its own and the
-    rest is zero, so the sum is exact."""
+    """Codes of the images at `places` -> (count, ...) codes of all. The other ranks' are zero: sums are exact."""
     return sum_over_ranks(codes.new_zeros(count, *codes.shape[1:]).index_copy(0, places, codes))
 
 
 class Queue(nn.Module):
-    """The last K keys, a ring: new ones overwrite the oldest. It starts with random unit vectors, as in the
-    authors' code."""
+    """The last K keys, a ring; at first random unit vectors, as in the authors' code."""
 
     def __init__(self, size: int, dim: int, batch: int, setting: str) -> None:
         super().__init__()

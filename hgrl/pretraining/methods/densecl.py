@@ -1,5 +1,4 @@
-"""DenseCL (Wang et al. 2021): MoCo's contrast of images and, beside it, of each cell and its match in the
-other view."""
+"""DenseCL (Wang et al. 2021): MoCo's contrast of images, and of cells with their match in the other view."""
 
 from collections.abc import Sequence
 

@@ -1,5 +1,4 @@
-"""The paper's method: per-pixel contrast, with positives and negatives drawn from the region hierarchy
-(section 3)."""
+"""The paper's method (section 3): pixels contrast with others drawn from the region hierarchy."""
 
 from torch import Tensor
 

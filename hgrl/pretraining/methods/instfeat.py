@@ -1,5 +1,4 @@
-"""InstFeat (Ye et al. 2019, "Unsupervised Embedding Learning via Invariant and Spreading Instance
-Feature")."""
+"""InstFeat (Ye et al. 2019): unsupervised embedding by invariant and spreading instance features."""
 
 import torch
 import torch.nn.functional as F

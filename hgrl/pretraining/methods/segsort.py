@@ -17,8 +17,7 @@ class SegSortSettings(Section):
 
 
 class SegSort(Method):
-    """Spherical K-means on embedding and coordinates, cut along the regions; then a von Mises-Fisher mixture
-    over the segments.
+    """Spherical K-means on embedding and place, cut along the regions; a von Mises-Fisher mixture of segments.
 
     Regions are the leaves of our trees, in the place of the authors' own over-segmentation: no hierarchy is
     read. Contrast is within an image, as table 1 says ("None"); the authors' code has all segments of a batch
@@ -87,7 +86,8 @@ def segment_loss(cells: Tensor, segments: Tensor, count: int, concentration: flo
     """-log of the own segment's part of exp(concentration * cosine) over the image's segments, mean of cells.
 
     cells: (B, N, D) unit vectors; segments: (B, N) int64 in [0, count). Gradients flow through cells and
-    segments' means alike. Returns the loss and, detached, the fraction of cells nearest to their own segment."""
+    segments' means alike. Returns the loss and, detached, the fraction of cells whose nearest segment is
+    their own."""
     means, present = segment_means(cells, segments, count)
     with torch.autocast(cells.device.type, enabled=False):
         # B, N, count

@@ -1,5 +1,4 @@
-"""The stand-in for ImageNet pre-training where there is no ImageNet: the same network, taught which classes
-an image shows."""
+"""The stand-in for ImageNet pre-training: the same network, taught which classes an image shows."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -33,7 +32,6 @@ class ImageLabels(Method):
 
 
 def label_loss(logits: Tensor, classes: Tensor) -> Tensor:
-    """Binary cross entropy, mean over views, images and classes. logits: (V * B, at least C); classes: (B, C)
-    in {0, 1}."""
+    """Mean binary cross entropy. logits: (V * B, at least C), the rest unread; classes: (B, C) in {0, 1}."""
     views, count = len(logits) // len(classes), classes.shape[1]
     return F.binary_cross_entropy_with_logits(logits[:, :count], classes.repeat(views, 1))
