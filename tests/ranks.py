@@ -36,8 +36,7 @@ def environment(rank: int, count: int, port: int) -> dict[str, str]:
 
 def in_ranks(folder: Path, tasks: dict[str, tuple], count: int = 2) -> list[dict]:
     """Name -> (function of this file, its arguments), one after the other in `count` processes; what each
-    process returns, by name.
-    """
+    process returns, by name."""
     folder.mkdir(exist_ok=True)
     (folder / "tasks").write_bytes(pickle.dumps(tasks))
     port = free_port()
@@ -52,7 +51,8 @@ def in_ranks(folder: Path, tasks: dict[str, tuple], count: int = 2) -> list[dict
 
 
 def step(method: str, settings: object, dataset: tuple, path: Path, steps: int) -> dict:
-    """Train some steps; the loss and the gradients of the last, and the losses, weights and buffers after it."""
+    """Train some steps; the loss and the gradients of the last, and the losses, weights and buffers after
+    it."""
     loop = loop_of(method, settings, dataset, path)
     loop.run_until(steps, lambda done: None)
     parameters = loop.state.method.named_parameters()
@@ -144,8 +144,7 @@ def collectives() -> dict:
 
 def normalised(images: torch.Tensor, weights: torch.Tensor, dtype: torch.dtype) -> dict:
     """One training pass of this rank's images through a synchronised norm, and the gradients of a weighted
-    sum.
-    """
+    sum."""
     from hgrl.pretraining.ranks import batch_part
     from hgrl.pretraining.synced_norm import SyncedBatchNorm2d
 

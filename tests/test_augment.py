@@ -19,8 +19,7 @@ def blocks(height=60, width=90):
 
 def checks(height, width):
     """Labels of 2x3 blocks, and an "image" of six channels, one for each block: the strongest channel is the
-    label, blended or not.
-    """
+    label, blended or not."""
     labels = (torch.arange(height) * 2 // height)[:, None] * 3 + (torch.arange(width) * 3 // width)[None]
     return 255 * torch.nn.functional.one_hot(labels, 6).permute(2, 0, 1).contiguous().to(
         torch.uint8
@@ -147,10 +146,10 @@ def test_the_first_view_is_the_whole_image_whatever_its_aspect_ratio(size, flip)
 @pytest.mark.parametrize("flip", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("size", [(60, 90), (200, 120), (33, 31)])
 def test_each_cell_is_found_where_the_view_shows_its_pixel(size, flip):
-    """The oracle: labels that number the image's rows and columns tell where each pixel of the view is from, to
-    half a pixel of either (torchvision's nearest neighbour is the one above and to the left). A cell's centre is
-    as near to one of the named cell's pixels, and on the rim or beyond what the view shows where it is lost.
-    """
+    """The oracle: labels that number the image's rows and columns tell where each pixel of the view is from,
+    to half a pixel of either (torchvision's nearest neighbour is the one above and to the left). A cell's
+    centre is as near to one of the named cell's pixels, and on the rim or beyond what the view shows where it
+    is lost."""
     settings = AugmentSettings(crop_size=64, crop_area=(0.1, 0.6), flip=flip, **GEOMETRY_ONLY)
     image, found = torch.zeros(3, *size, dtype=torch.uint8), set()
     y, x = torch.meshgrid(*(torch.arange(side, dtype=torch.uint8) for side in size), indexing="ij")
@@ -174,7 +173,9 @@ def test_a_flip_mirrors_the_cells_and_loses_none():
     image, labels = blocks(60, 90)
     for seed in range(8):
         plain, mirrored = (
-            ImageAndView(AugmentSettings(crop_size=64, crop_area=(0.1, 1.0), flip=flip))(image, labels, seed)[2]
+            ImageAndView(AugmentSettings(crop_size=64, crop_area=(0.1, 1.0), flip=flip))(image, labels, seed)[
+                2
+            ]
             for flip in (0.0, 1.0)
         )
         column = plain % 16

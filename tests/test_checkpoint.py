@@ -172,7 +172,8 @@ from hgrl.core.checkpoint import Checkpoint, save_checkpoint
 from hgrl.core.errors import InputError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 try:
-    save_checkpoint(Path(sys.argv[1]), Checkpoint({}, 6, 10, {"weights": torch.randn(100_000)}, {}, {}, torch.zeros(6)))
+    weights = {"weights": torch.randn(100_000)}
+    save_checkpoint(Path(sys.argv[1]), Checkpoint({}, 6, 10, weights, {}, {}, torch.zeros(6)))
 except InputError as error:
     print(error)
     sys.exit(3)
@@ -206,7 +207,9 @@ def test_no_flipped_byte_gives_another_content(tmp_path, step):
             assert "seed0.pt: damaged, or not a checkpoint" in str(error) and "\n" not in str(error)
             refused += 1
         else:
-            assert all(equal(getattr(saved, name), getattr(loaded, name)) for name in Checkpoint.__annotations__)
+            assert all(
+                equal(getattr(saved, name), getattr(loaded, name)) for name in Checkpoint.__annotations__
+            )
     assert refused > len(content) / 7 / 4
 
 
@@ -337,6 +340,8 @@ def test_good_weights_are_not_replaced_by_those_that_are_not_finite(tmp_path):
     keeper(path).save(made(3))
     bad = made(6, method={"network.weight": torch.tensor([1.0, math.nan])})
     for write in (keeper(path).save, keeper(path).save_snapshots):
-        with pytest.raises(InputError, match=r"network\.weight is not finite after step 5 of 10; the last good"):
+        with pytest.raises(
+            InputError, match=r"network\.weight is not finite after step 5 of 10; the last good"
+        ):
             write(bad)
     assert load_checkpoint(path).step == 3

@@ -1,5 +1,7 @@
 """Two processes train what one does: the same losses, gradients and checkpoints, to rounding."""
 
+import itertools
+
 import pytest
 import torch
 from ranks import in_ranks, step
@@ -37,8 +39,7 @@ def assert_close(one, other, **tolerance):
 
 def test_two_processes_have_the_loss_and_the_gradients_of_one_for_every_method(tiny, dataset, tmp_path):
     """Batches of four: each rank has two images, and most of the five negatives from other images lie on the
-    other rank.
-    """
+    other rank."""
     settings = {name: tiny({"sampling.cns": [5]}) for name in REGISTRY}
     settings["without cns"] = tiny({"sampling.cns": [0]})
     settings["two terms"] = tiny({"sampling.cns": [2, 5], "sampling.cns_reading": "terms"})
@@ -63,8 +64,7 @@ def test_two_processes_have_the_loss_and_the_gradients_of_one_for_every_method(t
 @pytest.mark.parametrize("method", ["hierarchical", "moco"])
 def test_a_checkpoint_of_two_processes_goes_on_in_one_and_the_reverse(method, tiny, dataset, tmp_path):
     """Three steps in two processes, then one process to the end; and the reverse. The learning rate is low:
-    Adam magnifies rounding.
-    """
+    Adam magnifies rounding."""
     settings = tiny({"pretrain.lr": 1e-5})
     whole = step(method, settings, dataset, tmp_path / "whole.pt", 6)
     step(method, settings, dataset, tmp_path / "one.pt", 3)
@@ -83,7 +83,11 @@ def test_a_checkpoint_of_two_processes_goes_on_in_one_and_the_reverse(method, ti
 
 
 def test_what_ranks_exchange_and_what_they_refuse(tiny, dataset, tmp_path):
-    odd, few, one_card = tiny({"pretrain.batch": 5}), tiny({"methods.moco.groups": 1}), tiny({"device": "cuda:1"})
+    odd, few, one_card = (
+        tiny({"pretrain.batch": 5}),
+        tiny({"methods.moco.groups": 1}),
+        tiny({"device": "cuda:1"}),
+    )
     nan = tiny({"pretrain.lr": 1e30, "pretrain.epochs": 20})
     tasks = {
         "collectives": ("collectives",),
@@ -190,14 +194,13 @@ def test_layers_that_learn_are_synchronised_in_place_and_copies_without_gradient
 def test_the_parts_of_a_batch_are_the_batch_in_its_order(world):
     whole = list(EpochOrder(19, 8, 2, seed=3))
     parts = [list(EpochOrder(19, 8, 2, seed=3, part=BatchPart(rank, world))) for rank in range(world)]
-    assert [sum(step, []) for step in zip(*parts, strict=True)] == whole
+    assert [[*itertools.chain(*step)] for step in zip(*parts, strict=True)] == whole
 
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_draw_together_what_one_process_draws(world, settings):
     """Same anchors, positives and negatives, cell by cell: indices of a rank's cells are put back into the
-    global batch's.
-    """
+    global batch's."""
     generator = torch.Generator().manual_seed(5)
     images, cells = 6, 12
     labels = torch.randint(4, (2, images, 3, 4), generator=generator, dtype=torch.uint8)

@@ -1,4 +1,5 @@
-"""The stages `hed` and `grouping`: trees are grown once, kept, and grown anew when what made them has changed."""
+"""The stages `hed` and `grouping`: trees are grown once, kept, and grown anew when what made them has
+changed."""
 
 import json
 import shutil

@@ -1,4 +1,5 @@
-"""Training that is stopped, killed or finds its newest checkpoint damaged goes on where it was, and says so."""
+"""Training that is stopped, killed or finds its newest checkpoint damaged goes on where it was, and says
+so."""
 
 import os
 import shutil
@@ -45,7 +46,7 @@ def test_sigterm_saves_after_the_step_and_the_resumed_run_equals_the_whole_bit_f
     former = signal.getsignal(signal.SIGTERM)
     with pytest.raises(
         Stopped,
-        match=rf"parts\.pt: stopped by a signal at step {step} of 6: training is not complete; run the same command to resume",
+        match=rf"parts\.pt: stopped by a signal at step {step} of 6: training is not complete; run the same",
     ):
         train(dataset, settings, tmp_path / "parts.pt", tick=kill_at(step))
     assert signal.getsignal(signal.SIGTERM) == former
@@ -72,9 +73,7 @@ def test_a_damaged_newest_checkpoint_is_replaced_by_the_last_good_one_and_the_re
     dataset, tiny, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(loop, "LOG_EVERY", 1)
-    settings = tiny(
-        {"pretrain.checkpoint_minutes": 0.0, "pretrain.keep_last": 3}
-    )
+    settings = tiny({"pretrain.checkpoint_minutes": 0.0, "pretrain.keep_last": 3})
     train(dataset, settings, tmp_path / "whole.pt")
     path = tmp_path / "seed0.pt"
     train(dataset, settings, path, stop_after=4)
@@ -150,8 +149,7 @@ def train_ours(seed=None):
 @pytest.fixture
 def untrained(pipeline, tmp_path, monkeypatch):
     """Two homes where `ours` is to be trained, 60 steps a seed: one to interrupt, and one where it has been
-    trained without a break.
-    """
+    trained without a break."""
     monkeypatch.setattr(loop, "LOG_EVERY", 2)
     write_profile(
         pipeline,
@@ -173,8 +171,7 @@ def same_files(whole, parts):
 
 def test_a_scheduler_stops_one_process_or_its_workers_and_the_same_command_goes_on(untrained):
     """First a seed alone, in the process that gets the signal; then both, in worker processes to which it is
-    handed on.
-    """
+    handed on."""
     whole, parts = untrained
     for arguments, seeds in ((("--seed", "1"), (1,)), ((), (0,))):
         run = start(parts, *arguments)

@@ -56,7 +56,8 @@ def test_losses_are_finite_under_bf16_autocast(name, settings):
 
 @pytest.mark.parametrize("name", list(REGISTRY))
 def test_a_loss_never_waits_for_the_device(name, settings):
-    """Fake tensors have shapes and no values: whatever needs a value, or a shape that values decide, raises."""
+    """Fake tensors have shapes and no values: whatever needs a value, or a shape that values decide,
+    raises."""
     method = build_method(name, settings)
     batch = batch_of([three_regions()] * 4)
     with FakeTensorMode(allow_non_fake_inputs=True) as fake:
@@ -74,7 +75,8 @@ def test_a_loss_never_waits_for_the_device(name, settings):
 
 @pytest.mark.parametrize("name", list(REGISTRY))
 def test_training_on_one_batch_lowers_its_loss(name, settings):
-    """Queues are set back in every step, or they would fill with the batch's own keys; key encoders move on."""
+    """Queues are set back in every step, or they would fill with the batch's own keys; key encoders move
+    on."""
     torch.manual_seed(0)
     method, losses = build_method(name, settings), []
     queues = {key: value.clone() for key, value in method.state_dict().items() if "queue" in key}
@@ -108,7 +110,9 @@ def test_sections_name_settings_and_a_methods_code_follows_its_imports(settings)
         assert set(method.layers) <= set(LAYERS)
         files = imported_modules(method.__module__)
         assert all(path.exists() for path in files.values())
-        found[name] = {file.rpartition(".")[2] for file in files if file.startswith("hgrl.pretraining.methods")}
+        found[name] = {
+            file.rpartition(".")[2] for file in files if file.startswith("hgrl.pretraining.methods")
+        }
     assert found["hierarchical"] == {"base", "hierarchical"}
     assert found["instfeat"] == {"base", "contrast", "instfeat"}
     assert found["hierarchical-image"] == {"base", "contrast", "hierarchical", "hierarchical_image", "moco"}

@@ -1,8 +1,7 @@
 """MoCo, Ours + Image and DenseCL: losses against slow loops, the queue as a ring, the key encoder as a slow
 copy.
 
-No public implementation is among the pinned packages, so the loops are the only oracle.
-"""
+No public implementation is among the pinned packages, so the loops are the only oracle."""
 
 import math
 
@@ -16,11 +15,11 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from hgrl.core.errors import InputError
+from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods import build_method
 from hgrl.pretraining.methods.contrast import MomentumEncoder, Queue, image_codes, info_nce
 from hgrl.pretraining.methods.densecl import dense_codes, matched_cells
 from hgrl.pretraining.methods.hierarchical import pixel_loss
-from hgrl.data.normalise import normalise
 
 
 def unit(*shape, seed=0):
@@ -67,7 +66,9 @@ def test_the_queue_holds_the_last_keys_and_overwrites_the_oldest(size, data):
 
 
 def test_a_queue_shorter_than_a_batch_is_one_line(tiny):
-    with pytest.raises(InputError, match="setting 'methods.moco.queue': a queue of 3 is shorter than a batch of 4"):
+    with pytest.raises(
+        InputError, match=r"setting 'methods\.moco\.queue': a queue of 3 is shorter than a batch of 4"
+    ):
         build_method("moco", tiny({"methods.moco.queue": 3}))
 
 
@@ -176,7 +177,12 @@ def test_densecl_matches_each_cell_with_the_most_similar_one():
 
 
 def test_densecl_equals_a_slow_loop_over_images_and_cells(tiny):
-    settings = tiny({f"methods.densecl.{key}": value for key, value in (("cell_weight", 0.25), ("groups", 1), ("grid", 2))})
+    settings = tiny(
+        {
+            f"methods.densecl.{key}": value
+            for key, value in (("cell_weight", 0.25), ("groups", 1), ("grid", 2))
+        }
+    )
     torch.manual_seed(0)
     # eval: statistics do not move
     method, batch = build_method("densecl", settings).eval(), batch_of([three_regions()] * 4)

@@ -1,4 +1,5 @@
-"""The network of section 4.2: torchvision's stages, a hypercolumn at a quarter of the input, 32 channels out."""
+"""The network of section 4.2: torchvision's stages, a hypercolumn at a quarter of the input, 32 channels
+out."""
 
 import pytest
 import torch
@@ -71,8 +72,7 @@ def test_the_papers_shapes_for_224_pixels(name, channels):
 
 def test_parameters_of_the_papers_network():
     """ResNet-50 up to Res4, two 3x3 projections (of 512 and 1024 channels) to 256 with their BN, one 3x3 from
-    512 to 32.
-    """
+    512 to 32."""
     with torch.device("meta"):
         network = Network(NetworkSettings())
         whole = torchvision.models.resnet50()

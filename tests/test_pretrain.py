@@ -149,8 +149,7 @@ def test_an_edit_of_moco_makes_no_checkpoints_of_instfeat_stale():
 
 def stub(bad_step, loss_value):
     """A method whose loss is multiplied by `loss_value` at one step; by None: it is finite, and its gradient
-    is not.
-    """
+    is not."""
 
     class Stub(Method):
         def __init__(self, settings):
@@ -186,7 +185,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
 
 def test_without_a_checkpoint_the_message_promises_none(dataset, settings, tmp_path, monkeypatch):
     monkeypatch.setitem(methods.REGISTRY, "stub", stub(0, loss_value=math.nan))
-    with pytest.raises(InputError, match="^loss is nan at step 0 of 6; lower pretrain.lr"):
+    with pytest.raises(InputError, match=r"^loss is nan at step 0 of 6; lower pretrain\.lr"):
         train(dataset, settings, tmp_path / "seed0.pt", method="stub")
     assert not (tmp_path / "seed0.pt").exists()
 
@@ -251,7 +250,8 @@ def test_bf16_trains_with_float32_weights(dataset, tiny, tmp_path):
 
 @pytest.mark.parametrize("method", ["hierarchical", "moco", "segsort"])
 def test_threads_and_repeats_change_no_bit(dataset, tiny, tmp_path, method):
-    """Large enough for torch to share sums among threads; without `one_thread` losses differ from step 2 on."""
+    """Large enough for torch to share sums among threads; without `one_thread` losses differ from step 2
+    on."""
     changes = {"network.width": 16, "augment.crop_size": 64, "pretrain.batch": 8, "pretrain.epochs": 4}
     settings, trained, before = tiny({**changes, "sampling.cns": [20]}), [], torch.get_num_threads()
     try:

@@ -1,6 +1,5 @@
 """The stage `pretraining`: checkpoints are trained once, resumed, and trained anew when what made them has
-changed; what they replace stays until then.
-"""
+changed; what they replace stays until then."""
 
 import json
 import shutil
@@ -121,7 +120,8 @@ def test_a_stale_checkpoint_is_trained_anew_and_the_reader_is_told_why(
 def test_a_stale_checkpoint_is_there_until_its_replacement_is_complete(
     pipeline, experiment, train, folder, monkeypatch
 ):
-    """Two edits, two interruptions: both former checkpoints wait aside, with their snapshots; then they go."""
+    """Two edits, two interruptions: both former checkpoints wait aside, with their snapshots; then they
+    go."""
     write_profile(pipeline, {"pretrain.snapshots": [0.5]})
     train()
     former = [(folder / name).read_bytes() for name in ("seed0.pt", "seed0.at050.pt")]
@@ -382,8 +382,8 @@ def test_a_mistake_about_methods_in_a_profile_is_one_line_before_anything_is_tra
 
 @pytest.mark.parametrize("changes, line", [
     ({"tuning": {"mocco": [{}]}}, "section 'tuning': unknown method 'mocco'; choose one of: hierarchical"),
-    ({"tuning": {"moco": [{"methods.moco.dim": "x"}]}}, "tuning.moco: setting 'methods.moco.dim': input should"),
-    ({"runs": {"r": {"method": "moco", "overrides": {"methods.moco.dim": 0}}}}, "runs.r: setting 'methods.moco.dim'"),
+    ({"tuning": {"moco": [{"methods.moco.dim": "x"}]}}, "tuning.moco: setting 'methods.moco.dim': input"),
+    ({"runs": {"r": {"method": "moco", "overrides": {"methods.moco.dim": 0}}}}, "runs.r: setting 'methods"),
 ])  # fmt: skip
 def test_a_mistake_about_methods_in_params_is_one_line(pipeline, experiment, changes, line):
     runs = SMALL_PARAMS["runs"] | changes.get("runs", {})

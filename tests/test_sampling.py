@@ -25,7 +25,8 @@ QUARTERS = torch.tensor([[0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1], [2, 2, 3, 3, 3,
 
 
 def equation_2(distances, a, present, sigma):
-    """P(j in Pos(i)) for i in region a, one region b after the other; regions a crop has lost do not exist."""
+    """P(j in Pos(i)) for i in region a, one region b after the other; regions a crop has lost do not
+    exist."""
     others = sum(math.exp(-distances[a][m] / sigma) for m in range(len(distances)) if m != a and present[m])
     own = 1.0 if present[a] else 0.0
     weights = [own if b == a else math.exp(-distances[a][b] / sigma) for b in range(len(distances))]
@@ -325,8 +326,7 @@ def test_labels_may_be_uint8_as_the_loader_gives_them():
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 def test_a_drawn_cell_shows_its_region_after_crop_flip_and_resize(flip):
     """Each region has its own colour: the pixels at a drawn cell must have the colour of the region that was
-    meant.
-    """
+    meant."""
     tree = three_regions()
     colours = torch.tensor([[250, 0, 0], [0, 250, 0], [0, 0, 250]], dtype=torch.uint8)
     labels = torch.from_numpy(tree.labels)
@@ -377,8 +377,9 @@ def test_the_same_pixels_in_both_views_equal_a_slow_loop():
     given = labels, FOUR.expand(2, -1, -1), settings, 6
     sample = sample_pixels(*given, torch.Generator().manual_seed(1), same_pixels=same)
     for drawn, valid, count in (
-        (sample.positives, sample.positives_valid, 40), (sample.negatives[..., :60], sample.negatives_valid, 30),
-    ):  # fmt: skip
+        (sample.positives, sample.positives_valid, 40),
+        (sample.negatives[..., :60], sample.negatives_valid, 30),
+    ):
         for b in range(2):
             for slot in range(3):
                 for k in range(count):

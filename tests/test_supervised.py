@@ -45,7 +45,9 @@ def test_classes_of_a_batch_are_those_in_the_whole_masks_and_void_is_none(labell
     found = batches(views, EpochOrder(8, 4, 1, 0), 0, torch.device("cpu"))
     for keys, parts in zip(order, found, strict=True):
         assert parts["images"].shape == (2, 4, 3, 32, 32)
-        assert parts["classes"].tolist() == [[0.0, 0.0, 1.0] if index % 2 else [0.0, 1.0, 0.0] for _, index in keys]
+        assert parts["classes"].tolist() == [
+            [0.0, 0.0, 1.0] if index % 2 else [0.0, 1.0, 0.0] for _, index in keys
+        ]
 
 
 def test_labels_that_images_show_are_learnt(dataset, tiny, tmp_path):

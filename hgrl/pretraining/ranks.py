@@ -135,8 +135,8 @@ def gather(rows: Tensor) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """all_reduce with gradients. torch's own, in torch.distributed.nn.functional, is deprecated in torch 2.14,
-    without a public successor."""
+    """all_reduce with gradients. torch's own, in torch.distributed.nn.functional, is deprecated in torch
+    2.14, without a public successor."""
 
     @staticmethod
     def forward(_, values: Tensor) -> Tensor:
@@ -167,8 +167,8 @@ def rows_of_ranks(rows: Tensor, owner: Tensor, index: Tensor) -> Tensor:
 
 
 class Agreement:
-    """A flag that any rank may raise, and that all see in the same step without waiting for each other: what is
-    asked in one step is known to all in the next."""
+    """A flag that any rank may raise, and that all see in the same step without waiting for each other: what
+    is asked in one step is known to all in the next."""
 
     def __init__(self) -> None:
         self.sent: tuple[dist.Work, Tensor] | None = None

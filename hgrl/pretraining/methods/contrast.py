@@ -35,16 +35,17 @@ def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -
 
 
 class MomentumEncoder(nn.Module):
-    """A copy of modules that follows them, without gradient: theta_k <- m theta_k + (1 - m) theta_q (equation 2).
+    """A copy of modules that follows them, without gradient: theta_k <- m theta_k + (1 - m) theta_q (equation
+    2).
 
     Shuffled batch normalisation (section 3.3) on one device: the batch is dealt at random into `groups`, each
     encoded, and so normalised, by itself, and put back in order. A key then shares its statistics with other
     images than its query, as on the authors' 8 GPUs, and statistics do not give the pair away. Buffers are
     the copy's own, as in the authors' code.
 
-    Several ranks shuffle across ranks, as the authors' code does: all images are sent to all, the global batch
-    is dealt into the same `groups`, and each rank encodes every world-th of them. Codes are alike on all ranks;
-    running statistics, which nothing reads, are of the rank's own groups."""
+    Several ranks shuffle across ranks, as the authors' code does: all images are sent to all, the global
+    batch is dealt into the same `groups`, and each rank encodes every world-th of them. Codes are alike on
+    all ranks; running statistics, which nothing reads, are of the rank's own groups."""
 
     def __init__(self, modules: Sequence[nn.Module], encode: Encode, momentum: float, groups: int) -> None:
         super().__init__()
@@ -76,7 +77,8 @@ class MomentumEncoder(nn.Module):
 
 
 def _put_together(codes: Tensor, places: Tensor, count: int) -> Tensor:
-    """Codes of the images at `places` -> (count, ...) codes of all. The other ranks' are zero: sums are exact."""
+    """Codes of the images at `places` -> (count, ...) codes of all. The other ranks' are zero: sums are
+    exact."""
     return sum_over_ranks(codes.new_zeros(count, *codes.shape[1:]).index_copy(0, places, codes))
 
 

@@ -17,7 +17,8 @@ class SegSortSettings(Section):
 
 
 class SegSort(Method):
-    """Spherical K-means on embedding and place, cut along the regions; a von Mises-Fisher mixture of segments.
+    """Spherical K-means on embedding and place, cut along the regions; a von Mises-Fisher mixture of
+    segments.
 
     Regions are the leaves of our trees, in the place of the authors' own over-segmentation: no hierarchy is
     read. Contrast is within an image, as table 1 says ("None"); the authors' code has all segments of a batch
