@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from hgrl.core.settings import Settings
+from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods import Method, build_method
 from hgrl.pretraining.methods.contrast import image_codes
 from hgrl.pretraining.methods.hierarchical import pixel_loss
 from hgrl.pretraining.methods.instfeat import instance_loss
-from hgrl.pretraining.network import normalise
 from hgrl.sampling.views import Batch
 
 METHODS = ("hierarchical", "moco", "instfeat")

@@ -2,6 +2,7 @@
 training tests share.
 """
 
+import copy
 import dataclasses
 import os
 import shutil
@@ -50,7 +51,7 @@ TINY = {
 
 def merged(content: dict, changes: dict) -> dict:
     """`content` with dotted `changes` ("pretrain.lr" -> value)."""
-    result = {key: dict(value) if isinstance(value, dict) else value for key, value in content.items()}
+    result = copy.deepcopy(content)
     for dotted, value in changes.items():
         *sections, key = dotted.split(".")
         target = result
@@ -216,6 +217,91 @@ def pipeline(finished_home, tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "HOME", home)
     monkeypatch.setattr(paths, "PARAMS", home / "params.yaml")
     return home
+
+
+@pytest.fixture
+def experiment(pipeline):
+    """A function that loads the profile `small` of `pipeline` as its files are now."""
+    from hgrl.core.experiment import load_experiment
+
+    return lambda: load_experiment("small")
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """The steps trained from here on: the seed of each."""
+    from hgrl.pretraining.state import TrainingState
+
+    done, real = [], TrainingState.train_step
+    monkeypatch.setattr(
+        TrainingState, "train_step", lambda self, *given: (done.append(self.job.seed), real(self, *given))[1]
+    )
+    return done
+
+
+@pytest.fixture
+def grouped(monkeypatch):
+    """The images grouped from here on: the shape of each."""
+    from hgrl.grouping import group
+
+    done, real = [], group.region_tree
+    monkeypatch.setattr(
+        group, "region_tree", lambda image, *rest: (done.append(image.shape), real(image, *rest))[1]
+    )
+    return done
+
+
+def change_profile(home: Path, changes: dict) -> None:
+    """Dotted changes of the profile `small` as it is now."""
+    file = home / "profiles" / "small.yaml"
+    file.write_text(yaml.safe_dump(merged(yaml.safe_load(file.read_text()), changes)))
+
+
+def add_runs(runs: dict) -> None:
+    params = yaml.safe_load(paths.PARAMS.read_text())
+    paths.PARAMS.write_text(yaml.safe_dump(params | {"runs": params["runs"] | runs}, sort_keys=False))
+
+
+@pytest.fixture
+def with_hed(pipeline):
+    """`pipeline` with settings of a tiny edge network, and a run that learns from its trees."""
+    from hgrl.core.experiment import load_experiment
+    from hgrl.data.stage import prepare_data
+
+    hed = {"width": 2, "shrink": [1], "crop_size": 48, "iterations": 3, "batch": 2, "lr": 1e-3}
+    groupings = {"hed": {"edges": "hed", "image_scale": 1.0}}
+    change_profile(pipeline, {"data.scenes.contours": 2, "groupings": groupings, "hed": hed})
+    add_runs({"ours-hed": {"method": "hierarchical", "grouping": "hed"}})
+    prepare_data(load_experiment("small"))
+    return pipeline
+
+
+EXTRA = [{"kind": "voc", "folder": "VOC2012", "split": split} for split in ("single", "many")]
+
+
+@pytest.fixture
+def counted(pipeline):
+    """`pipeline` with scenes of one and of many objects, and the repository's own runs on them."""
+    change_profile(pipeline, {"data.scenes.objects": 3, "data.extra": EXTRA})
+    repository = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text())["runs"]
+    names = [name for name in repository if name.endswith(("-single", "-many", "-small"))]
+    add_runs({name: {**repository[name], "profiles": ["small"]} for name in names})
+    return pipeline
+
+
+def ages(folder: Path) -> dict[Path, int]:
+    """When each file below a folder was written."""
+    return {path: path.stat().st_mtime_ns for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def told(call, *given) -> str:
+    """The one line of the InputError that a call raises."""
+    from hgrl.core.errors import InputError
+
+    with pytest.raises(InputError) as caught:
+        call(*given)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
 COLOURS = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200]], np.uint8)

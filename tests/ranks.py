@@ -36,8 +36,7 @@ def environment(rank: int, count: int, port: int) -> dict[str, str]:
 
 def in_ranks(folder: Path, tasks: dict[str, tuple], count: int = 2) -> list[dict]:
     """Name -> (function of this file, its arguments), one after the other in `count` processes; what each
-    process returns, by name.
-    """
+    process returns, by name."""
     folder.mkdir(exist_ok=True)
     (folder / "tasks").write_bytes(pickle.dumps(tasks))
     port = free_port()
@@ -52,30 +51,34 @@ def in_ranks(folder: Path, tasks: dict[str, tuple], count: int = 2) -> list[dict
 
 
 def step(method: str, settings: object, dataset: tuple, path: Path, steps: int) -> dict:
-    """Train some steps; the loss and the gradients of the last, and the losses, weights and buffers after it."""
-    from hgrl.pretraining.loop import Training
+    """Train some steps; the loss and the gradients of the last, and the losses, weights and buffers after
+    it."""
+    loop = loop_of(method, settings, dataset, path)
+    loop.run_until(steps, lambda done: None)
+    parameters = loop.state.method.named_parameters()
+    gradients = {name: value.grad.clone() for name, value in parameters if value.grad is not None}
+    return {"losses": loop.state.losses, "gradients": gradients, "state": loop.state.checkpoint().method}
 
-    samples, trees = dataset
-    run = Training(method, settings, samples, trees, 1.0, path, 0, "")
-    run.until(steps, lambda done: None)
-    gradients = {
-        name: value.grad.clone() for name, value in run.method.named_parameters() if value.grad is not None
-    }
-    return {"losses": run.losses, "gradients": gradients, "state": run.checkpoint().method}
+
+def loop_of(method: str, settings: object, dataset: tuple, path: Path) -> "TrainingLoop":  # noqa: F821
+    from jobs import job_of
+
+    from hgrl.pretraining.loop import TrainingLoop
+    from hgrl.pretraining.ranks import training_device
+
+    return TrainingLoop(job_of(dataset, settings, path, method=method), training_device(settings.device))
 
 
 def step_that_never_waits(method: str, settings: object, dataset: tuple, path: Path) -> float:
     """One step under a mode that fails where the host would wait for the device."""
     from waits import NeverWaits
 
-    from hgrl.pretraining.loop import Training
     from hgrl.sampling.views import batches
 
-    samples, trees = dataset
-    run = Training(method, settings, samples, trees, 1.0, path, 0, "")
-    batch = next(batches(run.views, run.order, 0, run.device))
+    loop = loop_of(method, settings, dataset, path)
+    batch = next(batches(loop.views, loop.order, 0, loop.state.device))
     with NeverWaits():
-        loss = run._train_step(batch)
+        loss = loop.state.train_step(loop.loss, batch)
     return loss.item()
 
 
@@ -94,66 +97,63 @@ def stopped(method: str, settings: object, dataset: tuple, path: Path) -> tuple[
     import signal
 
     from hgrl.core.interruption import Stopped
-    from hgrl.pretraining import ranks as distributed
-    from hgrl.pretraining.loop import Training
+    from hgrl.pretraining.ranks import rank
 
-    samples, trees = dataset
-    run = Training(method, settings, samples, trees, 1.0, path, 0, "")
+    loop = loop_of(method, settings, dataset, path)
+
+    def tick(done: int) -> None:
+        if rank() == 1 and loop.state.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
     try:
-        run.until(
-            6,
-            lambda done: (
-                os.kill(os.getpid(), signal.SIGTERM) if distributed.rank() == 1 and run.step == 2 else None
-            ),
-        )
+        loop.run_until(6, tick)
     except Stopped as caught:
-        return str(caught), run.step
+        return str(caught), loop.state.step
     raise AssertionError("it went on")
 
 
 def collectives() -> dict:
-    """Sums, gathers and fetches with their gradients, and what the ranks agree on."""
+    """Sums, gathered rows and rows of other ranks with their gradients, and what the ranks agree on."""
     from hgrl.core.errors import InputError
-    from hgrl.pretraining import ranks as distributed
+    from hgrl.pretraining import ranks
 
-    rank = distributed.rank()
+    rank = ranks.rank()
     own = torch.arange(6.0).view(3, 2).add(10 * rank).requires_grad_()
     owner, index = torch.tensor([[0, 1], [1, 1]]), torch.tensor([[2, 0], [1, 1]])
-    found = distributed.fetch(own, owner, index)
+    found = ranks.rows_of_ranks(own, owner, index)
     (found * (rank + 1.0)).sum().backward()
-    agreement = distributed.Agreement()
+    agreement = ranks.Agreement()
     asked = [agreement.after_step(rank == 1 and step == 1) for step in range(4)]
     agreement.settle()
     told = None
     try:
-        distributed.from_first(lambda: (_ for _ in ()).throw(InputError("the disk is full")))
+        ranks.from_first(lambda: (_ for _ in ()).throw(InputError("the disk is full")))
     except InputError as caught:
         told = type(caught).__name__, str(caught)
     return {
-        "gathered": distributed.gather(own),
+        "gathered": ranks.gather(own),
         "found": found.detach(),
         "gradient": own.grad,
         "asked": asked,
-        "any": distributed.any_rank(rank == 1),
-        "none": distributed.any_rank(False),
-        "first": distributed.from_first(lambda: f"rank {rank}"),
+        "any": ranks.any_rank(rank == 1),
+        "none": ranks.any_rank(False),
+        "first": ranks.from_first(lambda: f"rank {rank}"),
         "told": told,
     }
 
 
 def normalised(images: torch.Tensor, weights: torch.Tensor, dtype: torch.dtype) -> dict:
     """One training pass of this rank's images through a synchronised norm, and the gradients of a weighted
-    sum.
-    """
-    from hgrl.pretraining.ranks import share
+    sum."""
+    from hgrl.pretraining.ranks import batch_part
     from hgrl.pretraining.synced_norm import SyncedBatchNorm2d
 
     torch.manual_seed(0)
     norm = SyncedBatchNorm2d(images.shape[1])
     torch.nn.init.uniform_(norm.weight), torch.nn.init.uniform_(norm.bias)
-    mine = share().of(images).to(dtype).requires_grad_()
+    mine = batch_part().of(images).to(dtype).requires_grad_()
     output = norm(mine)
-    (output.float() * share().of(weights)).sum().backward()
+    (output.float() * batch_part().of(weights)).sum().backward()
     return {
         "output": output.detach(),
         "images": mine.grad,

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from hgrl.core.settings import AugmentSettings
-from hgrl.sampling.augment import TwoViews
+from hgrl.sampling.augment import ImageAndView, TwoViews
 
 GEOMETRY_ONLY = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0}
 
@@ -19,8 +19,7 @@ def blocks(height=60, width=90):
 
 def checks(height, width):
     """Labels of 2x3 blocks, and an "image" of six channels, one for each block: the strongest channel is the
-    label, blended or not.
-    """
+    label, blended or not."""
     labels = (torch.arange(height) * 2 // height)[:, None] * 3 + (torch.arange(width) * 3 // width)[None]
     return 255 * torch.nn.functional.one_hot(labels, 6).permute(2, 0, 1).contiguous().to(
         torch.uint8
@@ -128,3 +127,56 @@ def test_images_smaller_than_the_crop_are_enlarged(size):
     image = torch.full((3, *size), 100, dtype=torch.uint8)
     images, crops = TwoViews(AugmentSettings(crop_size=32))(image, torch.zeros(size, dtype=torch.uint8), 0)
     assert images.shape == (2, 3, 32, 32) and (crops == 0).all()
+
+
+# The paper's words: the image itself and one augmented view, with the same pixels in both
+
+
+@pytest.mark.parametrize("size", [(64, 64), (60, 90), (200, 120)])
+@pytest.mark.parametrize("flip", [0.0, 1.0])
+def test_the_first_view_is_the_whole_image_whatever_its_aspect_ratio(size, flip):
+    image, labels = checks(*size)
+    images, crops, _ = ImageAndView(AugmentSettings(crop_size=64, flip=flip), grid=1)(image[:3], labels, 0)
+    whole, cells = checks(64, 64)
+    assert (crops[0] == cells).float().mean() > 0.97
+    clear = inside(cells) & (cells < 3)
+    assert (images[0].argmax(0) == whole[:3].argmax(0))[clear].all()
+
+
+@pytest.mark.parametrize("flip", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("size", [(60, 90), (200, 120), (33, 31)])
+def test_each_cell_is_found_where_the_view_shows_its_pixel(size, flip):
+    """The oracle: labels that number the image's rows and columns tell where each pixel of the view is from,
+    to half a pixel of either (torchvision's nearest neighbour is the one above and to the left). A cell's
+    centre is as near to one of the named cell's pixels, and on the rim or beyond what the view shows where it
+    is lost."""
+    settings = AugmentSettings(crop_size=64, crop_area=(0.1, 0.6), flip=flip, **GEOMETRY_ONLY)
+    image, found = torch.zeros(3, *size, dtype=torch.uint8), set()
+    y, x = torch.meshgrid(*(torch.arange(side, dtype=torch.uint8) for side in size), indexing="ij")
+    for seed in range(8):
+        shown = [ImageAndView(settings, grid=1)(image, ids, seed)[1][1].double() + 0.5 for ids in (y, x)]
+        rows, columns = shown[0][:, 0], shown[1][0]
+        for cell, seen in enumerate(ImageAndView(settings, grid=4)(image, y, seed)[2].tolist()):
+            named = (rows, size[0], cell // 16, seen // 16), (columns, size[1], cell % 16, seen % 16)
+            near, beyond = [], []
+            for line, side, own, other in named:
+                centre, off = (4 * own + 2) * side / 64, (line.max() - line.min()) / 63 + 0.51
+                pixels = line if seen < 0 else line[4 * other : 4 * other + 4]
+                near.append((pixels - centre).abs().min() <= off)
+                beyond.append(centre < line.min() + off or centre > line.max() - off)
+            assert any(beyond) if seen < 0 else all(near)
+            found.add(seen >= 0)
+    assert found == {True, False}
+
+
+def test_a_flip_mirrors_the_cells_and_loses_none():
+    image, labels = blocks(60, 90)
+    for seed in range(8):
+        plain, mirrored = (
+            ImageAndView(AugmentSettings(crop_size=64, crop_area=(0.1, 1.0), flip=flip))(image, labels, seed)[
+                2
+            ]
+            for flip in (0.0, 1.0)
+        )
+        column = plain % 16
+        assert torch.equal(mirrored, torch.where(plain < 0, -1, plain - column + 15 - column))

@@ -1,5 +1,7 @@
 """Two processes train what one does: the same losses, gradients and checkpoints, to rounding."""
 
+import itertools
+
 import pytest
 import torch
 from ranks import in_ranks, step
@@ -7,13 +9,12 @@ from torch import nn
 
 from hgrl.core.checkpoint import load_checkpoint
 from hgrl.core.errors import InputError
-from hgrl.pretraining import ranks as distributed
-from hgrl.pretraining.loop import training_device
+from hgrl.pretraining import ranks
 from hgrl.pretraining.methods import REGISTRY, build_method
-from hgrl.pretraining.ranks import Share, share_of_batch
+from hgrl.pretraining.ranks import part_of_batch, training_device
 from hgrl.pretraining.synced_norm import SyncedBatchNorm2d, sync_batch_norm
+from hgrl.sampling.order import BatchPart, EpochOrder
 from hgrl.sampling.pixels import sample_pixels
-from hgrl.sampling.views import EpochOrder
 
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 # of the key encoder: each rank's own groups'; nothing reads them
@@ -38,15 +39,12 @@ def assert_close(one, other, **tolerance):
 
 def test_two_processes_have_the_loss_and_the_gradients_of_one_for_every_method(tiny, dataset, tmp_path):
     """Batches of four: each rank has two images, and most of the five negatives from other images lie on the
-    other rank.
-    """
+    other rank."""
     settings = {name: tiny({"sampling.cns": [5]}) for name in REGISTRY}
     settings["without cns"] = tiny({"sampling.cns": [0]})
     settings["two terms"] = tiny({"sampling.cns": [2, 5], "sampling.cns_reading": "terms"})
     settings["ratio"] = tiny({"objective.form": "ratio", "objective.temperature": 1.0})
     methods = {name: name if name in REGISTRY else "hierarchical" for name in settings}
-    settings["regions, symmetrised"] = tiny({"best.region_weight": 1.0, "best.symmetric": True})
-    methods["regions, symmetrised"] = "hierarchical-best"
     tasks = {
         name: ("step", methods[name], settings[name], dataset, tmp_path / f"{name}-two.pt", 1)
         for name in settings
@@ -66,8 +64,7 @@ def test_two_processes_have_the_loss_and_the_gradients_of_one_for_every_method(t
 @pytest.mark.parametrize("method", ["hierarchical", "moco"])
 def test_a_checkpoint_of_two_processes_goes_on_in_one_and_the_reverse(method, tiny, dataset, tmp_path):
     """Three steps in two processes, then one process to the end; and the reverse. The learning rate is low:
-    Adam magnifies rounding.
-    """
+    Adam magnifies rounding."""
     settings = tiny({"pretrain.lr": 1e-5})
     whole = step(method, settings, dataset, tmp_path / "whole.pt", 6)
     step(method, settings, dataset, tmp_path / "one.pt", 3)
@@ -86,7 +83,11 @@ def test_a_checkpoint_of_two_processes_goes_on_in_one_and_the_reverse(method, ti
 
 
 def test_what_ranks_exchange_and_what_they_refuse(tiny, dataset, tmp_path):
-    odd, few, one_card = tiny({"pretrain.batch": 5}), tiny({"moco.groups": 1}), tiny({"device": "cuda:1"})
+    odd, few, one_card = (
+        tiny({"pretrain.batch": 5}),
+        tiny({"methods.moco.groups": 1}),
+        tiny({"device": "cuda:1"}),
+    )
     nan = tiny({"pretrain.lr": 1e30, "pretrain.epochs": 20})
     tasks = {
         "collectives": ("collectives",),
@@ -135,14 +136,14 @@ def test_what_ranks_exchange_and_what_they_refuse(tiny, dataset, tmp_path):
 
 
 def test_a_global_batch_that_is_the_whole_small_split_is_said_to_be(monkeypatch):
-    monkeypatch.setattr(distributed, "share", lambda: Share(0, 4))
+    monkeypatch.setattr(ranks, "batch_part", lambda: BatchPart(0, 4))
     with pytest.raises(
         InputError, match="70 images, of which the split has 6, do not divide among 4 processes; take 4"
     ):
-        share_of_batch(6, 70)
+        part_of_batch(6, 70)
     with pytest.raises(InputError, match="start fewer processes"):
-        share_of_batch(3, 70)
-    assert share_of_batch(100, 72) == Share(0, 4)
+        part_of_batch(3, 70)
+    assert part_of_batch(100, 72) == BatchPart(0, 4)
 
 
 def test_synchronised_statistics_are_those_of_the_whole_batch(tmp_path):
@@ -190,17 +191,16 @@ def test_layers_that_learn_are_synchronised_in_place_and_copies_without_gradient
 
 
 @pytest.mark.parametrize("world", [1, 2, 4])
-def test_the_shares_of_a_batch_are_the_batch_in_its_order(world):
+def test_the_parts_of_a_batch_are_the_batch_in_its_order(world):
     whole = list(EpochOrder(19, 8, 2, seed=3))
-    shares = [list(EpochOrder(19, 8, 2, seed=3, share=Share(rank, world))) for rank in range(world)]
-    assert [sum(parts, []) for parts in zip(*shares, strict=True)] == whole
+    parts = [list(EpochOrder(19, 8, 2, seed=3, part=BatchPart(rank, world))) for rank in range(world)]
+    assert [[*itertools.chain(*step)] for step in zip(*parts, strict=True)] == whole
 
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_ranks_draw_together_what_one_process_draws(world, settings):
     """Same anchors, positives and negatives, cell by cell: indices of a rank's cells are put back into the
-    global batch's.
-    """
+    global batch's."""
     generator = torch.Generator().manual_seed(5)
     images, cells = 6, 12
     labels = torch.randint(4, (2, images, 3, 4), generator=generator, dtype=torch.uint8)
@@ -208,9 +208,9 @@ def test_ranks_draw_together_what_one_process_draws(world, settings):
     whole = sample_pixels(labels, distances, settings.sampling, 3, torch.Generator().manual_seed(0))
     count = images // world
     for rank in range(world):
-        share, rows = Share(rank, world), slice(rank * count, (rank + 1) * count)
-        part = sample_pixels(
-            labels[:, rows], distances[rows], settings.sampling, 3, torch.Generator().manual_seed(0), share
+        part, rows = BatchPart(rank, world), slice(rank * count, (rank + 1) * count)
+        own = sample_pixels(
+            labels[:, rows], distances[rows], settings.sampling, 3, torch.Generator().manual_seed(0), part
         )
 
         def globally(index, owner=rank):
@@ -218,22 +218,22 @@ def test_ranks_draw_together_what_one_process_draws(world, settings):
             # view, image, cell
             return (image // count * images + owner * count + image % count) * cells + cell
 
-        assert torch.equal(globally(part.anchors), whole.anchors[rows])
-        assert torch.equal(globally(part.positives), whole.positives[rows])
-        assert torch.equal(globally(part.negatives[..., :-3]), whole.negatives[rows][..., :-3])
-        assert torch.equal(globally(part.elsewhere, part.owners), whole.negatives[..., -3:])
+        assert torch.equal(globally(own.anchors), whole.anchors[rows])
+        assert torch.equal(globally(own.positives), whole.positives[rows])
+        assert torch.equal(globally(own.negatives[..., :-3]), whole.negatives[rows][..., :-3])
+        assert torch.equal(globally(own.elsewhere, own.owners), whole.negatives[..., -3:])
         for name in ("anchors_valid", "positives_valid", "negatives_valid"):
-            assert torch.equal(getattr(part, name), getattr(whole, name)[rows])
+            assert torch.equal(getattr(own, name), getattr(whole, name)[rows])
 
 
 def test_one_process_needs_no_group(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "1")
     monkeypatch.setenv("LOCAL_RANK", "0")
-    with distributed.processes(torch.device("cpu")):
+    with ranks.processes(torch.device("cpu")):
         assert (
             not torch.distributed.is_initialized()
-            and distributed.share() == Share(0, 1)
-            and distributed.is_first()
+            and ranks.batch_part() == BatchPart(0, 1)
+            and ranks.is_first()
         )
     assert training_device("cpu") == torch.device("cpu")
 

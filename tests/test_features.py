@@ -15,7 +15,8 @@ from hgrl.evaluation.features import (
     single_layer,
 )
 from hgrl.evaluation.tracking import tracking_features, with_lab
-from hgrl.pretraining.network import LAYERS, Network, normalise
+from hgrl.data.normalise import normalise
+from hgrl.pretraining.network import LAYERS, Network
 
 CPU = torch.device("cpu")
 

@@ -11,8 +11,7 @@ from hgrl.pretraining.methods.instfeat import instance_loss
 
 def slow_loss(codes, temperature):
     """-log P(own other view) - sum over the views of other images of log(1 - P); P over all views but the one
-    itself.
-    """
+    itself."""
     count, total = len(codes), 0.0
     for i in range(count):
         weights = {j: math.exp(float(codes[i] @ codes[j]) / temperature) for j in range(count) if j != i}

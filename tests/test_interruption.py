@@ -1,4 +1,5 @@
-"""Training that is stopped, killed or finds its newest checkpoint damaged goes on where it was, and says so."""
+"""Training that is stopped, killed or finds its newest checkpoint damaged goes on where it was, and says
+so."""
 
 import os
 import shutil
@@ -11,14 +12,16 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import write_profile
+from jobs import train
 from ranks import HERE
-from test_pretrain import assert_same, train
+from test_pretrain import assert_same
 
 from hgrl.core.checkpoint import load_checkpoint
 from hgrl.core.errors import InputError
+from hgrl.core.experiment import load_experiment
 from hgrl.core.interruption import Stopped, StopSignal
-from hgrl.pretraining import loop as training
-from hgrl.pretraining import stage as stages
+from hgrl.pretraining import loop
+from hgrl.pretraining.stage import pretrain
 
 FOLDER = "artifacts/small/checkpoints/ours"
 
@@ -43,7 +46,7 @@ def test_sigterm_saves_after_the_step_and_the_resumed_run_equals_the_whole_bit_f
     former = signal.getsignal(signal.SIGTERM)
     with pytest.raises(
         Stopped,
-        match=rf"parts\.pt: stopped by a signal at step {step} of 6: training is not complete; the same command goes on",
+        match=rf"parts\.pt: stopped by a signal at step {step} of 6: training is not complete; run the same",
     ):
         train(dataset, settings, tmp_path / "parts.pt", tick=kill_at(step))
     assert signal.getsignal(signal.SIGTERM) == former
@@ -69,10 +72,8 @@ def test_a_signal_in_the_last_step_is_left_to_whoever_listened_before(dataset, s
 def test_a_damaged_newest_checkpoint_is_replaced_by_the_last_good_one_and_the_reader_is_told(
     dataset, tiny, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(training, "LOG_EVERY", 1)
-    settings = tiny(
-        {"pretrain.checkpoint_minutes": 0.0, "pretrain.keep_best": False, "pretrain.keep_last": 3}
-    )
+    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    settings = tiny({"pretrain.checkpoint_minutes": 0.0, "pretrain.keep_last": 3})
     train(dataset, settings, tmp_path / "whole.pt")
     path = tmp_path / "seed0.pt"
     train(dataset, settings, path, stop_after=4)
@@ -87,8 +88,8 @@ def test_a_damaged_newest_checkpoint_is_replaced_by_the_last_good_one_and_the_re
     said = capsys.readouterr().out.splitlines()
     assert (
         len(said) == 1
-        and "seed0.pt: cut off" in said[0]
-        and said[0].endswith("training goes on from seed0.step000002.pt, step 2 of 6")
+        and "seed0.pt: damaged" in said[0]
+        and said[0].endswith("training resumes from seed0.step000002.pt, step 2 of 6")
     )
     assert_same(load_checkpoint(tmp_path / "whole.pt"), load_checkpoint(path))
     assert [file.name for file in tmp_path.glob("seed0*")] == ["seed0.pt"]
@@ -99,7 +100,7 @@ def test_a_damaged_checkpoint_without_a_good_one_beside_it_is_refused(dataset, s
     # of other settings
     train(dataset, tiny({"pretrain.lr": 0.1}), tmp_path / "seed0.step000002.pt", stop_after=2)
     path.write_bytes(b"damaged")
-    with pytest.raises(InputError, match=r"seed0\.pt: cut off.*delete it and train again"):
+    with pytest.raises(InputError, match=r"seed0\.pt: damaged.*delete it and train again"):
         train(dataset, settings, path)
 
 
@@ -140,19 +141,23 @@ def finish(home, *arguments, ranks=0):
     return done
 
 
+def train_ours(seed=None):
+    small = load_experiment("small")
+    return pretrain(small, small.run("ours"), seed)
+
+
 @pytest.fixture
 def untrained(pipeline, tmp_path, monkeypatch):
     """Two homes where `ours` is to be trained, 60 steps a seed: one to interrupt, and one where it has been
-    trained without a break.
-    """
-    monkeypatch.setattr(training, "LOG_EVERY", 2)
+    trained without a break."""
+    monkeypatch.setattr(loop, "LOG_EVERY", 2)
     write_profile(
         pipeline,
         {"jobs": 2, "pretrain.epochs": 30, "pretrain.snapshots": [0.1], "pretrain.checkpoint_minutes": 0.001},
     )
     shutil.rmtree(pipeline / FOLDER)
     other = shutil.copytree(pipeline, tmp_path / "other")
-    stages.pretrain("small", "ours")
+    train_ours()
     return pipeline, other
 
 
@@ -166,8 +171,7 @@ def same_files(whole, parts):
 
 def test_a_scheduler_stops_one_process_or_its_workers_and_the_same_command_goes_on(untrained):
     """First a seed alone, in the process that gets the signal; then both, in worker processes to which it is
-    handed on.
-    """
+    handed on."""
     whole, parts = untrained
     for arguments, seeds in ((("--seed", "1"), (1,)), ((), (0,))):
         run = start(parts, *arguments)
@@ -176,7 +180,7 @@ def test_a_scheduler_stops_one_process_or_its_workers_and_the_same_command_goes_
         _, told = run.communicate(timeout=60)
         assert run.returncode == 0, told
         lines = [line for line in told.splitlines() if line.startswith("hgrl:")]
-        assert len(lines) == 1 and "training is not complete; the same command goes on" in lines[0]
+        assert len(lines) == 1 and "training is not complete; run the same command to resume" in lines[0]
         assert "Traceback" not in told
         for seed in seeds:
             assert 6 <= load_checkpoint(parts / FOLDER / f"seed{seed}.pt").step < 60
@@ -214,7 +218,7 @@ def test_torchrun_trains_and_a_killed_rank_costs_no_more_than_the_steps_since_th
     )
     folder = pipeline / FOLDER
     shutil.rmtree(folder)
-    (one,) = stages.pretrain("small", "ours", 0)
+    (one,) = train_ours(0)
     shutil.rmtree(folder)
     run = start(pipeline, "--seed", "0", ranks=2)
     wait_for(run, folder / "seed0.pt")
@@ -233,4 +237,4 @@ def test_torchrun_trains_and_a_killed_rank_costs_no_more_than_the_steps_since_th
     two = load_checkpoint(folder / "seed0.pt")
     assert one.identity == two.identity and one.method.keys() == two.method.keys()
     torch.testing.assert_close(one.losses, two.losses, atol=1e-4, rtol=1e-4)
-    assert {file.name for file in folder.iterdir()} <= {"seed0.pt", "seed0.best.pt"}
+    assert {file.name for file in folder.iterdir()} == {"seed0.pt"}

@@ -7,9 +7,10 @@ import torch
 from conftest import batch_of, one_region, three_regions
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
+from hgrl.core.cache import imported_modules
 from hgrl.core.errors import InputError
 from hgrl.core.settings import SamplingSettings
-from hgrl.pretraining.methods import REGISTRY, build_method, method_files
+from hgrl.pretraining.methods import REGISTRY, build_method
 from hgrl.pretraining.methods.base import Method
 from hgrl.pretraining.methods.hierarchical import cns_now
 from hgrl.pretraining.network import LAYERS
@@ -55,7 +56,8 @@ def test_losses_are_finite_under_bf16_autocast(name, settings):
 
 @pytest.mark.parametrize("name", list(REGISTRY))
 def test_a_loss_never_waits_for_the_device(name, settings):
-    """Fake tensors have shapes and no values: whatever needs a value, or a shape that values decide, raises."""
+    """Fake tensors have shapes and no values: whatever needs a value, or a shape that values decide,
+    raises."""
     method = build_method(name, settings)
     batch = batch_of([three_regions()] * 4)
     with FakeTensorMode(allow_non_fake_inputs=True) as fake:
@@ -73,7 +75,8 @@ def test_a_loss_never_waits_for_the_device(name, settings):
 
 @pytest.mark.parametrize("name", list(REGISTRY))
 def test_training_on_one_batch_lowers_its_loss(name, settings):
-    """Queues are set back in every step, or they would fill with the batch's own keys; key encoders move on."""
+    """Queues are set back in every step, or they would fill with the batch's own keys; key encoders move
+    on."""
     torch.manual_seed(0)
     method, losses = build_method(name, settings), []
     queues = {key: value.clone() for key, value in method.state_dict().items() if "queue" in key}
@@ -100,19 +103,19 @@ def test_a_loss_draws_from_the_batchs_generator_alone(name, settings):
     assert torch.equal(*found)
 
 
-def test_sections_name_settings_and_a_methods_files_follow_its_imports(settings):
+def test_sections_name_settings_and_a_methods_code_follows_its_imports(settings):
+    found = {}
     for name, method in REGISTRY.items():
         assert set(method.sections) <= set(type(settings).model_fields)
         assert set(method.layers) <= set(LAYERS)
-        files = {path.name for path in method_files(name)}
-        assert "base.py" in files and all(path.exists() for path in method_files(name))
-    assert {path.name for path in method_files("hierarchical")} == {"base.py", "hierarchical.py"}
-    assert {path.name for path in method_files("hierarchical-image")} == {
-        "base.py",
-        "hierarchical.py",
-        "hierarchical_image.py",
-        "moco.py",
-    }
+        files = imported_modules(method.__module__)
+        assert all(path.exists() for path in files.values())
+        found[name] = {
+            file.rpartition(".")[2] for file in files if file.startswith("hgrl.pretraining.methods")
+        }
+    assert found["hierarchical"] == {"base", "hierarchical"}
+    assert found["instfeat"] == {"base", "contrast", "instfeat"}
+    assert found["hierarchical-image"] == {"base", "contrast", "hierarchical", "hierarchical_image", "moco"}
 
 
 @pytest.mark.parametrize(

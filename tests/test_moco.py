@@ -1,8 +1,7 @@
 """MoCo, Ours + Image and DenseCL: losses against slow loops, the queue as a ring, the key encoder as a slow
 copy.
 
-No public implementation is among the pinned packages, so the loops are the only oracle.
-"""
+No public implementation is among the pinned packages, so the loops are the only oracle."""
 
 import math
 
@@ -16,11 +15,11 @@ from torch import nn
 from torch.nn.functional import normalize
 
 from hgrl.core.errors import InputError
+from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods import build_method
+from hgrl.pretraining.methods.contrast import MomentumEncoder, Queue, image_codes, info_nce
 from hgrl.pretraining.methods.densecl import dense_codes, matched_cells
 from hgrl.pretraining.methods.hierarchical import pixel_loss
-from hgrl.pretraining.methods.moco import MomentumEncoder, Queue, image_codes, info_nce
-from hgrl.pretraining.network import normalise
 
 
 def unit(*shape, seed=0):
@@ -67,8 +66,10 @@ def test_the_queue_holds_the_last_keys_and_overwrites_the_oldest(size, data):
 
 
 def test_a_queue_shorter_than_a_batch_is_one_line(tiny):
-    with pytest.raises(InputError, match="setting 'moco.queue': a queue of 3 is shorter than a batch of 4"):
-        build_method("moco", tiny({"moco.queue": 3}))
+    with pytest.raises(
+        InputError, match=r"setting 'methods\.moco\.queue': a queue of 3 is shorter than a batch of 4"
+    ):
+        build_method("moco", tiny({"methods.moco.queue": 3}))
 
 
 def test_the_queue_starts_as_unit_vectors():
@@ -87,7 +88,7 @@ def test_a_step_looks_up_the_queue_as_it_was_before_its_own_keys_entered(setting
         and not torch.equal(keys, before[:4])
         and int(method.queue.next) == 4
     )
-    torch.testing.assert_close(loss, info_nce(queries, keys, before, settings.moco.temperature))
+    torch.testing.assert_close(loss, info_nce(queries, keys, before, method.moco.temperature))
     method.loss(batch)
     assert torch.equal(method.queue.keys[:4], keys) and int(method.queue.next) == 8
 
@@ -105,7 +106,7 @@ def test_momentum_update_by_hand():
 
 @pytest.mark.parametrize("name", ["moco", "hierarchical-image", "densecl"])
 def test_the_key_encoder_starts_equal_and_follows_the_formula(name, tiny):
-    method = build_method(name, tiny({"moco.momentum": 0.9, "densecl.momentum": 0.9}))
+    method = build_method(name, tiny({"methods.moco.momentum": 0.9, "methods.densecl.momentum": 0.9}))
     followed = [
         method.network.backbone,
         *([method.head] if hasattr(method, "head") else [method.image_head, method.cell_head]),
@@ -176,7 +177,12 @@ def test_densecl_matches_each_cell_with_the_most_similar_one():
 
 
 def test_densecl_equals_a_slow_loop_over_images_and_cells(tiny):
-    settings = tiny({"densecl.cell_weight": 0.25, "densecl.groups": 1, "densecl.grid": 2})
+    settings = tiny(
+        {
+            f"methods.densecl.{key}": value
+            for key, value in (("cell_weight", 0.25), ("groups", 1), ("grid", 2))
+        }
+    )
     torch.manual_seed(0)
     # eval: statistics do not move
     method, batch = build_method("densecl", settings).eval(), batch_of([three_regions()] * 4)

@@ -1,4 +1,5 @@
-"""The network of section 4.2: torchvision's stages, a hypercolumn at a quarter of the input, 32 channels out."""
+"""The network of section 4.2: torchvision's stages, a hypercolumn at a quarter of the input, 32 channels
+out."""
 
 import pytest
 import torch
@@ -6,7 +7,8 @@ import torchvision
 
 from hgrl.core.errors import InputError
 from hgrl.core.settings import NetworkSettings
-from hgrl.pretraining.network import LAYERS, MEAN, STD, Backbone, Network, normalise
+from hgrl.data.normalise import MEAN, STD, normalise
+from hgrl.pretraining.network import LAYERS, Backbone, Network
 
 NAMES = ["resnet18", "resnet34", "resnet50"]
 
@@ -70,8 +72,7 @@ def test_the_papers_shapes_for_224_pixels(name, channels):
 
 def test_parameters_of_the_papers_network():
     """ResNet-50 up to Res4, two 3x3 projections (of 512 and 1024 channels) to 256 with their BN, one 3x3 from
-    512 to 32.
-    """
+    512 to 32."""
     with torch.device("meta"):
         network = Network(NetworkSettings())
         whole = torchvision.models.resnet50()

@@ -50,7 +50,7 @@ def random_case(seed, batch=2, anchors=3, positives=4, negatives=5, valid=0.7, d
 
 def similarity(embedding, i, m):
     """Cosine of the vectors of two cells, numbered view, image, row, column."""
-    views, batch, _, height, width = embedding.shape
+    _, batch, _, height, width = embedding.shape
 
     def vector(cell):
         cell, column = divmod(int(cell), width)

@@ -5,20 +5,16 @@ import shutil
 
 import pytest
 import torch
+from jobs import job_of, train
 
-from hgrl.core.checkpoint import best_file, load_checkpoint, snapshot_file
+from hgrl.core.cache import imported_modules
+from hgrl.core.checkpoint import load_checkpoint
 from hgrl.core.errors import InputError
 from hgrl.core.settings import PretrainSettings
-from hgrl.evaluation.stage import network_of
-from hgrl.pretraining import loop as training
-from hgrl.pretraining import methods
-from hgrl.pretraining.loop import learning_rate, pick_device, pretrain, run_identity
+from hgrl.pretraining import loop, methods
+from hgrl.pretraining.checkpoints import snapshot_file
 from hgrl.pretraining.methods.base import Method
-
-
-def train(dataset, settings, path, seed=0, method="hierarchical", **options):
-    samples, trees = dataset
-    return pretrain(method, settings, samples, trees, 1.0, path, seed, **options)
+from hgrl.pretraining.state import learning_rate
 
 
 def assert_same(one, other):
@@ -107,45 +103,53 @@ def test_a_checkpoint_of_other_settings_is_refused_by_name(dataset, tiny, tmp_pa
     assert load_checkpoint(path).step == 1
 
 
-def test_what_does_not_change_the_weights_does_not_hinder_resuming(tiny):
-    one = run_identity("ours", tiny(), 8, 0, "")
-    others = {
-        "workers": 4,
-        "compile": True,
-        "checkpoint_minutes": 1.0,
-        "keep_last": 5,
-        "keep_best": False,
-        "snapshots": [0.5],
-    }
+def test_what_does_not_change_the_weights_does_not_hinder_resuming(dataset, tiny, tmp_path):
+    def identity(settings, data=dataset, **changes):
+        return job_of(data, settings, tmp_path / "seed0.pt", **changes).identity
+
+    one = identity(tiny())
+    others = {"workers": 4, "compile": True, "checkpoint_minutes": 1.0, "keep_last": 5, "snapshots": [0.5]}
     changes = {f"pretrain.{name}": value for name, value in others.items()}
-    assert one == run_identity("ours", tiny({**changes, "device": "cuda", "probe.lr": 1.0}), 8, 0, "")
-    assert one != run_identity("ours", tiny(), 9, 0, "") and one != run_identity("ours", tiny(), 8, 1, "")
+    assert one == identity(tiny({**changes, "device": "cuda", "probe.lr": 1.0}))
+    fewer = (dataset[0].subset(range(7)), dataset[1])
+    for other in (identity(tiny(), fewer), identity(tiny(), seed=1), identity(tiny(), origin="code")):
+        assert one != other
 
 
 @pytest.mark.parametrize("change, stale", [
-    ({"moco.temperature": 0.2}, {"moco", "hierarchical-image"}),
-    ({"sampling.sigma_p": 0.4}, {"hierarchical", "hierarchical-image", "hierarchical-best"}),
-    ({"objective.form": "ratio"}, {"hierarchical", "hierarchical-image", "hierarchical-best"}),
-    ({"best.symmetric": True}, {"hierarchical-best"}),
-    ({"instfeat.dim": 16}, {"instfeat"}),
-    ({"segsort.clusters": 3}, {"segsort"}),
-    ({"densecl.grid": 2}, {"densecl"}),
+    ({"methods.moco.temperature": 0.2}, {"moco", "hierarchical-image"}),
+    ({"sampling.sigma_p": 0.4}, {"hierarchical", "hierarchical-image"}),
+    ({"objective.form": "ratio"}, {"hierarchical", "hierarchical-image"}),
+    ({"methods.instfeat.dim": 16}, {"instfeat"}),
+    ({"methods.segsort.clusters": 3}, {"segsort"}),
+    ({"methods.densecl.grid": 2}, {"densecl"}),
     ({"pretrain.lr": 0.1}, set(methods.REGISTRY)),
     ({"finetune.lr": 0.1}, set()),
 ])  # fmt: skip
-def test_a_setting_makes_the_checkpoints_stale_of_those_methods_alone_that_read_it(tiny, change, stale):
-    differing = {
-        name
-        for name in methods.REGISTRY
-        if run_identity(name, tiny(), 8, 0, "") != run_identity(name, tiny(change), 8, 0, "")
-    }
+def test_a_setting_makes_the_checkpoints_stale_of_those_methods_alone_that_read_it(
+    dataset, tiny, change, stale
+):
+    differing = set()
+    for name in methods.REGISTRY:
+        before, after = (job_of(dataset, settings, None, 0, name) for settings in (tiny(), tiny(change)))
+        if before.identity != after.identity:
+            differing.add(name)
     assert differing == stale
+
+
+def test_an_edit_of_moco_makes_no_checkpoints_of_instfeat_stale():
+    def modules(name):
+        return set(imported_modules(methods.REGISTRY[name].__module__))
+
+    moco = "hgrl.pretraining.methods.moco"
+    assert {name for name in methods.REGISTRY if moco in modules(name)} == {"moco", "hierarchical-image"}
+    assert "hgrl.pretraining.methods.contrast" in modules("moco") & modules("instfeat") & modules("densecl")
+    assert "hgrl.pretraining.methods.contrast" not in modules("hierarchical")
 
 
 def stub(bad_step, loss_value):
     """A method whose loss is multiplied by `loss_value` at one step; by None: it is finite, and its gradient
-    is not.
-    """
+    is not."""
 
     class Stub(Method):
         def __init__(self, settings):
@@ -181,7 +185,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
 
 def test_without_a_checkpoint_the_message_promises_none(dataset, settings, tmp_path, monkeypatch):
     monkeypatch.setitem(methods.REGISTRY, "stub", stub(0, loss_value=math.nan))
-    with pytest.raises(InputError, match="^loss is nan at step 0 of 6; lower pretrain.lr"):
+    with pytest.raises(InputError, match=r"^loss is nan at step 0 of 6; lower pretrain\.lr"):
         train(dataset, settings, tmp_path / "seed0.pt", method="stub")
     assert not (tmp_path / "seed0.pt").exists()
 
@@ -244,58 +248,29 @@ def test_bf16_trains_with_float32_weights(dataset, tiny, tmp_path):
     assert {value.dtype for name, value in trained.method.items() if "weight" in name} == {torch.float32}
 
 
-def test_a_device_by_name_or_the_first_that_is_there(monkeypatch):
-    assert pick_device("cpu") == torch.device("cpu") and pick_device("cuda:1") == torch.device("cuda:1")
-    for cuda, mps, expected in ((True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda there=cuda: there)
-        monkeypatch.setattr(torch.backends.mps, "is_available", lambda there=mps: there)
-        assert pick_device("auto") == torch.device(expected)
+@pytest.mark.parametrize("method", ["hierarchical", "moco", "segsort"])
+def test_threads_and_repeats_change_no_bit(dataset, tiny, tmp_path, method):
+    """Large enough for torch to share sums among threads; without `one_thread` losses differ from step 2
+    on."""
+    changes = {"network.width": 16, "augment.crop_size": 64, "pretrain.batch": 8, "pretrain.epochs": 4}
+    settings, trained, before = tiny({**changes, "sampling.cns": [20]}), [], torch.get_num_threads()
+    try:
+        for repeat, threads in enumerate((1, 2, 2, 4)):
+            torch.set_num_threads(threads)
+            trained.append(train(dataset, settings, tmp_path / f"{repeat}.pt", method=method))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for other in trained[1:]:
+        assert_same(trained[0], other)
 
 
-# What is kept beside the newest checkpoint
-
-
-def with_losses(losses):
-    """A method whose loss in step k is losses[k]."""
-
-    class Given(Method):
-        def __init__(self, settings):
-            super().__init__(settings)
-            self.register_buffer("steps", torch.tensor(0))
-            self.register_buffer("given", torch.tensor(losses))
-
-        def loss(self, batch):
-            self.steps += 1
-            zero = sum(value.sum() for value in self.network.parameters()) * 0.0
-            return self.given[self.steps - 1] + zero, {}
-
-    return Given
-
-
-@pytest.mark.parametrize("losses, best", [
-    ([3, 3, 1, 1, 2, 2], 4),
-    ([1, 1, 2, 0, 3, 3], 2),  # the first of equal epochs
-    ([1, 1, 0, 9, 3, 3], 2),  # one low step is no low epoch
-    ([3, 3, 2, 2, 1, 1], None),  # the last epoch: the newest checkpoint itself
-])  # fmt: skip
-@pytest.mark.parametrize("stops", [(), (1, 3), (2, 4, 5)])
-def test_the_checkpoint_of_the_best_epoch_is_kept_wherever_the_run_was_interrupted(
-    dataset, settings, tmp_path, monkeypatch, losses, best, stops
-):
-    monkeypatch.setitem(methods.REGISTRY, "given", with_losses([float(loss) for loss in losses]))
-    path = tmp_path / "seed0.pt"
-    for stop in (*stops, None):
-        train(dataset, settings, path, method="given", stop_after=stop)
-    assert best_file(path).exists() == (best is not None)
-    if best is not None:
-        assert (
-            load_checkpoint(best_file(path)).step == best == load_checkpoint(best_file(path)).method["steps"]
-        )
+# What lies beside the newest checkpoint
 
 
 def test_when_a_run_is_saved_leaves_no_trace_in_its_folder(dataset, tiny, tmp_path, monkeypatch):
     """Saving after every step or at the end alone, resumed or not: the same files of the same content."""
-    monkeypatch.setattr(training, "LOG_EVERY", 1)
+    monkeypatch.setattr(loop, "LOG_EVERY", 1)
     for kind, minutes, stops in (("rarely", 1e9, ()), ("often", 0.0, (2, 3))):
         settings = tiny({"pretrain.checkpoint_minutes": minutes, "pretrain.snapshots": [0.3, 1.0]})
         for stop in (*stops, None):
@@ -319,7 +294,6 @@ def test_a_snapshot_is_the_run_as_it_was_at_that_step(dataset, tiny, tmp_path):
             load_checkpoint(snapshot_file(tmp_path / "seed0.pt", share)),
             load_checkpoint(tmp_path / f"{step}.pt"),
         )
-        network_of(snapshot_file(tmp_path / "seed0.pt", share), settings)
     assert not list(tmp_path.glob("seed0.step*"))
 
 
@@ -328,7 +302,7 @@ def test_a_run_without_a_newest_checkpoint_does_not_take_over_what_lies_beside(d
     whole = train(dataset, tiny({"pretrain.snapshots": [0.5]}), path)
     path.unlink()
     (tmp_path / ".seed0.pt.killed.part").write_bytes(b"half")
-    assert_same(whole, train(dataset, tiny({"pretrain.keep_best": False}), path))
+    assert_same(whole, train(dataset, tiny(), path))
     assert [file.name for file in tmp_path.glob("*seed0*")] == ["seed0.pt"]
 
 

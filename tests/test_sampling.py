@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 import torch
 from conftest import one_region, three_regions
+from jobs import job_of
 from scipy.stats import chisquare
 
 from hgrl.core.settings import AugmentSettings, SamplingSettings
 from hgrl.grouping.region_tree import RegionTree
+from hgrl.pretraining.loop import TrainingLoop
 from hgrl.sampling.augment import TwoViews
-from hgrl.sampling.pixels import in_height_unit, negative_probability, positive_probability, sample_pixels
+from hgrl.sampling.heights import in_height_unit
+from hgrl.sampling.pixels import negative_probability, positive_probability, sample_pixels
+from hgrl.sampling.views import batches
 
 SIGMA = 0.8
 # ((0 1) (2 3))
@@ -21,7 +25,8 @@ QUARTERS = torch.tensor([[0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1], [2, 2, 3, 3, 3,
 
 
 def equation_2(distances, a, present, sigma):
-    """P(j in Pos(i)) for i in region a, one region b after the other; regions a crop has lost do not exist."""
+    """P(j in Pos(i)) for i in region a, one region b after the other; regions a crop has lost do not
+    exist."""
     others = sum(math.exp(-distances[a][m] / sigma) for m in range(len(distances)) if m != a and present[m])
     own = 1.0 if present[a] else 0.0
     weights = [own if b == a else math.exp(-distances[a][b] / sigma) for b in range(len(distances))]
@@ -321,8 +326,7 @@ def test_labels_may_be_uint8_as_the_loader_gives_them():
 @pytest.mark.parametrize("flip", [0.0, 1.0])
 def test_a_drawn_cell_shows_its_region_after_crop_flip_and_resize(flip):
     """Each region has its own colour: the pixels at a drawn cell must have the colour of the region that was
-    meant.
-    """
+    meant."""
     tree = three_regions()
     colours = torch.tensor([[250, 0, 0], [0, 250, 0], [0, 0, 250]], dtype=torch.uint8)
     labels = torch.from_numpy(tree.labels)
@@ -346,6 +350,61 @@ def test_a_drawn_cell_shows_its_region_after_crop_flip_and_resize(flip):
         anchor = meant[sample.anchors]
         own_negatives = (meant[sample.negatives] == anchor.unsqueeze(-1)) & sample.negatives_valid
         assert not own_negatives.any()
+
+
+# The paper's own reading, of anchors and of the augmented view
+
+
+def test_random_anchors_are_evenly_of_the_first_views_regions_whatever_the_other_shows():
+    labels = (
+        torch.stack([QUARTERS, torch.where(QUARTERS == 2, 0, QUARTERS)]).unsqueeze(1).expand(-1, 2000, -1, -1)
+    )
+    sample = draw(labels, anchors=1, positives=1, negatives=1, anchor_choice="random")
+    assert chisquare(counts(labels.flatten()[sample.anchors], 4)).pvalue > 1e-3
+    visible = draw(labels, anchors=1, positives=1, negatives=1)
+    assert 2 not in labels.flatten()[visible.anchors]
+
+
+def test_the_same_pixels_in_both_views_equal_a_slow_loop():
+    """Each drawn cell of the first view is looked up by itself; what is not seen does not count."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.stack(
+        [torch.stack([QUARTERS, QUARTERS.flip(0)]), torch.randint(4, (2, 3, 6), generator=generator)]
+    )
+    cells = QUARTERS.numel()
+    same = torch.randint(-1, cells, (2, cells), generator=generator)
+    settings = SamplingSettings(sigma_p=SIGMA, anchors=3, positives=40, negatives=30)
+    given = labels, FOUR.expand(2, -1, -1), settings, 6
+    sample = sample_pixels(*given, torch.Generator().manual_seed(1), same_pixels=same)
+    for drawn, valid, count in (
+        (sample.positives, sample.positives_valid, 40),
+        (sample.negatives[..., :60], sample.negatives_valid, 30),
+    ):
+        for b in range(2):
+            for slot in range(3):
+                for k in range(count):
+                    first = drawn[b, slot, k].item()
+                    assert b * cells <= first < (b + 1) * cells
+                    seen = same[b, first - b * cells].item()
+                    assert valid[b, slot, count + k] == (bool(valid[b, slot, k]) and seen >= 0)
+                    if seen >= 0:
+                        assert drawn[b, slot, count + k] == (2 + b) * cells + seen
+    others = draw(labels, anchors=3, positives=40, negatives=30, cns=6, seed=1)
+    assert torch.equal(sample.anchors, others.anchors)
+    assert torch.equal(sample.positives[..., :40], others.positives[..., :40])  # the first view's own draws
+    assert sample.negatives.shape == others.negatives.shape
+
+
+def test_the_papers_reading_trains_and_rivals_still_augment_both_views(dataset, tiny, tmp_path):
+    both = tiny({"sampling.anchor_choice": "random"})
+    settings = tiny({"augment.views": "one", "sampling.anchor_choice": "random"})
+    for method, in_both in (("hierarchical", False), ("moco", True), ("hierarchical-image", True)):
+        job, plain = (job_of(dataset, own, tmp_path / "a.pt", method=method) for own in (settings, both))
+        assert (job.identity == plain.identity) == in_both
+        loop = TrainingLoop(job, torch.device("cpu"))
+        batch = next(batches(loop.views, loop.order, 0, torch.device("cpu")))
+        assert ("same_pixels" in batch) == (not in_both)
+        assert loop.state.train_step(loop.loss, batch).isfinite()
 
 
 # The unit of the heights

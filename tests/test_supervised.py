@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import with_masks
+from jobs import train
 from PIL import Image
 
-from hgrl.pretraining.loop import pretrain
 from hgrl.pretraining.methods.supervised import label_loss
-from hgrl.sampling.views import EpochOrder, TrainingViews, batches
+from hgrl.sampling.order import EpochOrder
+from hgrl.sampling.views import TrainingViews, batches
 
 
 def test_the_loss_equals_a_loop_over_views_images_and_classes():
@@ -41,23 +42,17 @@ def labelled(dataset, tmp_path):
 def test_classes_of_a_batch_are_those_in_the_whole_masks_and_void_is_none(labelled, settings):
     views = TrainingViews(labelled, None, settings, seed=0, height_scale=1.0, with_classes=True)
     order = list(EpochOrder(8, 4, 1, 0))
-    for keys, (images, _, _, classes) in zip(
-        order, batches(views, EpochOrder(8, 4, 1, 0), 0, torch.device("cpu")), strict=True
-    ):
-        assert images.shape == (2, 4, 3, 32, 32)
-        assert classes.tolist() == [[0.0, 0.0, 1.0] if index % 2 else [0.0, 1.0, 0.0] for _, index in keys]
+    found = batches(views, EpochOrder(8, 4, 1, 0), 0, torch.device("cpu"))
+    for keys, parts in zip(order, found, strict=True):
+        assert parts["images"].shape == (2, 4, 3, 32, 32)
+        assert parts["classes"].tolist() == [
+            [0.0, 0.0, 1.0] if index % 2 else [0.0, 1.0, 0.0] for _, index in keys
+        ]
 
 
 def test_labels_that_images_show_are_learnt(dataset, tiny, tmp_path):
     """All images have all three classes: the loss falls towards 0 from log 2."""
-    losses = pretrain(
-        "supervised",
-        tiny({"pretrain.epochs": 12, "pretrain.lr": 3e-3}),
-        dataset[0],
-        None,
-        1.0,
-        tmp_path / "a.pt",
-        0,
-    ).losses
+    settings = tiny({"pretrain.epochs": 12, "pretrain.lr": 3e-3})
+    losses = train(dataset, settings, tmp_path / "a.pt", method="supervised").losses
     assert losses[0] == pytest.approx(math.log(2), abs=0.4)
     assert losses[-4:].mean() < 0.6 * losses[0]

@@ -11,7 +11,8 @@ from PIL import Image
 
 from hgrl.core.errors import InputError
 from hgrl.data.samples import Samples
-from hgrl.sampling.views import EpochOrder, TrainingViews, batches, mixed_seed
+from hgrl.sampling.order import EpochOrder, mixed_seed
+from hgrl.sampling.views import TrainingViews, batches
 
 CPU = torch.device("cpu")
 
@@ -70,7 +71,7 @@ def test_mixed_seeds_do_not_collide_where_sums_would():
 def collect(samples, trees, settings, workers=0, start=0):
     views = TrainingViews(samples, trees, settings, seed=0, height_scale=2.0)
     order = EpochOrder(len(samples), settings.pretrain.batch, 2, 0, start)
-    return list(batches(views, order, workers, CPU))
+    return [tuple(parts.values()) for parts in batches(views, order, workers, CPU)]
 
 
 def test_shapes_and_types_of_a_batch(dataset, settings):
@@ -111,11 +112,10 @@ def test_keeping_images_in_memory_changes_nothing(dataset, tiny):
 
 def test_an_image_has_new_views_in_every_epoch(dataset, settings):
     views = TrainingViews(*dataset, settings, seed=0, height_scale=1.0)
-    assert torch.equal(views[0, 0][0], views[0, 0][0])
-    assert not torch.equal(views[0, 0][0], views[1, 0][0])
-    assert not torch.equal(
-        views[0, 0][0], TrainingViews(*dataset, settings, seed=1, height_scale=1.0)[0, 0][0]
-    )
+    assert torch.equal(views[0, 0]["images"], views[0, 0]["images"])
+    assert not torch.equal(views[0, 0]["images"], views[1, 0]["images"])
+    other = TrainingViews(*dataset, settings, seed=1, height_scale=1.0)
+    assert not torch.equal(views[0, 0]["images"], other[0, 0]["images"])
 
 
 def test_labels_belong_to_their_image(dataset, tiny):

@@ -1,5 +1,7 @@
 """Nothing in a training step waits for the device: not the loss, not its gradients, not the optimizer."""
 
+import dataclasses
+
 import pytest
 import torch
 from conftest import batch_of, three_regions
@@ -17,6 +19,16 @@ def test_a_step_never_waits(name, settings):
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+    assert torch.isfinite(loss)
+
+
+def test_a_step_with_the_same_pixels_in_both_views_never_waits(settings):
+    cells = torch.randint(-1, 64, (4, 64), generator=torch.Generator().manual_seed(0))
+    batch = dataclasses.replace(batch_of([three_regions()] * 4), same_pixels=cells)
+    method = build_method("hierarchical", settings)
+    with NeverWaits():
+        loss, _ = method.loss(batch)
+        loss.backward()
     assert torch.isfinite(loss)
 
 

@@ -1,6 +1,5 @@
 """A mode that fails where a step would wait: on a card the host would stand still until the device has caught
-up.
-"""
+up."""
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode

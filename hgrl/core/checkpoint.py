@@ -34,22 +34,17 @@ class Checkpoint:
         return self.step >= self.total_steps
 
     def differing(self, identity: dict[str, Any]) -> list[str]:
-        """The settings in which this checkpoint's run and another differ; empty when one may continue the
-        other.
-        """
+        """The settings in which this run and another differ; none when one may continue the other."""
         ours, theirs = _flat(identity), _flat(self.identity)
         return sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
 
     def require(self, identity: dict[str, Any], path: Path) -> None:
-        """Raise InputError, naming the settings that differ, unless this is a checkpoint of just such a run."""
+        """Raise InputError, naming the settings that differ, unless this is of a run with that identity."""
         ours, theirs = _flat(identity), _flat(self.identity)
-        if differing := self.differing(identity):
-            names = ", ".join(
-                f"{key} ({theirs.get(key)} there, {ours.get(key)} now)" for key in differing[:4]
-            )
-            raise InputError(
-                f"{path}: made with other settings: {names}; delete it to train anew, or set them back"
-            )
+        keys = self.differing(identity)[:4]
+        if names := ", ".join(f"{key} ({theirs.get(key)} there, {ours.get(key)} now)" for key in keys):
+            remedy = "delete it to train anew, or set them back"
+            raise InputError(f"{path}: made with other settings: {names}; {remedy}")
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -64,9 +59,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read to the CPU without unpickling foreign code; InputError for a missing, damaged or foreign file."""
     try:
         content = io.BytesIO(path.read_bytes())
-        if damaged := zipfile.ZipFile(content).testzip():  # torch does not look at the checksums
-            raise zipfile.BadZipFile(f"the checksum of {damaged} does not fit")
-        content.seek(0)
+        _check_archive(content)
         with warnings.catch_warnings():
             # on the format of a foreign file, which is refused in our own words
             warnings.simplefilter("ignore")
@@ -80,28 +73,38 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ) from None
 
 
-def set_stale_aside(path: Path, identity: dict[str, Any], aside: Path) -> bool:
-    """Move a checkpoint that is damaged, or of another run than `identity`, to `aside`, and say why.
+def _check_archive(content: io.BytesIO) -> None:
+    """Raise BadZipFile unless every record has its checksum; torch itself does not look at them."""
+    archive = zipfile.ZipFile(content)
+    # torch writes no attributes, and reads a record with that of a folder as empty
+    odd = [record.filename for record in archive.infolist() if record.external_attr]
+    if damaged := archive.testzip() or next(iter(odd), None):
+        raise zipfile.BadZipFile(f"the checksum of {damaged} does not fit")
+    content.seek(0)
 
-    Returns whether it was moved. It may go once its replacement stands.
-    """
-    if not path.exists():
-        return False
+
+def stale_reason(path: Path, identity: dict[str, Any]) -> str | None:
+    """Why a checkpoint is of no use to the run `identity`: it is damaged, or of other settings."""
     try:
         differing = load_checkpoint(path).differing(identity)
     except InputError as error:
-        differing = [str(error)]
-    if differing:
-        moved, changed = set_aside(path, aside), ", ".join(differing[:4])
-        print(
-            f"{path.name}: trained anew, because these changed: {changed}; the former one is {moved}",
-            flush=True,
-        )
-    return bool(differing)
+        return str(error).rpartition(";")[0]
+    return f"these changed: {', '.join(differing[:4])}" if differing else None
+
+
+def set_stale_aside(path: Path, identity: dict[str, Any], aside: Path) -> bool:
+    """Move a checkpoint that is of no use to the run `identity` to `aside`, and say why; whether it was.
+
+    It may go once its replacement stands: `remove_aside`."""
+    reason = stale_reason(path, identity) if path.exists() else None
+    if reason:
+        former = set_aside(path, aside)
+        print(f"{path.name}: trained anew, because {reason}; the former one is {former}", flush=True)
+    return reason is not None
 
 
 def set_aside(path: Path, aside: Path) -> Path:
-    """Move a file to `aside`, or to the first free of `aside` with ~2, ~3, ... before its suffix; returns where."""
+    """Move a file to `aside`, or to the first free of `aside~2`, `aside~3`, ...; returns where."""
     aside.parent.mkdir(parents=True, exist_ok=True)
     places = (aside.with_name(f"{aside.stem}~{number}{aside.suffix}") for number in itertools.count(2))
     free = next(place for place in itertools.chain([aside], places) if not place.exists())
@@ -115,14 +118,10 @@ def remove_aside(aside: Path) -> None:
 
 
 def _flat(identity: dict[str, Any]) -> dict[str, Any]:
+    """Dotted names -> values; those of settings without the word."""
     flat: dict[str, Any] = {}
-
-    def walk(value: Any, prefix: str) -> None:
-        if isinstance(value, dict):
-            for key, item in value.items():
-                walk(item, f"{prefix}.{key}" if prefix else key)
-        else:
-            flat[prefix] = value
-
-    walk(identity, "")
-    return {key.removeprefix("settings."): value for key, value in flat.items()}
+    for key, value in identity.items():
+        inner = _flat(value) if isinstance(value, dict) else None
+        names = {key: value} if inner is None else {f"{key}.{name}": item for name, item in inner.items()}
+        flat |= {name.removeprefix("settings."): item for name, item in names.items()}
+    return flat

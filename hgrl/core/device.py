@@ -34,9 +34,8 @@ def pick_device(name: str) -> torch.device:
 
 @contextmanager
 def one_thread(device: torch.device) -> Iterator[None]:
-    """Hold torch to one thread on a CPU: sums over several threads differ in their last digits from those of one,
-    and from one repeat to the next.
-    """
+    """Hold torch to one thread on a CPU: sums over several threads differ in their last digits from those of
+    one, and from one repeat to the next."""
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1 if device.type == "cpu" else threads)

@@ -1,14 +1,12 @@
 """A scheduler's SIGTERM: training ends after the step in progress, with a checkpoint."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 from hgrl.core.errors import InputError
 
@@ -18,14 +16,12 @@ class Stopped(InputError):
 
 
 class StopSignal:
-    """While the block lasts SIGTERM is noted in `asked` instead of ending the process. Of use in the main
-    thread only, where signals arrive.
-    """
+    """While the block lasts SIGTERM sets `asked` and does not end the process; in the main thread only."""
 
     def __init__(self) -> None:
         self.asked = self.obeyed = False
 
-    def __enter__(self) -> StopSignal:
+    def __enter__(self) -> Self:
         self.former: Any = None
         if threading.current_thread() is threading.main_thread():
             self.former = signal.signal(signal.SIGTERM, lambda *_: setattr(self, "asked", True))
@@ -41,15 +37,12 @@ class StopSignal:
 
 @contextmanager
 def passing_on_sigterm() -> Iterator[None]:
-    """A process that waits for its worker processes hands a SIGTERM on to them, and waits on: they save, then
-    say that they stopped.
-    """
+    """Hand a SIGTERM on to the worker processes, and go on waiting: they save, then say that they stopped."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    former = signal.signal(
-        signal.SIGTERM, lambda *_: [child.terminate() for child in multiprocessing.active_children()]
-    )
+    children = multiprocessing.active_children
+    former = signal.signal(signal.SIGTERM, lambda *_: [child.terminate() for child in children()])
     try:
         yield
     finally:
@@ -57,7 +50,5 @@ def passing_on_sigterm() -> Iterator[None]:
 
 
 def ignore_sigterm(*_: object) -> None:
-    """For loader processes: a signal to the whole group leaves the step in progress its data; they end with
-    their parent.
-    """
+    """For loader processes: the step in progress needs their data, and they end with their parent."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

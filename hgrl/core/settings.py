@@ -158,6 +158,9 @@ class AugmentSettings(Section):
     crop_size: int = Field(224, ge=4, multiple_of=4)
     crop_area: Range = (0.2, 1.0)  # the paper gives none; MoCo's range
     flip: Fraction = 0.5
+    # what the pixel contrast compares: two augmented views, with pixels drawn afresh in each; or the image
+    # and one view, with the same pixels in both (the paper's words). Other methods always augment both
+    views: Literal["both", "one"] = "both"
     brightness: NotNegative = 0.4  # strengths: MoCo's
     contrast: NotNegative = 0.4
     saturation: NotNegative = 0.4
@@ -165,7 +168,9 @@ class AugmentSettings(Section):
 
 
 class SamplingSettings(Section):
-    anchors: AtLeastOne = 7  # regions an image, section 4.2
+    anchors: AtLeastOne = 7  # regions per image, section 4.2
+    # regions that both views show first; or at random (the paper's words)
+    anchor_choice: Literal["visible", "random"] = "visible"
     positives: AtLeastOne = 10  # a view and anchor
     negatives: Count = 5  # a view and anchor
     sigma_p: Positive = 0.8  # section 4.2

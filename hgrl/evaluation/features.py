@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hgrl.core.errors import InputError
-from hgrl.pretraining.network import Network, normalise
+from hgrl.data.normalise import normalise
+from hgrl.pretraining.network import Network
 
 FeatureFunction = Callable[[np.ndarray], Tensor]
 # of a network's layers (section 4.2); the baselines use the same grids

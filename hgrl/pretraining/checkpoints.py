@@ -1,8 +1,5 @@
-"""The checkpoints of a run: the newest, which evaluations read once it is complete; the few before it while it
-is in progress; and snapshots, which stay.
-"""
-
-from __future__ import annotations
+"""The checkpoints of a run: the newest, which evaluations read once it is complete; the few before it while
+it is in progress; and snapshots, which stay."""
 
 import os
 import re
@@ -11,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from hgrl.core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, set_aside
+from hgrl.core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, set_aside, stale_reason
 from hgrl.core.errors import InputError
 from hgrl.core.files import write_bytes
 from hgrl.pretraining.job import TrainingJob
@@ -54,7 +51,7 @@ def remove_companions(path: Path, except_for: set[Path] = frozenset()) -> None:
 
 @dataclass(frozen=True)
 class CheckpointKeeper:
-    """Reads and writes the checkpoints of one job. With several ranks only the first may call it."""
+    """Reads and writes the checkpoints of one job. With several ranks only the first may write."""
 
     job: TrainingJob
 
@@ -65,9 +62,8 @@ class CheckpointKeeper:
     def newest(self) -> Checkpoint | None:
         """The checkpoint to resume from; None if there is none: whatever lies beside it is then deleted.
 
-        A damaged one is first replaced by the last good one of the same run, if any, with a message.
-        Raises InputError for a damaged one that has no replacement, and for one of other settings.
-        """
+        A damaged one is first replaced by the last good one of the same run, if any, with a message. Raises
+        InputError for a damaged one that has no replacement, and for one of other settings."""
         self.restore_last_good()
         if not self.path.exists():
             remove_companions(self.path)
@@ -91,33 +87,22 @@ class CheckpointKeeper:
 
     def set_stale_aside(self, aside: Path) -> None:
         """Move a newest checkpoint that this job can neither resume nor end with, and all beside it, into the
-        folder of `aside`, and say why: it is damaged, of other settings, or has passed a snapshot that is
-        missing. See `hgrl.core.checkpoint.set_aside`.
-        """
-        if not self.path.exists():
-            return
-        try:
-            reason = "these changed: " + ", ".join(
-                load_checkpoint(self.path).differing(self.job.identity)[:4]
-            )
-        except InputError as error:
-            reason = str(error).rpartition(";")[0]
-        else:
-            if reason.endswith(": ") and not (reason := self._missing_snapshots()):
-                return
-        moved = [set_aside(file, aside.with_name(file.name)) for file in (self.path, *companions(self.path))]
-        print(f"{self.path.name}: trained anew, because {reason}; the former one is {moved[0]}", flush=True)
+        folder of `aside`, and say why. See `hgrl.core.checkpoint.set_aside`."""
+        if self.path.exists() and (reason := self._stale()):
+            former = set_aside(self.path, aside)
+            for file in companions(self.path):
+                set_aside(file, aside.with_name(file.name))
+            print(f"{self.path.name}: trained anew, because {reason}; the former one is {former}", flush=True)
 
-    def _missing_snapshots(self) -> str:
-        """A run that has passed the place of a snapshot cannot go back for it."""
+    def _stale(self) -> str | None:
+        """Why the newest is of no use: it is damaged, of another job, or went past a missing snapshot."""
+        if reason := stale_reason(self.path, self.job.identity):
+            return reason
         saved = load_checkpoint(self.path)
-        missing = [
-            str(share)
-            for share in self.job.schedule.snapshots
-            if snapshot_step(share, saved.total_steps) <= saved.step
-            and not self._own(snapshot_file(self.path, share))
-        ]
-        return f"its snapshots at {', '.join(missing)} of the run are missing" if missing else ""
+        shares, total = self.job.schedule.snapshots, saved.total_steps
+        passed = [share for share in shares if snapshot_step(share, total) <= saved.step]
+        missing = [str(share) for share in passed if not self._own(snapshot_file(self.path, share))]
+        return f"its snapshots at {', '.join(missing)} of the run are missing" if missing else None
 
     def _own(self, file: Path) -> Checkpoint | None:
         """A good checkpoint of this very run."""
@@ -130,8 +115,7 @@ class CheckpointKeeper:
     def save(self, checkpoint: Checkpoint) -> None:
         """Replace the newest, and leave `keep_last - 1` before it. A failure leaves all as it was.
 
-        Raises InputError for weights that are not finite, and for a full disk.
-        """
+        Raises InputError for weights that are not finite, and for a full disk."""
         self._require_finite(checkpoint)
         older = self._link_newest() if self.job.schedule.keep_last > 1 else None
         try:
@@ -144,9 +128,8 @@ class CheckpointKeeper:
             file.unlink(missing_ok=True)
 
     def _link_newest(self) -> Path | None:
-        """A second name for the newest checkpoint, which survives its replacement: no byte is copied where the
-        file system has links. None if there is none or it is damaged.
-        """
+        """A second name for the newest checkpoint, which survives its replacement: no byte is copied where
+        the file system has links. None if there is none or it is damaged."""
         try:
             older = older_file(self.path, load_checkpoint(self.path).step)
         except InputError:
@@ -168,12 +151,9 @@ class CheckpointKeeper:
             save_checkpoint(file, checkpoint)
 
     def finish(self) -> None:
-        """Leave beside a complete checkpoint only files that depend on the settings alone, not on when this
-        run was saved or stopped.
-        """
-        remove_companions(
-            self.path, {snapshot_file(self.path, share) for share in self.job.schedule.snapshots}
-        )
+        """Leave beside a complete checkpoint only its snapshots: nothing tells when the run was stopped."""
+        snapshots = {snapshot_file(self.path, share) for share in self.job.schedule.snapshots}
+        remove_companions(self.path, except_for=snapshots)
 
     def _require_finite(self, checkpoint: Checkpoint) -> None:
         """A loss may be finite and its gradient not: such weights never replace a good checkpoint."""

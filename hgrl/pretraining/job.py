@@ -1,7 +1,5 @@
 """A training job: one seed of one run, and the checkpoint that it ends in."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +35,11 @@ class TrainingJob:
         return method_class(self.method)
 
     @property
+    def views(self) -> str:
+        """`augment.views`, as far as the method follows it."""
+        return self.settings.augment.views if self.method_class.follows_views else "both"
+
+    @property
     def steps(self) -> int:
         """Of the whole run; the last partial batch of an epoch is dropped."""
         images = len(self.samples)
@@ -47,6 +50,7 @@ class TrainingJob:
         """What two runs must share for one to continue the other."""
         settings, method = self.settings, self.method_class
         own = settings.model_dump(mode="json", include={"network", "augment", "pretrain", *method.sections})
+        own["augment"]["views"] = self.views
         own["pretrain"] = {key: value for key, value in own["pretrain"].items() if key not in NO_EFFECT}
         own |= {"short_side": settings.data.short_side, "max_regions": settings.grouping.max_regions}
         if method.own:

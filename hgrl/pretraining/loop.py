@@ -1,7 +1,5 @@
 """The one training loop: any method, any device, any number of processes; resumable to the bit on a CPU."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable
@@ -34,8 +32,7 @@ def pretrain(
 
     Raises InputError for a checkpoint of other settings or another network, for a batch that does not divide
     among the processes, and for a loss that is not finite (the message names the step; the last good
-    checkpoint stays); Stopped after a SIGTERM.
-    """
+    checkpoint stays); Stopped after a SIGTERM."""
     device = ranks.training_device(job.settings.device)
     with one_thread(device):
         loop = TrainingLoop(job, device)
@@ -56,16 +53,14 @@ class TrainingLoop:
             self.state.restore(saved)
         self.loss = self.state.loss_module()
         trees = job.trees if method.needs_trees else None
-        self.views = TrainingViews(
-            job.samples, trees, job.settings, job.seed, job.height_scale, method.needs_classes
-        )
+        beside = {"with_classes": method.needs_classes, "with_original": job.views == "one"}
+        self.views = TrainingViews(job.samples, trees, job.settings, job.seed, job.height_scale, **beside)
         epochs, images = job.schedule.run_epochs, len(job.samples)
         self.order = EpochOrder(images, job.schedule.batch, epochs, job.seed, self.state.step, part)
 
     def run_until(self, last: int, tick: Callable[[int], None]) -> None:
         """Train up to step `last`, then save. After a SIGTERM save after the step in progress (with several
-        ranks the one after it) and raise Stopped.
-        """
+        ranks the one after it) and raise Stopped."""
         state, total = self.state, self.job.steps
         if state.step < last:
             with StopSignal() as signal:

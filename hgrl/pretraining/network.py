@@ -1,6 +1,4 @@
-"""The network: a ResNet from scratch, a hypercolumn over two of its stages, and the embedding (section 4.2)."""
-
-from __future__ import annotations
+"""Section 4.2's network: a ResNet from scratch, a hypercolumn over two of its stages, and the embedding."""
 
 import re
 
@@ -11,9 +9,6 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from hgrl.core.errors import InputError
 from hgrl.core.settings import NetworkSettings
-from hgrl.data.normalise import MEAN as MEAN
-from hgrl.data.normalise import STD as STD
-from hgrl.data.normalise import normalise as normalise
 
 BLOCKS = {
     "resnet18": (BasicBlock, [2, 2, 2, 2]),
@@ -28,25 +23,16 @@ class Backbone(ResNet):
 
     `width` is the stem's channels (64 in torchvision's own). Strides are unchanged: stage k (torchvision's
     `layer{k}`, Res{k+1}) has stride 2 ** (k + 1). The classifier and the stages behind the last one read are
-    not built: they would have no gradient.
-    """
+    not built: they would have no gradient."""
 
     def __init__(self, name: str, width: int, stages: int) -> None:
         block, depths = BLOCKS[name]
         nn.Module.__init__(self)
-        self._norm_layer, self.inplanes, self.dilation, self.groups, self.base_width = (
-            nn.BatchNorm2d,
-            width,
-            1,
-            1,
-            64,
-        )
+        self._norm_layer, self.inplanes, self.dilation = nn.BatchNorm2d, width, 1
+        self.groups, self.base_width = 1, 64
         self.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
-        self.bn1, self.relu, self.maxpool = (
-            nn.BatchNorm2d(width),
-            nn.ReLU(inplace=True),
-            nn.MaxPool2d(3, stride=2, padding=1),
-        )
+        self.bn1, self.relu = nn.BatchNorm2d(width), nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.stages = nn.ModuleList(
             self._make_layer(block, width * 2**stage, depths[stage], stride=1 if stage == 0 else 2)
             for stage in range(stages)
@@ -64,11 +50,9 @@ class Backbone(ResNet):
         return outputs
 
     def load_torchvision(self, weights: dict[str, Tensor]) -> None:
-        """Take over the weights of torchvision's own ResNet; stages behind the last one here, and its
-        classifier, are left out.
+        """Take over torchvision's weights, without the classifier and the stages that are not built.
 
-        Raises RuntimeError, from torch, when they are of another network.
-        """
+        Raises RuntimeError, from torch, when they are of another network."""
         renamed = {
             re.sub(r"^layer(\d)\.", lambda found: f"stages.{int(found[1]) - 1}.", name): value
             for name, value in weights.items()
@@ -78,32 +62,24 @@ class Backbone(ResNet):
 
 
 class Hypercolumn(nn.Module):
-    """Two stages, each through 3x3 conv-BN-ReLU, brought to a quarter of the input and concatenated (section
-    4.2).
-    """
+    """Two stages, each through 3x3 conv-BN-ReLU, at a quarter of the input, concatenated (section 4.2)."""
 
     def __init__(self, stages: tuple[int, ...], stage_channels: list[int], channels: int) -> None:
         super().__init__()
         self.indices = [stage - 1 for stage in stages]
-        self.projections = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(stage_channels[index], channels, 3, padding=1, bias=False),
-                nn.BatchNorm2d(channels),
-                nn.ReLU(inplace=True),
-            )
-            for index in self.indices
-        )
+        self.projections = nn.ModuleList()
+        for index in self.indices:
+            convolution = nn.Conv2d(stage_channels[index], channels, 3, padding=1, bias=False)
+            norm = nn.BatchNorm2d(channels)
+            self.projections.append(nn.Sequential(convolution, norm, nn.ReLU(inplace=True)))
         self.channels = channels * len(self.indices)
 
     def forward(self, stages: list[Tensor]) -> Tensor:
         size = stages[0].shape[-2:]  # the first stage has stride 4
-        projected = [
-            projection(stages[index])
-            for projection, index in zip(self.projections, self.indices, strict=True)
-        ]
-        return torch.cat(
-            [F.interpolate(p, size=size, mode="bilinear", align_corners=False) for p in projected], dim=1
-        )
+        pairs = zip(self.projections, self.indices, strict=True)
+        projected = [projection(stages[index]) for projection, index in pairs]
+        resized = [F.interpolate(p, size=size, mode="bilinear", align_corners=False) for p in projected]
+        return torch.cat(resized, dim=1)
 
 
 class Network(nn.Module):
@@ -112,9 +88,8 @@ class Network(nn.Module):
     def __init__(self, settings: NetworkSettings) -> None:
         super().__init__()
         self.backbone = Backbone(settings.backbone, settings.width, max(settings.hypercolumn_stages))
-        self.hypercolumn = Hypercolumn(
-            settings.hypercolumn_stages, self.backbone.channels, settings.hypercolumn_channels
-        )
+        stages, channels = settings.hypercolumn_stages, settings.hypercolumn_channels
+        self.hypercolumn = Hypercolumn(stages, self.backbone.channels, channels)
         self.embedding = nn.Conv2d(self.hypercolumn.channels, settings.embedding_dim, 3, padding=1)
         initialise(self.hypercolumn)
         widths = (self.backbone.channels[-1], self.hypercolumn.channels, settings.embedding_dim)
@@ -125,12 +100,9 @@ class Network(nn.Module):
         return self.embedding(self.hypercolumn(self.backbone(images)))
 
     def features(self, images: Tensor, *layers: str) -> list[Tensor]:
-        """The named layers of one forward pass, each (B, C, h, w): backbone (its last stage), hypercolumn,
-        embedding.
-        """
-        for layer in layers:
-            if layer not in LAYERS:
-                raise InputError(f"setting 'layer': {layer!r} is not one of {', '.join(LAYERS)}")
+        """The named ones of `LAYERS` in one forward pass, each (B, C, h, w); backbone is its last stage."""
+        if unknown := [layer for layer in layers if layer not in LAYERS]:
+            raise InputError(f"setting 'layer': {unknown[0]!r} is not one of {', '.join(LAYERS)}")
         stages = self.backbone(images)
         found = {"backbone": stages[-1]}
         if set(layers) - {"backbone"}:

@@ -1,7 +1,5 @@
 """The per-pixel contrastive objective: equation 1, and the field's -log form with a temperature."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,28 +12,24 @@ NO_NEGATIVE = -1e4  # a log-similarity that weighs nothing, and keeps gradients 
 
 
 def contrastive_loss(
-    embedding: Tensor, sample: PixelSample, settings: ObjectiveSettings, reference: Tensor | None = None
+    embedding: Tensor, sample: PixelSample, settings: ObjectiveSettings
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Equation 1 over the sampled pixels, as a loss to minimise.
 
-    embedding: (V, B, D, h, w), not normalised; the cosine similarity of equation 1 is taken here, in float32,
-    at the sampled cells alone.
-    reference: the same, of another encoder, which positives and negatives are read from; None: `embedding`,
-    as in the paper.
-    Returns a scalar and detached diagnostics. `ratio` is minus the mean of equation 1's terms (so in [-1,
-    0]); `log` is the mean of -log of the same terms. Both average over the positives that count; without any
-    (nothing sampled) the loss is 0, not NaN.
-    The positive's own similarity stands in the denominator, the other positives' do not, as in equation 1.
-    With several ranks the mean of their losses is the global batch's loss: negatives from other ranks' images
-    are fetched with their gradients, positives counted together.
-    """
+    embedding: (V, B, D, h, w), not normalised; cosines are taken at the sampled cells alone, in float32.
+    Returns a scalar and detached diagnostics. `ratio` is minus the mean of equation 1's terms, in [-1, 0];
+    `log` is the mean of -log of the same terms. Both average over the positives that count; without any the
+    loss is 0, not NaN. The denominator has the positive's own similarity, not the other positives', as in
+    equation 1.
+
+    The mean of several ranks' losses is the global batch's loss: negatives from other ranks' images come with
+    their gradients, positives are counted together."""
     cells = embedding.permute(0, 1, 3, 4, 2).flatten(0, 3)  # (V * B * N, D)
-    others = cells if reference is None else reference.permute(0, 1, 3, 4, 2).flatten(0, 3)
     anchor = _unit(cells[sample.anchors]).unsqueeze(-1)  # (B, A, D, 1)
     # under bf16 a product would be rounded to 3 digits, before the temperature
     with torch.autocast(cells.device.type, enabled=False):
-        positive = (_unit(others[sample.positives]) @ anchor).squeeze(-1)  # (B, A, P) cosine
-        negative = (_unit(_negatives(others, sample)) @ anchor).squeeze(-1)  # (B, A, M)
+        positive = (_unit(cells[sample.positives]) @ anchor).squeeze(-1)  # (B, A, P) cosine
+        negative = (_unit(_negatives(cells, sample)) @ anchor).squeeze(-1)  # (B, A, M)
     logits = (negative / settings.temperature).masked_fill(~sample.negatives_valid, NO_NEGATIVE)
     # log of negatives over positive
     margin = logits.logsumexp(-1, keepdim=True) - positive / settings.temperature

@@ -2,12 +2,9 @@
 `torchrun` all of it is one process.
 
 Each process ("rank") takes its part of every global batch. The mean of the ranks' losses is the loss of the
-global batch, because DistributedDataParallel takes the mean of their gradients; what ranks exchange on the way
-(`sum_over_ranks`) passes gradients back to the rank they belong to. Every rank makes the random draws of the
-global batch and uses its part.
-"""
-
-from __future__ import annotations
+global batch, because DistributedDataParallel takes the mean of their gradients; what ranks exchange on the
+way (`sum_over_ranks`) passes gradients back to the rank they belong to. Every rank makes the random draws of
+the global batch and uses its part."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -52,20 +49,18 @@ def started_by_torchrun() -> bool:
 def training_device(name: str) -> torch.device:
     """`pick_device`; each of several processes has a card of its own, or all of them have the CPU.
 
-    Raises InputError for a setting that names one card for all, and for a process without a card.
-    """
+    Raises InputError for a setting that names one card for all, and for a process without a card."""
+    several = started_by_torchrun()
+    if several and name not in ("auto", "cpu", "cuda"):
+        problem = f"setting 'device': {name!r} is one device, and several processes train"
+        raise InputError(f"{problem}; set it to cuda, cpu or auto")
     device = pick_device(name)
-    if not started_by_torchrun() or device.type == "cpu":
+    if not several or device.type == "cpu":
         return device
-    if device.type != "cuda" or device.index is not None:
-        raise InputError(
-            f"setting 'device': {name!r} is one device, and several processes train; set it to cuda, cpu or auto"
-        )
     own, cards = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if own >= cards:
-        raise InputError(
-            f"torchrun: process {own} of this machine has no card, there are {cards}; lower --nproc-per-node"
-        )
+        problem = f"torchrun: process {own} of this machine has no card, there are {cards}"
+        raise InputError(f"{problem}; lower --nproc-per-node")
     return torch.device("cuda", own)
 
 
@@ -73,8 +68,7 @@ def training_device(name: str) -> torch.device:
 def processes(device: torch.device) -> Iterator[None]:
     """Join the other processes that `torchrun` started, if any, for as long as the block lasts.
 
-    Tensors on a card go through NCCL, those on the CPU through Gloo.
-    """
+    Tensors on a card go through NCCL, those on the CPU through Gloo."""
     if not started_by_torchrun():
         yield
         return
@@ -94,9 +88,8 @@ def part_of_batch(images: int, batch: int) -> BatchPart:
         fitting = [str(n) for n in (size - rest, size - rest + part.world) if 2 <= n <= images]
         remedy = f"take {' or '.join(fitting)}" if fitting else "start fewer processes"
         what = f"{batch} images" + (f", of which the split has {images}," if size < batch else "")
-        raise error_of_all(
-            f"setting 'pretrain.batch': {what} do not divide among {part.world} processes; {remedy}"
-        )
+        problem = f"{what} do not divide among {part.world} processes"
+        raise error_of_all(f"setting 'pretrain.batch': {problem}; {remedy}")
     return part
 
 
@@ -106,22 +99,20 @@ def error_of_all(message: str) -> InputError:
 
 
 def from_first(function: Callable[[], Value]) -> Value:
-    """What `function` returns on the first rank, which alone runs it; its InputError is raised on all ranks."""
+    """What `function` returns on the first rank, which alone runs it; all ranks raise its InputError."""
     if world() == 1:
         return function()
     answer: list = [None, None]
-    error = None
     if is_first():
         try:
             answer[0] = function()
-        except InputError as caught:
-            error, answer[1] = caught, str(caught)
-    dist.broadcast_object_list(answer, src=0, device=torch.device("cpu"))
-    if error is not None:
-        raise error
-    if answer[1] is not None:
-        raise ToldByFirst(answer[1])
-    return answer[0]
+        except InputError as error:
+            answer[1] = error
+    told = [answer[0], answer[1] and str(answer[1])]
+    dist.broadcast_object_list(told, src=0, device=torch.device("cpu"))
+    if told[1] is not None:
+        raise answer[1] or ToldByFirst(told[1])
+    return told[0]
 
 
 def any_rank(flag: bool) -> bool:
@@ -144,11 +135,8 @@ def gather(rows: Tensor) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """all_reduce; the gradient of the sum is the sum of the ranks' gradients.
-
-    torch.distributed.nn.functional.all_reduce is the same, but deprecated in torch 2.14 without a public
-    successor that has gradients.
-    """
+    """all_reduce with gradients. torch's own, in torch.distributed.nn.functional, is deprecated in torch
+    2.14, without a public successor."""
 
     @staticmethod
     def forward(_, values: Tensor) -> Tensor:
@@ -174,15 +162,13 @@ def rows_of_ranks(rows: Tensor, owner: Tensor, index: Tensor) -> Tensor:
     """rows[index] of the rank `owner`, with gradients: (n, D) rows of every rank, indices (...) -> (..., D)
     float32, alike on all ranks.
 
-    Only the wanted rows travel: each rank fills in its own and the rest is zero, so the sum is exact.
-    """
+    Only the wanted rows travel: each rank fills in its own and the rest is zero, so the sum is exact."""
     return sum_over_ranks(rows[index].float().masked_fill((owner != rank()).unsqueeze(-1), 0.0))
 
 
 class Agreement:
-    """A flag that any rank may raise in any step and that all see in the same one, without waiting for each
-    other: what is asked in one step is known to all in the next, when the answer has long arrived.
-    """
+    """A flag that any rank may raise, and that all see in the same step without waiting for each other: what
+    is asked in one step is known to all in the next."""
 
     def __init__(self) -> None:
         self.sent: tuple[dist.Work, Tensor] | None = None

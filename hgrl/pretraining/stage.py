@@ -1,7 +1,5 @@
 """The stage `pretraining`: every seed of a run trained side by side, to checkpoints and loss curves."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -40,8 +38,7 @@ def training_samples(
     """The pretraining images that have a tree: unreadable ones are left out, for methods without trees too.
 
     All images of a run's own `data.pretrain` if the method reads no trees and none were grown for them. The
-    probe's labelled images if the method learns from labels.
-    """
+    probe's labelled images if the method learns from labels."""
     data, root = settings.data, experiment.data_root
     if method_class(method).needs_classes:
         return open_samples(data.probe_train, root)
@@ -61,10 +58,9 @@ def _has_trees(experiment: Experiment, settings: Settings, grouping: str | None)
 def pretrain(experiment: Experiment, run: Run, seed: int | None = None) -> list[Checkpoint]:
     """Train a run with every seed, side by side, or with one alone; seeds that are trained stay as they are.
 
-    If `torchrun` started this process, all of its processes train the seeds together, one after the other; the
-    first one writes. Scores and curves are written when all seeds are asked for. Raises Stopped after a SIGTERM:
-    the checkpoints are then not complete.
-    """
+    If `torchrun` started this process, all of its processes train the seeds together, one after the other;
+    the first one writes. Scores and curves are written when all seeds are asked for. Raises Stopped after a
+    SIGTERM: the checkpoints are then not complete."""
     started, settings = time.monotonic(), run.settings
     check_methods(experiment)
     if reason := experiment.left_out(run.name):
@@ -72,9 +68,8 @@ def pretrain(experiment: Experiment, run: Run, seed: int | None = None) -> list[
             f"run {run.name!r} is left out of profile {experiment.profile!r}: {reason}; see {paths.PARAMS}"
         )
     if run.trained != run.name:
-        raise InputError(
-            f"{paths.PARAMS}: run {run.name!r} has the checkpoints of {run.trained!r}; list that under 'trained', not this"
-        )
+        problem = f"run {run.name!r} has the checkpoints of {run.trained!r}"
+        raise InputError(f"{paths.PARAMS}: {problem}; list that under 'trained', not this")
     if seed is not None and seed not in settings.seeds:
         known = ", ".join(map(str, settings.seeds))
         raise InputError(
@@ -93,18 +88,16 @@ def pretrain(experiment: Experiment, run: Run, seed: int | None = None) -> list[
 def training_jobs(
     experiment: Experiment, method: str, settings: Settings, folder: Path, grouping: str | None = None
 ) -> list[TrainingJob]:
-    """A job for each of `settings.seeds`, whose checkpoint goes to `folder`, from the trees of the named grouping.
+    """A job for each of `settings.seeds`, from the trees of a grouping, whose checkpoint goes to `folder`.
 
-    Raises InputError if there is no image to learn from.
-    """
+    Raises InputError if there is no image to learn from."""
     samples, files = training_samples(experiment, settings, method, grouping), experiment.files
     if not len(samples):
-        stage = f"grouping-{grouping}" if grouping else "grouping"
-        first = f"list the run's own `data.pretrain` under 'data.extra' in {paths.profile_file(experiment.profile)}, then "
+        stage = f"grouping-{grouping}@{files.profile}" if grouping else f"grouping@{files.profile}"
+        file = paths.profile_file(files.profile)
+        first = f"list the run's own `data.pretrain` under 'data.extra' in {file}, then "
         first = "" if _has_trees(experiment, settings, grouping) else first
-        raise InputError(
-            f"{files.trees(grouping)}: no region trees; {first}run `dvc repro {stage}@{experiment.profile}` first"
-        )
+        raise InputError(f"{files.trees(grouping)}: no region trees; {first}run `dvc repro {stage}` first")
     own = method_class(method).__module__
     code = code_fingerprint("hgrl.pretraining.loop", without=(METHODS,)), code_fingerprint(own)
     origin = fingerprint(*code, samples.names, files.manifest, files.height_scale(grouping))
@@ -118,22 +111,15 @@ def training_jobs(
 def train_jobs(experiment: Experiment, jobs: list[TrainingJob], desc: str) -> list[Checkpoint]:
     """Train jobs side by side, or resume them; their complete checkpoints.
 
-    A damaged checkpoint is replaced by the last good one; a stale one is set aside until its replacement stands.
-    Of several ranks the first alone reads the checkpoints back, the others return none.
-    """
+    A damaged checkpoint is replaced by the last good one; a stale one is set aside until its replacement
+    stands. Of several ranks the first alone reads the checkpoints back, the others return none."""
     settings, first = jobs[0].settings, ranks.is_first()
     aside = [experiment.files.set_aside(job.path) for job in jobs]
     ranks.from_first(lambda: [_make_ready(*pair) for pair in zip(jobs, aside, strict=True)])
     steps, processes = sum(job.steps for job in jobs), settings.jobs if ranks.world() == 1 else 1
+    desc = f"{desc}: {len(jobs)} seeds, steps"
     with passing_on_sigterm():
-        run_tasks(
-            train,
-            [(job,) for job in jobs],
-            processes,
-            f"{desc}: {len(jobs)} seeds, steps",
-            steps,
-            shown=first,
-        )
+        run_tasks(train, [(job,) for job in jobs], processes, desc, steps, shown=first)
     if not first:
         return []
     trained = [load_checkpoint(job.path) for job in jobs]
@@ -156,7 +142,7 @@ def train(job: TrainingJob, tick: Callable[[int], None]) -> None:
 def _write_training(experiment: Experiment, run: Run, checkpoints: list[Checkpoint], started: float) -> None:
     seeds = dict(zip(run.settings.seeds, checkpoints, strict=True))
     scores = {
-        seed: {"loss": float(saved.losses[-50:].mean()), "steps": saved.step} for seed, saved in seeds.items()
+        k: {"loss": float(saved.losses[-50:].mean()), "steps": saved.step} for k, saved in seeds.items()
     }
     settings = run.settings.model_dump(mode="json")
     write_results(experiment, "pretraining", run.name, {"seeds": scores}, settings, started)
@@ -164,7 +150,7 @@ def _write_training(experiment: Experiment, run: Run, checkpoints: list[Checkpoi
 
 
 def _loss_curves(seeds: dict[int, Checkpoint], points: int = 100) -> str:
-    """CSV of the loss over the steps, each point the mean of its stretch of the run: what `dvc plots` draws."""
+    """CSV of the loss over the steps, each point the mean of a stretch of the run: what `dvc plots` draws."""
     rows = [LOSS_COLUMNS]
     for seed, saved in seeds.items():
         stretches = np.array_split(np.arange(saved.step), min(points, saved.step))
@@ -175,8 +161,7 @@ def _loss_curves(seeds: dict[int, Checkpoint], points: int = 100) -> str:
 def prepare(experiment: Experiment, *runs: str, grouping: str | None = None) -> None:
     """Make what a notebook reads and does not find: data, the trees of a grouping, the checkpoints of `runs`.
 
-    In the pipeline all is there; a reader who opens one notebook alone waits for the smoke-sized rest.
-    """
+    In the pipeline all is there; a reader who opens one notebook alone waits for the smoke-sized rest."""
     if not is_prepared(experiment):
         prepare_data(experiment)
     _prepare_trees(experiment, grouping)

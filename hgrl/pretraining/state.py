@@ -1,7 +1,5 @@
 """What a training run changes from step to step: weights, optimiser, random states and losses."""
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -20,26 +18,13 @@ from hgrl.sampling.views import Batch
 
 
 def learning_rate(settings: PretrainSettings, step: int, total: int) -> float:
-    """The rate of a step: the paper's steps (section 4.2) or a cosine to zero, after an optional linear
-    warm-up.
-    """
+    """The rate of a step: section 4.2's steps or a cosine to zero, after an optional linear warm-up."""
     if step < settings.warmup_steps:
         return settings.lr * (step + 1) / settings.warmup_steps
     done = step / total
     if settings.schedule == "cosine":
         return settings.lr * 0.5 * (1 + math.cos(math.pi * done))
     return settings.lr * settings.decay ** sum(done >= milestone for milestone in settings.milestones)
-
-
-class _Loss(nn.Module):
-    """A method's loss as a forward pass, which is what DistributedDataParallel wraps."""
-
-    def __init__(self, method: Method) -> None:
-        super().__init__()
-        self.method = method
-
-    def forward(self, batch: Batch) -> Tensor:
-        return self.method.loss(batch)[0]
 
 
 class TrainingState:
@@ -53,17 +38,12 @@ class TrainingState:
         if settings.channels_last:
             self.method = self.method.to(memory_format=torch.channels_last)
         if ranks.world() > 1:
-            # Layers without a gradient are frozen: to find them in every step, DistributedDataParallel would
-            # wait for the device.
+            # without gradients: to find that out in every step, DistributedDataParallel would wait
             for layer in set(LAYERS) - set(self.method.layers):
                 getattr(self.method.network, layer).requires_grad_(False)
             sync_batch_norm(self.method)
-        self.optimizer = torch.optim.Adam(
-            self.method.parameters(),
-            lr=settings.lr,
-            weight_decay=settings.weight_decay,
-            fused=device.type != "mps",
-        )
+        adam = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": device.type != "mps"}
+        self.optimizer = torch.optim.Adam(self.method.parameters(), **adam)
         self.generator = torch.Generator(device).manual_seed(mixed_seed(job.seed, 1))
         self.step, self.losses = 0, []
 
@@ -90,21 +70,19 @@ class TrainingState:
         if self.job.schedule.compile:
             for module in (self.method.network.backbone, self.method.network.hypercolumn):
                 module.compile(dynamic=False)  # in place: names in the checkpoint stay
-        loss = _Loss(self.method)
         if ranks.world() == 1:
-            return loss
-        together = DistributedDataParallel(loss, gradient_as_bucket_view=True)
-        # Ranks compute the same buffers: none are sent before a step. The argument's name changed after torch 2.11.
+            return self.method
+        together = DistributedDataParallel(self.method, gradient_as_bucket_view=True)
+        # Ranks compute the same buffers: none are sent. The argument's name changed after torch 2.11.
         together.broadcast_buffers = False
         return together
 
-    def train_step(self, loss_of: nn.Module, batch: tuple[Tensor, ...]) -> Tensor:
+    def train_step(self, loss_of: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """One step of the optimiser; the loss of this rank's part, still on the device."""
         settings, total = self.job.schedule, self.job.steps
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(settings, self.step, total)
-        images, labels, distances, *classes = batch
-        inputs = Batch(images, labels, distances, self.step / total, self.generator, *classes)
+        inputs = Batch(**batch, progress=self.step / total, generator=self.generator)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
             loss = loss_of(inputs)
         self.optimizer.zero_grad(set_to_none=True)

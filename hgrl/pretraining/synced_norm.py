@@ -1,11 +1,8 @@
 """Batch normalisation over the images of all ranks, so that several processes normalise a batch as one would.
 
 torch's own SyncBatchNorm runs on cards alone and makes the host wait for the device in every layer (it drops
-empty batches by a boolean mask); ranks here have equal shares, which needs neither. Statistics travel in one
-collective a layer and direction.
-"""
-
-from __future__ import annotations
+empty batches by a boolean mask); ranks here have equal parts, which needs neither. Statistics travel in one
+collective per layer and direction."""
 
 import torch
 import torch.distributed as dist
@@ -18,9 +15,7 @@ AXES = (0, 2, 3)
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
-    """nn.BatchNorm2d, same parameters and buffers, with the statistics of the global batch while it trains.
-    Ranks have equal shares.
-    """
+    """nn.BatchNorm2d with the global batch's statistics while it trains. Ranks have equal parts of it."""
 
     @torch.compiler.disable
     def forward(self, images: Tensor) -> Tensor:
@@ -67,16 +62,14 @@ class _Normalise(torch.autograd.Function):
         dist.all_reduce(means)
         means /= images[:, 0].numel() * ranks.world()
         through_mean, through_variance = means.view(2, -1, 1, 1)
-        of_images = (gradient - through_mean - normalised * through_variance) * (
-            scale * weight.view(-1, 1, 1)
-        )
+        scale = scale * weight.view(-1, 1, 1)
+        of_images = (gradient - through_mean - normalised * through_variance) * scale
         return of_images.to(images.dtype), sums[1], sums[0], None, None, None
 
 
 def sync_batch_norm(module: nn.Module) -> None:
     """Replace, in place, every nn.BatchNorm2d that learns; copies without gradient (momentum encoders) keep
-    their own statistics.
-    """
+    their own statistics."""
     for name, child in module.named_children():
         if type(child) is nn.BatchNorm2d and child.weight.requires_grad:
             synced = SyncedBatchNorm2d(child.num_features, child.eps, child.momentum)

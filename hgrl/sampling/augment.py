@@ -1,6 +1,4 @@
-"""Two random views of an image, and the SAME geometry on its region labels (section 4.2)."""
-
-from __future__ import annotations
+"""Two views of an image, and the SAME geometry on its region labels (section 4.2)."""
 
 import torch
 from torch import Tensor
@@ -14,29 +12,51 @@ class TwoViews:
     """Random resized crop, horizontal flip and colour jitter, twice; labels follow the geometry by nearest
     neighbour.
 
-    `grid` is the embedding's stride: the labels of a view are read at the centre of each grid cell.
-    """
+    grid: the embedding's stride; the labels of a view are read at the centre of each grid cell."""
 
     def __init__(self, settings: AugmentSettings, grid: int = 4) -> None:
-        self.grid = grid
-        self.transform = v2.Compose(
-            [
-                v2.RandomResizedCrop(settings.crop_size, scale=settings.crop_area, antialias=True),
-                v2.RandomHorizontalFlip(settings.flip),
-                v2.ColorJitter(settings.brightness, settings.contrast, settings.saturation, settings.hue),
-            ]
-        )
+        self.size, self.grid = settings.crop_size, grid
+        crop = v2.RandomResizedCrop(settings.crop_size, scale=settings.crop_area, antialias=True)
+        jitter = v2.ColorJitter(settings.brightness, settings.contrast, settings.saturation, settings.hue)
+        self.transform = v2.Compose([crop, v2.RandomHorizontalFlip(settings.flip), jitter])
 
-    def __call__(self, image: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, ...]:
         """(3, H, W) uint8 and (H, W) uint8 -> (2, 3, S, S) uint8 and (2, S / grid, S / grid) uint8, by `seed`
-        alone.
-        """
+        alone."""
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would reseed the GPU too, which nothing here restores
             torch.default_generator.manual_seed(seed)
-            views = [self.transform(tv_tensors.Image(image), tv_tensors.Mask(labels)) for _ in range(2)]
-        images, masks = zip(*views, strict=True)
+            return self._views(tv_tensors.Image(image), tv_tensors.Mask(labels))
+
+    def _views(self, image: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        return self._stacked(*(self.transform(image, labels) for _ in range(2)))
+
+    def _stacked(self, *views: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        images, masks = (torch.stack(parts).as_subclass(Tensor) for parts in zip(*views, strict=True))
         half = self.grid // 2
-        return torch.stack(images).as_subclass(Tensor), torch.stack(masks).as_subclass(Tensor)[
-            :, half :: self.grid, half :: self.grid
-        ]
+        return images, masks[:, half :: self.grid, half :: self.grid]
+
+
+class ImageAndView(TwoViews):
+    """The paper's words ("augmented reference"): the image itself, and one view of it as in `TwoViews`.
+
+    The whole image is resized to S x S whatever its aspect ratio, without flip or jitter. A third part, int64
+    of (S / grid)**2, tells for each cell of the image, row by row, the cell of the view that shows the pixel
+    at its centre; -1 where the crop has lost it."""
+
+    def _views(self, image: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        height, width = image.shape[-2:]
+        centres = torch.arange(0.5, self.size // self.grid) * self.grid / self.size
+        y, x = torch.meshgrid(centres * height, centres * width, indexing="ij")
+        corners = torch.tensor([[0.0, 0.0], [width, 0.0]])
+        points = torch.cat([corners, torch.stack([x, y], -1).flatten(0, 1)])  # of (x, y)
+        whole = v2.Resize((self.size, self.size), antialias=True)(image, labels)
+        keypoints = tv_tensors.KeyPoints(points, canvas_size=(height, width))
+        *view, moved = self.transform(image, labels, keypoints)
+        (left, right), moved = moved[:2, 0], moved[2:].as_subclass(Tensor)
+        # torchvision flips x to S - 1 - x, not to S - x
+        moved = moved + torch.tensor([float(left > right), 0.0])
+        column, row = (moved / self.grid).floor().long().unbind(-1)
+        lost = ((moved < 0) | (moved >= self.size)).any(-1)
+        cells = (row * (self.size // self.grid) + column).masked_fill(lost, -1)
+        return *self._stacked(whole, tuple(view)), cells

@@ -1,6 +1,4 @@
-"""Which images a training step sees: batches in an order that a seed fixes, and each process's part of them."""
-
-from __future__ import annotations
+"""Which images a step sees: batches in an order that a seed fixes, and each process's part of them."""
 
 import hashlib
 from collections.abc import Iterator
@@ -38,9 +36,7 @@ class BatchPart:
     def uniform(
         self, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device
     ) -> Tensor:
-        """Random numbers in [0, 1) of a shape that begins with this process's images: its rows of the global
-        batch's draw.
-        """
+        """Numbers in [0, 1) of a shape that begins with this process's images: its rows of a global draw."""
         return self.of(torch.rand((shape[0] * self.world, *shape[1:]), generator=generator, device=device))
 
 
@@ -52,16 +48,14 @@ class EpochOrder(Sampler[list[tuple[int, int]]]):
     step on.
 
     part: this process's part of every batch; `batch` is the global batch, whose order does not depend on the
-    number of processes. Raises InputError if there is no image.
-    """
+    number of processes. Raises InputError if there is no image."""
 
     def __init__(
         self, images: int, batch: int, epochs: int, seed: int, start: int = 0, part: BatchPart = WHOLE
     ) -> None:
         if not images:
-            raise InputError(
-                "no images to learn from: the split is empty; check the data root and the profile's `data` section"
-            )
+            problem = "no images to learn from: the split is empty"
+            raise InputError(f"{problem}; check the data root and the profile's `data` section")
         self.images, self.batch, self.epochs = images, min(batch, images), epochs
         self.seed, self.start, self.part = seed, start, part
         self.steps_per_epoch = images // self.batch

@@ -1,12 +1,8 @@
-"""Which pixels are drawn for which anchor: equations 2 and 3, over a whole batch and both views, on the
-device.
+"""Which pixels are drawn for which anchor: equations 2 and 3, over a batch and both views, on the device.
 
 Symbols in shapes: B images, V = 2 views, N = h * w cells of the embedding's grid, R regions (the largest tree
-in the batch), A anchors an image. A cell of the grid is a "pixel" of the paper's equations: the embedding has
-one vector there.
-"""
-
-from __future__ import annotations
+in the batch), A anchors per image. A cell of the grid is a "pixel" of the equations: the embedding has one
+vector there."""
 
 from dataclasses import dataclass
 
@@ -21,10 +17,9 @@ from hgrl.sampling.order import WHOLE, BatchPart
 class PixelSample:
     """Indices into the (V * B * N) cells of a batch, view-major, and which of them count.
 
-    Where the batch is one rank's share of a global one (W ranks), B is the share, and what other images give
-    may lie on other ranks: the last cns columns of `negatives` then mean nothing, and `owners` and
-    `elsewhere` say, for the anchors of all ranks, where to fetch them.
-    """
+    If the batch is one rank's part of a global one (W ranks), pixels of other images may lie on other ranks:
+    the last cns columns of `negatives` then mean nothing, and `owners` and `elsewhere` say for the anchors of
+    all ranks where they are."""
 
     anchors: Tensor  # (B, A) int64
     positives: Tensor  # (B, A, 2 * positives) int64: first view, then augmented view
@@ -40,10 +35,9 @@ class PixelSample:
 def positive_probability(distances: Tensor, sigma_p: float, present: Tensor) -> Tensor:
     """Equation 2: P(a pixel of region b is a positive of a pixel of region a).
 
-    distances: (..., R, R) ultrametric d_T, in the height unit; present: (..., R) bool, the regions still
-    visible.
-    Returns (..., R, R): row a sums to 1 over the visible b. The similarity of a region with itself is 1.
-    """
+    distances: (..., R, R) ultrametric d_T, in the height unit; present: (..., R) bool, the regions that are
+    visible. Returns (..., R, R): row a sums to 1 over the visible b. The similarity of a region with itself
+    is 1."""
     similarity = torch.exp(-distances / sigma_p)
     similarity = similarity.masked_fill(_diagonal(distances), 1.0).masked_fill(~present.unsqueeze(-2), 0.0)
     return similarity / similarity.sum(-1, keepdim=True).clamp_min(torch.finfo(similarity.dtype).tiny)
@@ -52,9 +46,8 @@ def positive_probability(distances: Tensor, sigma_p: float, present: Tensor) -> 
 def negative_probability(distances: Tensor, sigma_p: float, present: Tensor) -> Tensor:
     """Equation 3: P(a pixel of region b is a negative of a pixel of region a); zero for b = a.
 
-    Shapes as in `positive_probability`. A row without any other visible region is all zeros: there is no
-    negative to draw.
-    """
+    Shapes as in `positive_probability`. A row without another visible region is all zeros: there is nothing
+    to draw."""
     allowed = present.unsqueeze(-2) & ~_diagonal(distances)
     scaled = (distances / sigma_p).masked_fill(~allowed, -torch.inf)
     # the largest exponent taken out: no overflow
@@ -69,128 +62,135 @@ def sample_pixels(
     cns: int,
     generator: torch.Generator | None = None,
     part: BatchPart = WHOLE,
+    same_pixels: Tensor | None = None,
 ) -> PixelSample:
     """Draw anchors, positives and negatives for every image of a batch (section 3, "Pixel Sampling",
     "Augmented Reference Sampling").
 
     labels: (V=2, B, h, w) integer region of each cell, after each view's own crop, flip and resize.
-    distances: (B, R, R) float, in the height unit, padded with anything where an image has fewer than R
-    regions.
-    cns: pixels of other images an anchor.
+    distances: (B, R, R) float, in the height unit, padded with anything.
+    cns: pixels of other images per anchor.
 
     A region that a view's crop has lost is never drawn from that view. Anchors are pixels of different
-    regions, visible in the first view, those that the augmented view still shows first; an image with fewer
-    regions has fewer anchors. Where the augmented view has lost the anchor's region its positives do not
-    count: every other region would be a guess. An image of one region has no negatives of its own; a batch of
-    one image has none from others. Draws are with replacement.
+    regions, visible in the first view; an image with fewer regions has fewer anchors. Where the augmented
+    view has lost the anchor's region its positives do not count: every other region would be a guess. An
+    image of one region has no negatives of its own; a batch of one image has none from others. Draws are with
+    replacement.
 
     part: which images of a global batch these are. Every rank makes the global batch's random draws and uses
     its rows, so that ranks together draw what one process would, without sending labels or distances.
-    """
+    same_pixels: (B, h * w) int64 in [-1, h * w). Positives and negatives of the augmented view are then not
+    drawn: they are the first view's, at these cells; those at -1, which the crop has lost, do not count."""
     views, batch = labels.shape[:2]
-    table = _RegionTable(labels.flatten(2), distances.shape[-1], part)
-    # (B, A) each
-    regions, anchors_valid = _draw_anchor_regions(table.present, settings.anchors, generator, part)
-    anchors = table.pixel_in(0, regions.unsqueeze(-1), generator).squeeze(-1)
-
-    row = regions.unsqueeze(-1).expand(-1, -1, distances.shape[-1])
-    positives, positives_valid, negatives, negatives_valid = [], [], [], []
-    for view in range(views):
-        present = table.present[view]
-        p_positive = positive_probability(distances, settings.sigma_p, present).gather(1, row)  # (B, A, R)
-        p_negative = negative_probability(distances, settings.sigma_p, present).gather(1, row)
-        visible = present.gather(1, regions) & anchors_valid
-        for probability, count, pixels, valid in (
-            (p_positive, settings.positives, positives, positives_valid),
-            (p_negative, settings.negatives, negatives, negatives_valid),
-        ):
-            drawn, exists = _draw_regions(probability, count, generator, part)
-            pixels.append(table.pixel_in(view, drawn, generator))
-            counts = visible if pixels is positives else anchors_valid
-            valid.append((exists & counts).unsqueeze(-1).expand_as(drawn))
-    owners, others = _draw_from_other_images(anchors, views, batch, table.cells, cns, generator, part)
-    negatives.append(part.of(others))
-    negatives_valid.append(anchors_valid.unsqueeze(-1).expand_as(negatives[-1]) & (batch * part.world > 1))
-    pixels = (anchors, torch.cat(positives, -1), torch.cat(negatives, -1))
-    valid = (anchors_valid, torch.cat(positives_valid, -1), torch.cat(negatives_valid, -1))
+    cells = _Cells(labels.flatten(2), distances.shape[-1], generator, part)
+    regions, anchors_valid = _draw_anchor_regions(cells, settings)  # (B, A) each
+    anchors = cells.of(0, regions.unsqueeze(-1)).squeeze(-1)
+    drawn_views = range(views if same_pixels is None else 1)
+    drawn = [_draw_in_view(cells, view, regions, anchors_valid, distances, settings) for view in drawn_views]
+    if same_pixels is not None:
+        drawn.append([_in_second_view(*pair, same_pixels) for pair in drawn[0]])
+    owners, others = _draw_from_other_images(cells, anchors.shape[1], cns)
+    own_others = part.of(others)
+    others_valid = anchors_valid.unsqueeze(-1).expand_as(own_others) & (batch * part.world > 1)
+    positives, negatives = zip(*drawn, strict=True)
+    positives, positives_valid = zip(*positives, strict=True)
+    negatives, negatives_valid = zip(*negatives, (own_others, others_valid), strict=True)
+    pixels = anchors, torch.cat(positives, -1), torch.cat(negatives, -1)
+    valid = anchors_valid, torch.cat(positives_valid, -1), torch.cat(negatives_valid, -1)
     return PixelSample(*pixels, *valid, *((owners, others) if part.world > 1 else ()))
 
 
-class _RegionTable:
-    """For each view and image: the cells sorted by region, so that a random cell of a region is one look-up."""
+class _Cells:
+    """The cells of each view and image sorted by region, so that a random cell of a region is one look-up."""
 
-    def __init__(self, labels: Tensor, regions: int, part: BatchPart) -> None:
-        self.part = part
+    def __init__(
+        self, labels: Tensor, regions: int, generator: torch.Generator | None, part: BatchPart
+    ) -> None:
         self.views, self.batch, self.cells = labels.shape
+        self.generator, self.part, self.device = generator, part, labels.device
         self.order = labels.argsort(dim=-1, stable=True)  # (V, B, N)
         self.count = torch.zeros(*labels.shape[:2], regions, dtype=torch.int64, device=labels.device)
         self.count.scatter_add_(-1, labels.long(), torch.ones_like(labels, dtype=torch.int64))
         self.first = self.count.cumsum(-1) - self.count
         self.present = self.count > 0  # (V, B, R)
 
-    def pixel_in(self, view: int, regions: Tensor, generator: torch.Generator | None) -> Tensor:
+    def uniform(self, *shape: int) -> Tensor:
+        return self.part.uniform(shape, self.generator, self.device)
+
+    def of(self, view: int, regions: Tensor) -> Tensor:
         """A uniformly random cell of each of `regions` (B, A, K), as an index into all V * B * N cells.
 
-        Where the region is not there the index is within range and means nothing: the caller masks it.
-        """
+        Where the region is not there the index is within range and means nothing: the caller masks it."""
         flat = regions.flatten(1)
         count, first = self.count[view].gather(1, flat), self.first[view].gather(1, flat)
-        uniform = self.part.uniform(flat.shape, generator, flat.device)
-        offset = torch.minimum((uniform * count).long(), (count - 1).clamp_min(0))
+        offset = torch.minimum((self.uniform(*flat.shape) * count).long(), (count - 1).clamp_min(0))
         cell = self.order[view].gather(1, (first + offset).clamp_max(self.cells - 1))
-        image = torch.arange(self.batch, device=flat.device).unsqueeze(1)
+        image = torch.arange(self.batch, device=self.device).unsqueeze(1)
         return ((view * self.batch + image) * self.cells + cell).view(regions.shape)
 
 
-def _draw_anchor_regions(
-    present: Tensor, anchors: int, generator: torch.Generator | None, part: BatchPart
-) -> tuple[Tensor, Tensor]:
-    """Regions (B, A) without replacement, and whether each is there: (V, B, R) presence -> first those seen
-    in both views.
-    """
-    first, augmented = present[0], present[1:].all(0)
-    key = part.uniform(first.shape, generator, first.device) + augmented.float()
-    key = key.masked_fill(~first, -1.0)
-    chosen = key.topk(min(anchors, key.shape[-1]), dim=-1)
+def _draw_anchor_regions(cells: _Cells, settings: SamplingSettings) -> tuple[Tensor, Tensor]:
+    """Regions (B, A) of the first view without replacement, and whether each is there."""
+    first, augmented = cells.present[0], cells.present[1:].all(0)
+    key = cells.uniform(*first.shape)
+    if settings.anchor_choice == "visible":  # in the augmented view too: those come first
+        key = key + augmented.float()
+    chosen = key.masked_fill(~first, -1.0).topk(min(settings.anchors, key.shape[-1]), dim=-1)
     return chosen.indices, chosen.values >= 0
 
 
-def _draw_regions(
-    probability: Tensor, count: int, generator: torch.Generator | None, part: BatchPart
-) -> tuple[Tensor, Tensor]:
-    """`count` regions with replacement from each row of (B, A, R); and whether the row had any: (B, A,
-    count), (B, A).
-    """
-    exists = probability.sum(-1) > 0.5
+def _draw_in_view(
+    cells: _Cells,
+    view: int,
+    regions: Tensor,
+    anchors_valid: Tensor,
+    distances: Tensor,
+    settings: SamplingSettings,
+) -> list[tuple[Tensor, Tensor]]:
+    """Positives and negatives of one view for anchors of `regions`: indices, and which count, (B, A, K)."""
+    row, present = regions.unsqueeze(-1).expand(-1, -1, distances.shape[-1]), cells.present[view]
+    visible, drawn = present.gather(1, regions) & anchors_valid, []
+    for probability, count, valid in (
+        (positive_probability, settings.positives, visible),
+        (negative_probability, settings.negatives, anchors_valid),
+    ):
+        rows = probability(distances, settings.sigma_p, present).gather(1, row)  # (B, A, R)
+        chosen, exists = _draw_regions(rows, cells.uniform(*regions.shape, count))
+        drawn.append((cells.of(view, chosen), (exists & valid).unsqueeze(-1).expand_as(chosen)))
+    return drawn
+
+
+def _draw_regions(probability: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """For each of `uniform` (B, A, K), in [0, 1), a region by its row of (B, A, R), and whether the row has
+    any (B, A)."""
     cumulative = probability.cumsum(-1)
-    uniform = part.uniform((*probability.shape[:-1], count), generator, probability.device)
     target = uniform * cumulative[..., -1:]
     # right: an empty region has no width
     drawn = torch.searchsorted(cumulative.contiguous(), target, right=True)
     last = probability.shape[-1] - 1 - (probability.flip(-1) > 0).int().argmax(-1, keepdim=True)
-    return torch.minimum(drawn, last), exists
+    return torch.minimum(drawn, last), probability.sum(-1) > 0.5
 
 
-def _draw_from_other_images(
-    anchors: Tensor,
-    views: int,
-    batch: int,
-    cells: int,
-    cns: int,
-    generator: torch.Generator | None,
-    part: BatchPart,
-) -> tuple[Tensor, Tensor]:
+def _in_second_view(pixels: Tensor, valid: Tensor, same_pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Where the second view shows cells of the first (B, A, K), and which of them count."""
+    batch, cells = same_pixels.shape
+    found = same_pixels.gather(1, (pixels % cells).flatten(1)).view_as(pixels)
+    image = torch.arange(batch, batch * 2, device=pixels.device).view(-1, 1, 1)
+    return image * cells + found.clamp_min(0), valid & (found >= 0)
+
+
+def _draw_from_other_images(cells: _Cells, anchors: int, cns: int) -> tuple[Tensor, Tensor]:
     """Neg(i)_cns: `cns` cells of other images, either view, for each anchor of the global batch. Ranks and
-    indices, (W * B, A, cns) each.
-    """
-    images = batch * part.world
-    shape, device = (images, anchors.shape[1], cns), anchors.device
-    image = torch.arange(images, device=device).view(-1, 1, 1)
-    step = torch.randint(1, max(images, 2), shape, generator=generator, device=device)
-    view = torch.randint(views, shape, generator=generator, device=device)
-    cell = torch.randint(cells, shape, generator=generator, device=device)
-    other = (image + step) % images
-    return other // batch, (view * batch + other % batch) * cells + cell
+    indices, (W * B, A, cns) each."""
+    images = cells.batch * cells.part.world
+
+    def integers(low: int, high: int) -> Tensor:
+        shape = (images, anchors, cns)
+        return torch.randint(low, high, shape, generator=cells.generator, device=cells.device)
+
+    step, view, cell = integers(1, max(images, 2)), integers(0, cells.views), integers(0, cells.cells)
+    other = (torch.arange(images, device=cells.device).view(-1, 1, 1) + step) % images
+    return other // cells.batch, (view * cells.batch + other % cells.batch) * cells.cells + cell
 
 
 def _diagonal(distances: Tensor) -> Tensor:

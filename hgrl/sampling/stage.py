@@ -1,7 +1,5 @@
 """How well each unit of d_T tells one object from another: the numbers behind `height_unit` (notebook 02)."""
 
-from __future__ import annotations
-
 import time
 
 import numpy as np
@@ -28,10 +26,10 @@ def compare_height_units(experiment: Experiment, images: int) -> dict[str, dict[
     on the anchor's own true class, in [0, 1].
 
     Measured on the first `images` labelled training images, with trees grown here; never used for training.
-    Writes the result `height_units` of the stage `sampling`.
-    """
+    Writes the result `height_units` of the stage `sampling`."""
     settings, started = experiment.settings, time.monotonic()
-    samples, scale = open_samples(settings.data.probe_train, experiment.data_root), auto_height_scale(experiment)
+    samples = open_samples(settings.data.probe_train, experiment.data_root)
+    scale = auto_height_scale(experiment)
     found: dict[str, list[np.ndarray]] = {name: [] for name in UNITS}
     for index in bar(range(min(images, len(samples))), desc="height units"):
         _, tree = region_tree(samples.image(index), settings.grouping)
@@ -65,5 +63,5 @@ def _rows(tree: RegionTree, classes: np.ndarray, sigma_p: float) -> np.ndarray:
 
 
 def _summary(rows: np.ndarray) -> dict[str, float]:
-    values = (np.median(rows[:, 0]), rows[:, 1].mean(), rows[:, 2].mean())
+    values = np.median(rows[:, 0]), rows[:, 1].mean(), rows[:, 2].mean()
     return dict(zip(COLUMNS, map(float, values), strict=True))

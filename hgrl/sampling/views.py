@@ -1,7 +1,5 @@
 """Training batches: two views of each image, with the regions and distances of its tree."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from hgrl.core.interruption import ignore_sigterm
 from hgrl.core.settings import Settings
 from hgrl.data.samples import Samples
 from hgrl.grouping.region_tree import RegionTree
-from hgrl.sampling.augment import TwoViews
+from hgrl.sampling.augment import ImageAndView, TwoViews
 from hgrl.sampling.heights import in_height_unit
 from hgrl.sampling.order import EpochOrder, mixed_seed
 
@@ -33,6 +31,8 @@ class Batch:
     generator: torch.Generator  # on the images' device
     # (B, C) float32, 1 where the image shows the class; only for methods that need it
     classes: Tensor | None = None
+    # (B, (S / 4)**2) int64, the second view's cell that shows each of the first's, or -1; for `views: one`
+    same_pixels: Tensor | None = None
 
     @property
     def flat_images(self) -> Tensor:
@@ -40,12 +40,12 @@ class Batch:
 
 
 class TrainingViews(Dataset):
-    """(epoch, index) -> two views of an image, the region labels of their cells, the distances of its tree.
+    """(epoch, index) -> the tensors of a `Batch` for one image, by name.
 
     trees: None for methods without regions: labels and distances are then zeros.
     height_scale: the factor of `height_unit: auto`.
-    with_classes: a fourth part says which classes the image's mask has, (C,) float32 of zeros and ones.
-    """
+    with_classes: also `classes`, from the image's mask.
+    with_original: the first view is the image itself; also `same_pixels`."""
 
     def __init__(
         self,
@@ -55,36 +55,35 @@ class TrainingViews(Dataset):
         seed: int,
         height_scale: float,
         with_classes: bool = False,
+        with_original: bool = False,
     ) -> None:
         self.samples, self.trees, self.settings, self.seed = samples, trees, settings, seed
         self.height_scale, self.with_classes = height_scale, with_classes
-        self.views = TwoViews(settings.augment)
-        self.in_memory: dict[int, tuple[Tensor, ...]] = {}
+        self.views = (ImageAndView if with_original else TwoViews)(settings.augment)
+        self.in_memory: dict[int, tuple[Tensor, Tensor, dict[str, Tensor]]] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, ...]:
+    def __getitem__(self, key: tuple[int, int]) -> dict[str, Tensor]:
         epoch, index = key
-        image, labels, *rest = self._read(index)
-        images, labels = self.views(image, labels, mixed_seed(self.seed, epoch, index))
-        return images, labels, *rest
+        image, labels, rest = self._read(index)
+        views = self.views(image, labels, mixed_seed(self.seed, epoch, index))
+        return dict(zip(("images", "labels", "same_pixels"), views, strict=False)) | rest
 
-    def _read(self, index: int) -> tuple[Tensor, ...]:
+    def _read(self, index: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         if index in self.in_memory:
             return self.in_memory[index]
         pixels = torch.from_numpy(self.samples.image(index, self.settings.data.short_side))
         image = pixels.permute(2, 0, 1).contiguous()
-        item = (image, *self._read_tree(index, tuple(image.shape[-2:])))
+        labels, distances = self._read_tree(index, tuple(image.shape[-2:]))
+        rest = {"distances": distances}
         if self.with_classes:
-            item += (self._read_classes(index),)
+            shown = np.bincount(self.samples.mask(index).ravel(), minlength=len(self.samples.classes)) > 0
+            rest["classes"] = torch.from_numpy(shown[: len(self.samples.classes)].astype(np.float32))
         if self.settings.data.keep_in_memory:
-            self.in_memory[index] = item
-        return item
-
-    def _read_classes(self, index: int) -> Tensor:
-        shown = np.bincount(self.samples.mask(index).ravel(), minlength=256)[: len(self.samples.classes)] > 0
-        return torch.from_numpy(shown.astype(np.float32))
+            self.in_memory[index] = image, labels, rest
+        return image, labels, rest
 
     def _read_tree(self, index: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         most = self.settings.grouping.max_regions
@@ -106,13 +105,11 @@ class TrainingViews(Dataset):
 
 def batches(
     views: TrainingViews, order: EpochOrder, workers: int, device: torch.device
-) -> Iterator[tuple[Tensor, ...]]:
-    """(V, B, 3, S, S) uint8, (V, B, h, w) uint8, (B, R, R) float32 and, if views have classes, (B, C) float32
-    on the device, from `order.start` on.
+) -> Iterator[dict[str, Tensor]]:
+    """The tensors of each `Batch`, by name, on the device; from `order.start` on.
 
     Loader processes decode and augment ahead (two batches each) for the whole run: they start once, whatever
-    the number of epochs. For a card batches are pinned, and their copy is queued without waiting for it.
-    """
+    the number of epochs. For a card batches are pinned, and their copy is queued without waiting for it."""
     loader = DataLoader(
         views,
         batch_sampler=order,
@@ -123,6 +120,6 @@ def batches(
         multiprocessing_context="forkserver" if workers else None,
         worker_init_fn=ignore_sigterm,
     )
-    for images, labels, *rest in loader:
-        parts = (images.transpose(0, 1), labels.transpose(0, 1), *rest)
-        yield tuple(part.to(device, non_blocking=True) for part in parts)
+    for parts in loader:
+        parts |= {name: parts[name].transpose(0, 1) for name in ("images", "labels")}  # views first
+        yield {name: part.to(device, non_blocking=True) for name, part in parts.items()}

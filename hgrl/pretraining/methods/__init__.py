@@ -1,10 +1,7 @@
 """Methods that pretrain a network: one file each, one interface, one registry line.
 
 A method is a module with a `network`, whose features every evaluation reads, and `loss(batch) -> (loss,
-diagnostics)`. Its settings stand in its file. The loop knows nothing else about it.
-"""
-
-from __future__ import annotations
+diagnostics)`. Its settings stand in its file. The loop knows nothing else about it."""
 
 from collections.abc import Collection, Iterable
 
@@ -46,8 +43,7 @@ def build_method(name: str, settings: Settings) -> Method:
 def check_methods(experiment: Experiment) -> None:
     """Check what the profile and params.yaml say about methods: `methods`, `tuned`, `tuning` and every run's.
 
-    Raises InputError, which names file, key, value and what is allowed, for the first mistake.
-    """
+    Raises InputError, which names file, key, value and what is allowed, for the first mistake."""
     file, tuning = paths.profile_file(experiment.profile), experiment.params.get("tuning") or {}
     methods = dict.fromkeys([*REGISTRY, *(run.method for run in experiment.definitions.values())])
     _require_known(experiment.settings.tuned, methods, f"{file}: setting 'tuned'")

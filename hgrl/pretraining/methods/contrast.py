@@ -1,9 +1,6 @@
 """What contrastive methods share: codes of images, InfoNCE, a momentum encoder and a queue of keys.
 
-Names are MoCo's (He et al. 2020): queries come from the trained encoder, keys from a copy that follows it.
-"""
-
-from __future__ import annotations
+Names are MoCo's (He et al. 2020): queries come from the trained encoder, keys from a copy that follows it."""
 
 import copy
 from collections.abc import Callable, Sequence
@@ -28,8 +25,8 @@ def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -
     """MoCo's equation 1, averaged: -log of the own key's weight among the own key and all of the queue.
 
     queries, keys: (N, D) unit vectors, row by row a pair; queue: (K, D) unit vectors, all negatives. Computed
-    in the queries' precision even under autocast: bf16 would round cosines to 3 digits before the temperature.
-    """
+    in the queries' precision even under autocast: bf16 would round cosines to 3 digits before the
+    temperature."""
     with torch.autocast(queries.device.type, enabled=False):
         positive = (queries * keys).sum(1, keepdim=True)  # N, 1
         negative = queries @ queue.clone().T  # N, K; cloned: the queue moves on before the backward pass
@@ -38,19 +35,17 @@ def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -
 
 
 class MomentumEncoder(nn.Module):
-    """A copy of some modules that follows them: theta_k <- m theta_k + (1 - m) theta_q (MoCo's equation 2).
-    No gradient.
+    """A copy of modules that follows them, without gradient: theta_k <- m theta_k + (1 - m) theta_q (equation
+    2).
 
-    Shuffled batch normalisation (MoCo, section 3.3) on one device: the batch is dealt at random into `groups`,
-    each encoded, and so normalised, by itself, and put back in order. A key then shares its statistics with
-    other images than its query (the query's batch is normalised as one), as with the authors' 8 GPUs, and
-    statistics do not give the pair away. Buffers, running statistics among them, are the copy's own, as in the
-    authors' code.
+    Shuffled batch normalisation (section 3.3) on one device: the batch is dealt at random into `groups`, each
+    encoded, and so normalised, by itself, and put back in order. A key then shares its statistics with other
+    images than its query, as on the authors' 8 GPUs, and statistics do not give the pair away. Buffers are
+    the copy's own, as in the authors' code.
 
-    Several ranks shuffle the images across ranks, as the authors' code does: all are sent to all, the global
-    batch is dealt into the same `groups`, and each rank encodes every world-th of them. The codes put together
-    are alike on all ranks. Running statistics, which nothing reads, are of the rank's own groups.
-    """
+    Several ranks shuffle across ranks, as the authors' code does: all images are sent to all, the global
+    batch is dealt into the same `groups`, and each rank encodes every world-th of them. Codes are alike on
+    all ranks; running statistics, which nothing reads, are of the rank's own groups."""
 
     def __init__(self, modules: Sequence[nn.Module], encode: Encode, momentum: float, groups: int) -> None:
         super().__init__()
@@ -70,10 +65,10 @@ class MomentumEncoder(nn.Module):
         order = torch.randperm(len(images), generator=generator, device=images.device)
         count = max(1, min(self.groups, len(images) // 2))  # never an image by itself
         if count < part.world:
-            raise error_of_all(
-                f"setting 'groups' of moco or densecl: {count} groups of images for {part.world} processes; "
-                "raise it or the batch"
+            problem = (
+                f"setting 'groups' of moco or densecl: {count} groups of images for {part.world} processes"
             )
+            raise error_of_all(f"{problem}; raise it or the batch")
         places = order.tensor_split(count)[part.rank :: part.world]
         codes = [self.encode(self.copies, images[place]) for place in places]
         return tuple(
@@ -82,16 +77,13 @@ class MomentumEncoder(nn.Module):
 
 
 def _put_together(codes: Tensor, places: Tensor, count: int) -> Tensor:
-    """Codes of the images at `places` -> (count, ...) codes of all images. Each rank fills in its own and the
-    rest is zero, so the sum is exact.
-    """
+    """Codes of the images at `places` -> (count, ...) codes of all. The other ranks' are zero: sums are
+    exact."""
     return sum_over_ranks(codes.new_zeros(count, *codes.shape[1:]).index_copy(0, places, codes))
 
 
 class Queue(nn.Module):
-    """The last K keys, a ring: new ones overwrite the oldest. It starts with random unit vectors, as in the
-    authors' code.
-    """
+    """The last K keys, a ring; at first random unit vectors, as in the authors' code."""
 
     def __init__(self, size: int, dim: int, batch: int, setting: str) -> None:
         super().__init__()

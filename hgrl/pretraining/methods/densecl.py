@@ -1,8 +1,4 @@
-"""DenseCL (Wang et al. 2021): MoCo's contrast of images and, beside it, of each cell and its match in the
-other view.
-"""
-
-from __future__ import annotations
+"""DenseCL (Wang et al. 2021): MoCo's contrast of images, and of cells with their match in the other view."""
 
 from collections.abc import Sequence
 
@@ -11,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hgrl.core.settings import AtLeastOne, Fraction, Positive, Section, Settings
+from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods.base import Method, method_settings
 from hgrl.pretraining.methods.contrast import MomentumEncoder, Queue, image_codes, info_nce
-from hgrl.pretraining.network import normalise
 from hgrl.pretraining.ranks import batch_part
 from hgrl.sampling.views import Batch
 
@@ -34,8 +30,7 @@ class DenseCL(Method):
 
     The authors' last stage has 7 x 7 cells at stride 32; ours ends at stride 16 and is pooled to the same
     `grid`. Optimiser, batch and augmentation are the common loop's. The hypercolumn and the embedding are not
-    trained: read the backbone.
-    """
+    trained: read the backbone."""
 
     needs_trees = False
     own = ("densecl", DenseCLSettings)
@@ -45,12 +40,10 @@ class DenseCL(Method):
         super().__init__(settings)
         own = self.densecl = method_settings(settings, *self.own)
         channels = self.network.channels["backbone"]
-        self.image_head = nn.Sequential(
-            nn.Linear(channels, own.hidden), nn.ReLU(inplace=True), nn.Linear(own.hidden, own.dim)
-        )
-        self.cell_head = nn.Sequential(
-            nn.Conv2d(channels, own.hidden, 1), nn.ReLU(inplace=True), nn.Conv2d(own.hidden, own.dim, 1)
-        )
+        layers = nn.Linear(channels, own.hidden), nn.ReLU(inplace=True), nn.Linear(own.hidden, own.dim)
+        self.image_head = nn.Sequential(*layers)
+        layers = nn.Conv2d(channels, own.hidden, 1), nn.ReLU(inplace=True), nn.Conv2d(own.hidden, own.dim, 1)
+        self.cell_head = nn.Sequential(*layers)
         self.key_encoder = MomentumEncoder(self._followed(), self._encode, own.momentum, own.groups)
         self.image_queue = Queue(own.queue, own.dim, settings.pretrain.batch, "methods.densecl.queue")
         self.cell_queue = Queue(own.queue, own.dim, settings.pretrain.batch, "methods.densecl.queue")
@@ -84,8 +77,7 @@ def dense_codes(
     """(B, C, h, w) -> unit vectors, float32: features (B, S, C), image (B, D), cells (B, S, D), mean of the
     cells (B, D).
 
-    S = grid**2 cells, or fewer where h or w is less than `grid`.
-    """
+    S = grid**2 cells, or fewer where h or w is less than `grid`."""
     height, width = features.shape[-2:]
     pooled = F.adaptive_avg_pool2d(features, (min(grid, height), min(grid, width)))
     cells = cell_head(pooled).float().flatten(2).mT  # B, S, D
@@ -95,9 +87,8 @@ def dense_codes(
 
 @torch.no_grad()
 def matched_cells(features: Tensor, key_features: Tensor, key_cells: Tensor) -> Tensor:
-    """For each cell the key (B, S, D) of the other view's cell with the most similar backbone feature (B, S, C;
-    section 3.3).
-    """
+    """For each cell the key (B, S, D) of the other view's cell with the most similar backbone feature (B, S,
+    C; section 3.3)."""
     with torch.autocast(features.device.type, enabled=False):
         match = (features @ key_features.mT).argmax(2)  # B, S
     return key_cells.gather(1, match.unsqueeze(-1).expand(-1, -1, key_cells.shape[-1]))

@@ -1,14 +1,10 @@
-"""The paper's method: per-pixel contrast, with positives and negatives drawn from the region hierarchy
-(section 3).
-"""
-
-from __future__ import annotations
+"""The paper's method (section 3): pixels contrast with others drawn from the region hierarchy."""
 
 from torch import Tensor
 
 from hgrl.core.settings import ObjectiveSettings, SamplingSettings, Settings
+from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods.base import Method
-from hgrl.pretraining.network import normalise
 from hgrl.pretraining.objective import contrastive_loss
 from hgrl.pretraining.ranks import batch_part
 from hgrl.sampling.pixels import sample_pixels
@@ -18,6 +14,7 @@ from hgrl.sampling.views import Batch
 class HierarchicalGrouping(Method):
     """Equations 1 to 3 on the embedding of both views. No momentum encoder, no memory bank."""
 
+    follows_views = True
     sections = ("sampling", "objective")
 
     def __init__(self, settings: Settings) -> None:
@@ -36,7 +33,8 @@ def pixel_loss(
     embedding = embedding.unflatten(0, batch.images.shape[:2])
     terms = []
     for cns in cns_now(sampling, batch.progress):
-        sample = sample_pixels(batch.labels, batch.distances, sampling, cns, batch.generator, batch_part())
+        given = batch.labels, batch.distances, sampling, cns, batch.generator, batch_part()
+        sample = sample_pixels(*given, same_pixels=batch.same_pixels)
         terms.append(contrastive_loss(embedding, sample, objective))
     loss = sum(term for term, _ in terms) / len(terms)
     return loss, terms[-1][1]
@@ -46,8 +44,7 @@ def cns_now(settings: SamplingSettings, progress: float) -> tuple[int, ...]:
     """Numbers of cross-image negatives of the loss terms at this point of the run.
 
     Table 1's "cns = 5, 20" is not explained. `schedule`: equal stretches of the run, one number after the
-    other. `terms`: one loss term for each number, averaged.
-    """
+    other. `terms`: one loss term for each number, averaged."""
     if settings.cns_reading == "terms":
         return settings.cns
     return (settings.cns[min(int(progress * len(settings.cns)), len(settings.cns) - 1)],)

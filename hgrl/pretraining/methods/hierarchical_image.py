@@ -1,13 +1,12 @@
 """The paper's "Ours + Image" (table 1, the row with the dagger): the pixel objective on top of MoCo's."""
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from hgrl.core.settings import Settings
+from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods.hierarchical import pixel_loss
 from hgrl.pretraining.methods.moco import MoCo
-from hgrl.pretraining.network import LAYERS, normalise
+from hgrl.pretraining.network import LAYERS
 from hgrl.sampling.views import Batch
 
 
@@ -15,8 +14,7 @@ class HierarchicalImage(MoCo):
     """The two losses, added (section 5.1: "simply adding our pixel-wise contrastive target", with no weight).
 
     One forward pass of both views serves both: the pixel loss reads the embedding, MoCo's query the first
-    view's backbone. Both views are augmented, because MoCo's contrast lives by it.
-    """
+    view's backbone. Both views are augmented, because MoCo's contrast lives by it."""
 
     needs_trees = True
     sections = ("sampling", "objective")

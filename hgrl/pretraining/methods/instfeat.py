@@ -1,15 +1,13 @@
-"""InstFeat (Ye et al. 2019, "Unsupervised Embedding Learning via Invariant and Spreading Instance Feature")."""
-
-from __future__ import annotations
+"""InstFeat (Ye et al. 2019): unsupervised embedding by invariant and spreading instance features."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hgrl.core.settings import AtLeastOne, Positive, Section, Settings
+from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods.base import Method, method_settings
 from hgrl.pretraining.methods.contrast import image_codes
-from hgrl.pretraining.network import normalise
 from hgrl.pretraining.ranks import gather, rank
 from hgrl.sampling.views import Batch
 
@@ -23,8 +21,7 @@ class InstFeat(Method):
     """A siamese network without memory: each view is told from all other views of the batch. One linear head
     on the pooled last stage.
 
-    The hypercolumn and the embedding are not trained: read the backbone.
-    """
+    The hypercolumn and the embedding are not trained: read the backbone."""
 
     needs_trees = False
     own = ("instfeat", InstFeatSettings)
@@ -48,8 +45,7 @@ def instance_loss(codes: Tensor, temperature: float) -> Tensor:
 
     codes: (2 B, D) unit vectors, second views after first ones; compared with those of all ranks. P is a
     softmax over all other views of the global batch; what is compared with counts as constant. Both as in the
-    authors' code (`BatchAverage.py`); the paper's text has the first views alone in the softmax.
-    """
+    authors' code (`BatchAverage.py`); the paper's text has the first views alone in the softmax."""
     count, everything = len(codes), gather(codes)  # 2 B, D; 2 B per rank, D
     row = torch.arange(count, device=codes.device).unsqueeze(1)
     # 2 B, 1: where the view and the other one stand

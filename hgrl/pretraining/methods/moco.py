@@ -1,15 +1,13 @@
 """MoCo (He et al. 2020, version 1): an image's two views are told from a queue of other images' keys."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
 from hgrl.core.settings import AtLeastOne, Fraction, Positive, Section, Settings
+from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods.base import Method, method_settings
 from hgrl.pretraining.methods.contrast import MomentumEncoder, Queue, image_codes, info_nce
-from hgrl.pretraining.network import normalise
 from hgrl.pretraining.ranks import batch_part
 from hgrl.sampling.views import Batch
 
@@ -27,8 +25,7 @@ class MoCo(Method):
 
     Differs from the authors' code in what the common loop fixes: optimiser, batch, augmentation, and the
     backbone, which ends at Res4 for every method. The hypercolumn and the embedding are not trained: read the
-    backbone.
-    """
+    backbone."""
 
     needs_trees = False
     own = ("moco", MoCoSettings)

@@ -1,16 +1,12 @@
-"""SegSort (Hwang et al. 2019), unsupervised and from scratch: each pixel is told its segment from the other
-segments of its image.
-"""
-
-from __future__ import annotations
+"""SegSort (Hwang et al. 2019), unsupervised, from scratch: pixels are told their segment from the others."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hgrl.core.settings import AtLeastOne, Positive, Section, Settings
+from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods.base import Method, method_settings
-from hgrl.pretraining.network import normalise
 from hgrl.sampling.views import Batch
 
 
@@ -21,16 +17,15 @@ class SegSortSettings(Section):
 
 
 class SegSort(Method):
-    """Spherical K-means on embedding and coordinates, cut along the regions; then a von Mises-Fisher mixture
-    over the segments.
+    """Spherical K-means on embedding and place, cut along the regions; a von Mises-Fisher mixture of
+    segments.
 
     Regions are the leaves of our trees, in the place of the authors' own over-segmentation: no hierarchy is
     read. Contrast is within an image, as table 1 says ("None"); the authors' code has all segments of a batch
     in the denominator. Their unsupervised script takes the regions as segments, without K-means:
-    `methods.segsort.clusters: 1`. Both views count as images of their own: as many forward passes as the paper's
-    method. Not done: an ImageNet-trained ResNet-101 to start from, and the memory bank of the supervised
-    variant.
-    """
+    `methods.segsort.clusters: 1`. Both views count as images of their own: as many forward passes as the
+    paper's method. Not done: an ImageNet-trained ResNet-101 to start from, and the memory bank of the
+    supervised variant."""
 
     own = ("segsort", SegSortSettings)
 
@@ -51,24 +46,18 @@ class SegSort(Method):
 
 @torch.no_grad()
 def spherical_kmeans(embedding: Tensor, clusters: int, iterations: int) -> Tensor:
-    """(B, D, h, w) unit vectors -> (B, h * w) int64, one of clusters**2 clusters for every cell, image by
-    image.
+    """(B, D, h, w) unit vectors -> (B, h * w) int64, for every cell one of its image's clusters**2 clusters.
 
     Coordinates y, x in [0, 1) are appended and the vectors made unit again; clusters start as a grid of
     clusters x clusters blocks; the nearest centre is the one of the largest cosine (authors' code). A cluster
-    that has lost all its cells stays empty.
-    """
+    that has lost all its cells stays empty."""
     height, width = embedding.shape[-2:]
-    y, x = torch.meshgrid(
-        torch.arange(height, device=embedding.device),
-        torch.arange(width, device=embedding.device),
-        indexing="ij",
-    )
+    sides = [torch.arange(side, device=embedding.device) for side in (height, width)]
+    y, x = torch.meshgrid(sides, indexing="ij")
     place = torch.stack([y / height, x / width]).expand(len(embedding), 2, height, width)
     cells = F.normalize(torch.cat([embedding, place], 1), dim=1).flatten(2).mT  # B, N, D + 2
-    assigned = (
-        ((y * clusters // height) * clusters + x * clusters // width).flatten().expand(len(embedding), -1)
-    )
+    blocks = (y * clusters // height) * clusters + x * clusters // width
+    assigned = blocks.flatten().expand(len(embedding), -1)
     with torch.autocast(embedding.device.type, enabled=False):
         for _ in range(iterations):
             centres, present = segment_means(cells, assigned, clusters**2)
@@ -79,19 +68,15 @@ def spherical_kmeans(embedding: Tensor, clusters: int, iterations: int) -> Tenso
 def segment_means(cells: Tensor, segments: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """Mean directions (B, count, D), zeros for an empty segment, and which segments have cells (B, count).
 
-    cells: (B, N, D); segments: (B, N) int64 in [0, count).
-    """
-    sums = cells.new_zeros(len(cells), count, cells.shape[-1]).scatter_add(
-        1, segments.unsqueeze(-1).expand_as(cells), cells
-    )
-    sizes = cells.new_zeros(len(cells), count).scatter_add(
-        1, segments, torch.ones_like(segments, dtype=cells.dtype)
-    )
+    cells: (B, N, D); segments: (B, N) int64 in [0, count)."""
+    index, ones = segments.unsqueeze(-1).expand_as(cells), torch.ones_like(segments, dtype=cells.dtype)
+    sums = cells.new_zeros(len(cells), count, cells.shape[-1]).scatter_add(1, index, cells)
+    sizes = cells.new_zeros(len(cells), count).scatter_add(1, segments, ones)
     return F.normalize(sums, dim=-1), sizes > 0
 
 
 def numbered(ids: Tensor) -> Tensor:
-    """Each row's ids, (B, N) int64, replaced by their ranks 0, 1, 2, ... among the different ids of the row."""
+    """Each row's ids, (B, N) int64, replaced by their ranks 0, 1, 2, ... among the row's different ids."""
     ordered, place = ids.sort(1)
     ranks = torch.zeros_like(ids)
     ranks[:, 1:] = (ordered[:, 1:] != ordered[:, :-1]).cumsum(1)
@@ -99,13 +84,11 @@ def numbered(ids: Tensor) -> Tensor:
 
 
 def segment_loss(cells: Tensor, segments: Tensor, count: int, concentration: float) -> tuple[Tensor, Tensor]:
-    """-log of the own segment's share of exp(concentration * cosine) over all segments of the image, mean
-    over cells.
+    """-log of the own segment's part of exp(concentration * cosine) over the image's segments, mean of cells.
 
     cells: (B, N, D) unit vectors; segments: (B, N) int64 in [0, count). Gradients flow through cells and
-    segments' means alike.
-    Returns the loss and, detached, the share of cells whose own segment is the nearest.
-    """
+    segments' means alike. Returns the loss and, detached, the fraction of cells whose nearest segment is
+    their own."""
     means, present = segment_means(cells, segments, count)
     with torch.autocast(cells.device.type, enabled=False):
         # B, N, count

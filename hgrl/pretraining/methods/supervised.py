@@ -1,15 +1,11 @@
-"""The stand-in for ImageNet pre-training where there is no ImageNet: the same network, taught which classes
-an image shows.
-"""
-
-from __future__ import annotations
+"""The stand-in for ImageNet pre-training: the same network, taught which classes an image shows."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hgrl.core.settings import Settings
+from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods.base import Method
-from hgrl.pretraining.network import normalise
 from hgrl.sampling.views import Batch
 
 MOST_CLASSES = 255  # the ids that a mask can hold; outputs behind the data set's own classes are never read
@@ -20,8 +16,7 @@ class ImageLabels(Method):
 
     Labels are of the whole image, whatever a crop still shows of it, as on ImageNet. Images are the probe's
     training split: the same that the probe then learns segments from, unlike ImageNet's. The hypercolumn and
-    the embedding are not trained: read the backbone.
-    """
+    the embedding are not trained: read the backbone."""
 
     needs_trees = False
     needs_classes = True
@@ -37,8 +32,6 @@ class ImageLabels(Method):
 
 
 def label_loss(logits: Tensor, classes: Tensor) -> Tensor:
-    """Binary cross entropy, mean over views, images and classes. logits: (V * B, at least C); classes: (B, C)
-    in {0, 1}.
-    """
+    """Mean binary cross entropy. logits: (V * B, at least C), the rest unread; classes: (B, C) in {0, 1}."""
     views, count = len(logits) // len(classes), classes.shape[1]
     return F.binary_cross_entropy_with_logits(logits[:, :count], classes.repeat(views, 1))
