@@ -84,9 +84,13 @@ def test_every_number_of_the_paper_stands_in_the_profile(dotted):
     assert PROFILE[section][key] == SECTION_4[dotted]
 
 
-def test_the_profile_spells_out_the_defaults_and_adds_imagenet_alone():
+def test_the_profile_spells_out_the_defaults_and_adds_imagenet_and_the_papers_own_readings():
     """ImageNet has no place among the defaults: the other profiles would look for it."""
-    extra = {"data": {"extra": [{"kind": "imagenet", "folder": "ImageNet", "split": "train"}]}}
+    extra = {
+        "data": {"extra": [{"kind": "imagenet", "folder": "ImageNet", "split": "train"}]},
+        "sampling": {"anchor_choice": "random"},  # docs/fidelity.md
+        "augment": {"views": "one"},
+    }
     assert Settings.model_validate(PROFILE) == Settings.model_validate(extra)
 
 

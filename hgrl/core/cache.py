@@ -1,7 +1,5 @@
 """Fingerprints of all that makes a result, and scores stored under them: what is there is not made again."""
 
-from __future__ import annotations
-
 import ast
 import hashlib
 import json

@@ -13,8 +13,7 @@ from hgrl.core.errors import InputError
 def pick_device(name: str) -> torch.device:
     """The device of a setting `device`: `auto` is the first of CUDA, Apple's MPS and the CPU that is there.
 
-    Raises InputError for a device that this machine does not have.
-    """
+    Raises InputError for a device that this machine does not have."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         return torch.device(next(kind for kind, found in there.items() if found))

@@ -3,8 +3,6 @@
 A profile (`profiles/<name>.yaml`) lists what differs from the paper. A run (`params.yaml`, section `runs`) is
 a named method and what it overrides; one list of runs serves all profiles."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from pydantic import Field
 
 from hgrl.core import paths
 from hgrl.core.errors import InputError
-from hgrl.core.loading import load_yaml, overridden, profile_settings, validated
+from hgrl.core.loading import load_yaml, overridden, validated
 from hgrl.core.paths import Files
 from hgrl.core.settings import Section, Settings
 
@@ -76,9 +74,8 @@ class Experiment:
 
     def definition(self, run: str) -> RunDefinition:
         if run not in self.definitions:
-            raise InputError(
-                f"{paths.PARAMS}: no run named {run!r}; choose one of: {', '.join(self.definitions)}"
-            )
+            known = ", ".join(self.definitions)
+            raise InputError(f"{paths.PARAMS}: no run named {run!r}; choose one of: {known}")
         return self.definitions[run]
 
     def run(self, name: str) -> Run:
@@ -101,7 +98,7 @@ class Experiment:
         for overrides, origin in [*self._grouping_layer(grouping), *layers]:
             if overrides:  # each layer is validated by itself, so that the right file is blamed
                 content = overridden(content, overrides, origin)
-                settings = profile_settings(content, origin)
+                settings = validated(Settings, content, origin)
         return settings
 
     def _grouping_layer(self, grouping: str | None) -> list[tuple[dict[str, Any], str]]:
@@ -109,15 +106,10 @@ class Experiment:
             return []
         file, known = paths.profile_file(self.profile), self.settings.groupings
         if grouping not in known:
-            raise InputError(
-                f"{file}: no grouping named {grouping!r} under 'groupings'; choose one of: {', '.join(known)}"
-            )
-        return [
-            (
-                {f"grouping.{key}": value for key, value in known[grouping].items()},
-                f"{file}: groupings.{grouping}",
-            )
-        ]
+            choice = f"choose one of 'groupings': {', '.join(known)}"
+            raise InputError(f"{file}: no grouping named {grouping!r}; {choice}")
+        changes = {f"grouping.{key}": value for key, value in known[grouping].items()}
+        return [(changes, f"{file}: groupings.{grouping}")]
 
     def listed(self, stage: str) -> list[str]:
         """The runs that `params.yaml` lists for a stage."""
@@ -129,8 +121,7 @@ class Experiment:
     def left_out(self, run: str) -> str | None:
         """Why this profile does not make a run, in a few words for its table row; None where it does.
 
-        The profile gives a reason itself (`without`), the run is another profile's, or a real data set that it
-        learns from is not there."""
+        The profile gives a reason (`without`), the run is another profile's, or its data set is not there."""
         start = self.definition(run).checkpoint_of or run
         if start in self.settings.without:
             return self.settings.without[start]
@@ -149,7 +140,7 @@ def load_experiment(profile: str) -> Experiment:
     """Profile and runs from their files; InputError names file, key and value of the first mistake."""
     file = paths.profile_file(profile)
     content, params = load_yaml(file), load_params()
-    settings, definitions = profile_settings(content, str(file)), _definitions(params)
+    settings, definitions = validated(Settings, content, str(file)), _definitions(params)
     if unknown := settings.without.keys() - definitions.keys():
         raise InputError(f"{file}: setting 'without': no run named {min(unknown)!r} in {paths.PARAMS}")
     return Experiment(profile, settings, definitions, params, Files(profile, paths.HOME), content)
@@ -164,12 +155,10 @@ def load_params() -> dict[str, Any]:
 
 
 def _definitions(params: dict[str, Any]) -> dict[str, RunDefinition]:
-    file, runs = paths.PARAMS, params.get("runs")
+    file, runs = str(paths.PARAMS), params.get("runs")
     if not isinstance(runs, dict):
         raise InputError(f"{file}: section 'runs' is missing or not a mapping of names to runs")
-    defined = {
-        name: validated(RunDefinition, value, str(file), f"runs.{name}.") for name, value in runs.items()
-    }
+    defined = {name: validated(RunDefinition, run, file, f"runs.{name}.") for name, run in runs.items()}
     for name, run in defined.items():
         _check_run(name, run, defined)
     for stage in RUN_LISTS:
@@ -181,13 +170,10 @@ def _definitions(params: dict[str, Any]) -> dict[str, RunDefinition]:
 def _check_run(name: str, run: RunDefinition, defined: dict[str, RunDefinition]) -> None:
     setting, start = f"{paths.PARAMS}: setting 'runs.{name}", defined.get(run.checkpoint_of or name)
     if start is None or start.method != run.method or (start is not run and start.checkpoint_of):
-        raise InputError(
-            f"{setting}.checkpoint_of': {run.checkpoint_of!r} is no run of method {run.method!r} that trains"
-        )
+        trains = f"no run of method {run.method!r} that trains"
+        raise InputError(f"{setting}.checkpoint_of': {run.checkpoint_of!r} is {trains}")
     if (run.method == "imagenet") != (run.weights is not None):
         raise InputError(f"{setting}.weights': a file name for method 'imagenet', and for no other")
-    for profile in run.profiles or ():
-        if not paths.profile_file(profile).exists():
-            raise InputError(
-                f"{setting}.profiles': no profile {profile!r} under {paths.profile_file(profile).parent}"
-            )
+    for file in map(paths.profile_file, run.profiles or ()):
+        if not file.exists():
+            raise InputError(f"{setting}.profiles': no profile {file.stem!r} under {file.parent}")

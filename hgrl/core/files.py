@@ -1,7 +1,5 @@
 """The one place that writes artefacts: to a temporary name in the same folder, then renamed."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

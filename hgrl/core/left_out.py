@@ -1,7 +1,5 @@
 """What the pipeline writes for a run that a profile leaves out, in place of its training's outputs."""
 
-from __future__ import annotations
-
 from hgrl.core.files import write_json, write_text
 from hgrl.core.paths import Files
 

@@ -1,7 +1,5 @@
 """YAML files in, validated settings out: every mistake is one line that names the file and the key."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -9,7 +7,7 @@ import yaml
 from pydantic import ValidationError
 
 from hgrl.core.errors import InputError
-from hgrl.core.settings import GroupingSettings, Section, Settings
+from hgrl.core.settings import GroupingSettings, Section
 
 Model = TypeVar("Model", bound=Section)
 
@@ -64,12 +62,8 @@ def validated(model: type[Model], content: Any, origin: str, prefix: str = "") -
     if first["type"] == "extra_forbidden":
         known = ", ".join(model.model_fields) if len(first["loc"]) == 1 else "see hgrl/core/settings.py"
         raise InputError(f"{origin}: unknown setting {key!r}; known ones: {known}")
-    reasons = " or ".join(
-        found["msg"].lower() for other, found in errors if other == key
-    )  # a setting of several types
-    where = (
-        f"{origin}: setting {key!r}" if key else origin
-    )  # what is wrong with a section as a whole names no setting
+    reasons = " or ".join(found["msg"].lower() for other, found in errors if other == key)  # one per type
+    where = f"{origin}: setting {key!r}" if key else origin  # without a key: a section as a whole
     raise InputError(f"{where}: {reasons} (got {first['input']!r})")
 
 
@@ -102,8 +96,3 @@ def grouping_preset(name: str, **overrides: Any) -> GroupingSettings:
 def with_changes(section: Model, changes: dict[str, Any], origin: str) -> Model:
     """A settings section with some values changed; InputError, beginning with `origin`, for a bad value."""
     return validated(type(section), section.model_dump() | changes, origin)
-
-
-def profile_settings(content: dict[str, Any], origin: str) -> Settings:
-    """The settings of a profile's content."""
-    return validated(Settings, content, origin)

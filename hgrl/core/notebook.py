@@ -1,7 +1,5 @@
 """Run a numbered notebook headlessly, with papermill, as one stage of the pipeline."""
 
-from __future__ import annotations
-
 import os
 import sys
 import tempfile

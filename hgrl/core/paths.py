@@ -1,7 +1,5 @@
 """Where everything lies: the one place that knows the repository's folders."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`python -m hgrl repro`: DVC's pipeline at one profile's size. No file is edited for it."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Progress bars that reach the reader: in a terminal, in a notebook, and line by line in a log."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterable

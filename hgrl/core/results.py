@@ -1,7 +1,5 @@
 """Scores for the tables, and beside them where they come from: settings, versions, time and machine."""
 
-from __future__ import annotations
-
 import os
 import platform
 import time

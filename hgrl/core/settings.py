@@ -3,8 +3,6 @@
 Every default is the paper's own number, or says why it is not; a profile lists only what differs. A method's
 own settings stand in its file under `hgrl/pretraining/methods`."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -124,7 +122,7 @@ class GroupingSettings(Section):
 
 
 class HedSettings(Section):
-    """How the edge network of `edges: hed` is trained: as HED's paper (ICCV 2015, section 4.1), or why not."""
+    """How the edge network of `edges: hed` is trained: as its paper (ICCV 2015, section 4.1), or why not."""
 
     width: AtLeastOne = 64  # channels of the first convolution; 64 is VGG-16's
     imagenet_weights: str | None = None  # torchvision's vgg16 or vgg16_bn file; None: from scratch
