@@ -20,9 +20,9 @@ def run_notebook(name: str, experiment: Experiment, parameters: dict[str, str]) 
     """Execute `notebooks/<name>.ipynb` with `parameters`; the executed copy goes to the profile's artefacts.
 
     What the kernel prints, its bars among it, appears here as it comes. If the profile leaves out the run of
-    `parameters`, the copy says so and nothing is executed. Raises InputError with the notebook's own one-line
-    error (the half-executed copy stays beside the target as `<name>.failed.ipynb`), and for an unknown
-    notebook or run."""
+    `parameters`, the copy says so and nothing is executed. With parameters that dvc.yaml does not give, the
+    copy is named after them and no figure is saved. Raises InputError with the notebook's own one-line error
+    (the half-executed copy stays beside the target as `<name>.failed.ipynb`) and for an unknown run."""
     source = paths.HOME / "notebooks" / f"{name}.ipynb"
     if not source.exists():
         known = ", ".join(sorted(path.stem for path in source.parent.glob("*.ipynb")))
@@ -30,7 +30,9 @@ def run_notebook(name: str, experiment: Experiment, parameters: dict[str, str]) 
     run = parameters.get("run")
     if run:
         experiment.run(run)  # an unknown run, or a bad setting of one, is told before a kernel starts
-    target = experiment.files.notebook(f"{name}-{run}" if run else name)
+    by_dvc = parameters in ({}, {"run": run}, {"runs": "all"})  # with other parameters, somebody explores
+    own = [run] if by_dvc and run else [] if by_dvc else [f"{key}={parameters[key]}" for key in parameters]
+    target = experiment.files.notebook("-".join([name, *own]).replace("/", "_"))
     target.parent.mkdir(parents=True, exist_ok=True)
     if run and (reason := experiment.left_out(run)):
         write_reason(experiment.files, run, reason)
@@ -38,9 +40,8 @@ def run_notebook(name: str, experiment: Experiment, parameters: dict[str, str]) 
         said = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"Run `{run}`: {reason}.")])
         write_text(target, nbformat.writes(said))
         return target
-    failed, environment = target.with_suffix(".failed.ipynb"), {progress.PLAIN: "1"}
-    if parameters in ({}, {"run": run}, {"runs": "all"}):  # dvc.yaml's; with others, somebody explores
-        environment[IN_PIPELINE] = "1"
+    failed = target.with_suffix(".failed.ipynb")
+    environment = dict.fromkeys((progress.PLAIN, IN_PIPELINE) if by_dvc else (progress.PLAIN,), "1")
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         executed = Path(folder) / target.name
         _execute(source, executed, {"profile": experiment.profile} | parameters, failed, environment)

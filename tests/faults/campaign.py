@@ -1,9 +1,9 @@
-"""A fault campaign: every stage of the smoke pipeline is killed at random moments, then finished, and must end as if undisturbed.
+"""A fault campaign: each stage of the smoke pipeline is killed at random moments and must end undisturbed.
 
     python tests/faults/campaign.py [--kills 20] [--seed 0]
 
-A stage runs in a forked process, so that a start costs nothing and a kill falls into its work. SIGKILL goes to the whole
-process group, the stage's worker processes among it. Not run by CI: about ten minutes on 2 cores.
+A stage runs in a forked process, so that a start costs nothing and a kill falls into its work. SIGKILL goes
+to the whole process group, the stage's worker processes among it. Not run by CI: it takes minutes.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def _differing(one: Path, other: Path) -> list[Path]:
 
 
 def _counts(path: Path, home: Path) -> bool:
-    """Times and machines lie in `.origin.json`; checkpoints are compared by the losses and scores that follow."""
+    """Not `.origin.json` (times, machines), nor checkpoints: losses and scores follow from them."""
     top = path.relative_to(home).parts[0]
     return (
         path.is_file()
