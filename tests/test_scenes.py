@@ -36,7 +36,7 @@ from hgrl.data.scenes.draw import (
 from hgrl.data.scenes.files import voc_palette
 from hgrl.data.scenes.objects import APART, MANY, SINGLE, WHOLE, _place
 from hgrl.data.scenes.render import draw_scene, render
-from hgrl.data.scenes.shapes import SHAPES, Deformation
+from hgrl.data.scenes.shapes import SHAPES, draw_deformation
 from hgrl.data.scenes.textures import TEXTURES
 from hgrl.data.sources import open_samples, open_videos
 
@@ -97,7 +97,7 @@ def test_other_settings_or_an_interrupted_run_make_the_set_again(tmp_path, monke
     more = TINY.model_copy(update={"train": 3})
     assert not is_complete(tmp_path, more)
     with monkeypatch.context() as patch:
-        patch.setattr(scenes, "_write_lists", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(scenes, "_lists", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             make_scenes(tmp_path, more)
     assert not is_complete(tmp_path, more) and not is_complete(tmp_path, TINY)
@@ -264,7 +264,7 @@ def test_motion_is_continuous():
 def test_shapes_vary_within_a_class_and_stay_near_the_unit_disc(name):
     rng = np.random.default_rng(0)
     outlines = [SHAPES[name](rng)[0] for _ in range(50)]
-    deformed = [Deformation.draw(rng).apply(outline) for outline in outlines]
+    deformed = [draw_deformation(rng)(outline, 0) for outline in outlines]
     assert all(np.hypot(*outline.T).max() < 2.5 for outline in deformed)
     assert len({outline.tobytes() for outline in deformed}) == 50
 
@@ -386,7 +386,10 @@ def test_the_one_is_the_first_of_the_many_and_as_large_as_all(pairs):
 def test_objects_take_about_as_much_of_either_picture_as_of_an_ordinary_one(pairs):
     shares = [np.mean([(pair[k][1].objects > 0).mean() for pair in pairs]) for k in (0, 1)]
     ordinary = np.mean(
-        [(scenes._draw_still(FEW, ("voc", "unlabelled"), index)[1].objects > 0).mean() for index in range(40)]
+        [
+            (scenes.draw_picture(FEW, ("voc", "unlabelled"), index)[1].objects > 0).mean()
+            for index in range(40)
+        ]
     )
     assert shares[0] == pytest.approx(shares[1], rel=0.2) and np.mean(shares) == pytest.approx(
         ordinary, rel=0.35

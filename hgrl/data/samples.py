@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from hgrl.data.sets.sbd import read_mat_mask
 class Samples:
     """Images of one or several data sets; `masks` is None without any. Equal names are an InputError."""
 
+    _PER_IMAGE: ClassVar[tuple[str, ...]] = ("names", "images", "masks")
     names: tuple[str, ...]  # unique and filesystem-safe, as "VOC2012/2007_000032"
     images: tuple[Path, ...]
     masks: tuple[Path, ...] | None = None
@@ -43,28 +45,22 @@ class Samples:
     def mask(self, index: int) -> np.ndarray:
         """(H, W) uint8 class ids at the image's own size, 255 where nothing is scored.
 
-        Raises InputError when there are no masks, when mask and image differ in size, or when an id is not a
-        class."""
+        InputError when there are no masks, when mask and image differ in size, or when an id is no class."""
         if self.masks is None:
             raise InputError(f"{self.images[index]}: this split has no masks; choose a labelled split")
-        path = self.masks[index]
-        mask = _read_mask_of(path, self.images[index])
+        mask = _read_mask_of(self.masks[index], self.images[index])
         highest = int(mask.max(initial=0, where=mask != VOID))
         if self.classes and highest >= len(self.classes):
-            remedy = "use this data set's own masks"
-            raise InputError(f"{path}: id {highest} in a mask of {len(self.classes)} classes; {remedy}")
+            found = f"id {highest} in a mask of {len(self.classes)} classes"
+            raise InputError(f"{self.masks[index]}: {found}; use this data set's own masks")
         return mask
 
     def subset(self, indices: Iterable[int]) -> "Samples":
         """The samples at `indices`, in that order."""
         picked = [int(index) for index in indices]
-        fields = {name: getattr(self, name) for name in self._per_image}
+        fields = {name: getattr(self, name) for name in self._PER_IMAGE}
         parts = {name: values and tuple(values[i] for i in picked) for name, values in fields.items()}
         return dataclasses.replace(self, **parts)
-
-    @property
-    def _per_image(self) -> tuple[str, ...]:
-        return ("names", "images", "masks")
 
 
 @dataclass(frozen=True)
@@ -83,7 +79,7 @@ class Video:
         return read_image(self.frames[t], short_side)
 
     def mask(self, t: int) -> np.ndarray:
-        """(H, W) uint8: 0 background, 1..n objects, 255 void. A binary video's 255 is object 1.
+        """(H, W) uint8: 0 background, 1..n objects, 255 void; a binary video's 255 is object 1.
 
         Raises InputError when mask and frame differ in size."""
         mask = _read_mask_of(self.masks[t], self.frames[t])
@@ -93,8 +89,7 @@ class Video:
     def is_binary(self) -> bool:
         """Whether the masks are DAVIS-2016's (one object, drawn as 255), not DAVIS-2017's (ids; 255 is void).
 
-        The first mask that is not empty decides: DAVIS-2017 shows its objects in the first frame, so 255 is
-        never alone there."""
+        The first mask that is not empty decides: in DAVIS-2017's first frame 255 is never alone."""
         for path in self.masks:
             ids = np.unique(read_mask(path))
             if ids[-1] > 0:
@@ -111,12 +106,17 @@ def _read_mask_of(mask_path: Path, image_path: Path) -> np.ndarray:
 
 def check_size(labels: np.ndarray, path: Path, what: str, image_path: Path) -> None:
     """InputError naming both files when labels (H, W) are not of their image's size."""
-    (height, width), (image_height, image_width) = labels.shape, image_size(image_path)
-    if (height, width) != (image_height, image_width):
-        sizes = f"{what} is {width}x{height} but its image {image_path} is {image_width}x{image_height}"
+    (height, width), own = labels.shape, image_size(image_path)
+    if (height, width) != own:
+        sizes = f"{what} is {width}x{height} but its image {image_path} is {own[1]}x{own[0]}"
         raise InputError(f"{path}: {sizes}; fetch the pair again or remove both")
 
 
 def sample_name(data_set: str, stem: str) -> str:
     """`data_set/stem` with every character that some filesystem refuses replaced by `_`."""
     return "/".join(re.sub(r"[^\w.\-]|^\.+", "_", part) for part in (data_set, stem))
+
+
+def sample_names(folder: str, images: Iterable[Path]) -> tuple[str, ...]:
+    """Names of a data set's images, by the last part of its folder."""
+    return tuple(sample_name(Path(folder).name, image.stem) for image in images)

@@ -26,8 +26,8 @@ LOADERS = {
 def open_samples(source: Source, root: Path) -> Samples:
     """The images (and masks) of one split; for `bsds` a `ContourSamples`. InputError for what is missing."""
     if source.kind not in LOADERS:
-        remedy = f"images come from one of: {', '.join(LOADERS)}"
-        raise InputError(f"setting data: {source.folder} ({source.kind}) holds videos; {remedy}")
+        what = f"{source.folder} ({source.kind}) holds videos"
+        raise InputError(f"setting data: {what}; images come from one of: {', '.join(LOADERS)}")
     samples = LOADERS[source.kind](Path(root), source.folder, source.split)
     first, last = (round(end * len(samples)) for end in source.part)
     return samples if last - first == len(samples) else samples.subset(range(first, last))
@@ -36,16 +36,17 @@ def open_samples(source: Source, root: Path) -> Samples:
 def open_videos(source: Source, root: Path) -> tuple[Video, ...]:
     """The videos of one split. Raises InputError for what is missing."""
     if source.kind != "davis":
-        what = f"{source.folder} ({source.kind}) holds no videos"
-        raise InputError(f"setting data.videos: {what}; use kind: davis")
+        raise InputError(
+            f"setting data.videos: {source.folder} ({source.kind}) has no videos; use kind: davis"
+        )
     return open_davis(Path(root), source.folder, source.split)
 
 
 def pretraining_samples(data: DataSettings, root: Path) -> Samples:
     """All images of `data.pretrain`, without masks; if `data.fraction` < 1, that share of them.
 
-    The share is the head of one fixed permutation, so that a smaller share is part of a larger one. An image
-    that several splits list is taken once; two images of one name are an InputError."""
+    It is the head of one fixed permutation: a smaller share is part of a larger one. An image that several
+    splits list is taken once; two images of one name are an InputError."""
     union = _union([open_samples(source, root) for source in data.pretrain])
     count = max(1, round(data.fraction * len(union))) if len(union) else 0
     return union.subset(np.sort(np.random.default_rng(0).permutation(len(union))[:count]))

@@ -1,6 +1,4 @@
-"""The stage `data`: the embedded scenes drawn, or the real data sets looked through; and a manifest of them."""
-
-from __future__ import annotations
+"""The stage `data`: draws the embedded scenes, or looks through the real data sets, and writes a manifest."""
 
 from typing import Any
 
@@ -16,7 +14,7 @@ from hgrl.data.sources import extra_sources, open_samples, open_videos, pretrain
 
 
 def prepare_data(experiment: Experiment) -> dict[str, Any]:
-    """Draw the scenes that are not there yet, and write the manifest that later stages depend on; returns it."""
+    """Draws the scenes that are not there yet; writes and returns the manifest that later stages depend on."""
     data, root = experiment.settings.data, experiment.data_root
     if data.scenes is not None:
         make_scenes(root, data.scenes, experiment.settings.jobs)
@@ -33,7 +31,8 @@ def prepare_data(experiment: Experiment) -> dict[str, Any]:
 def is_prepared(experiment: Experiment) -> bool:
     """Whether the manifest is of these settings, and the scenes are all there."""
     data, path = experiment.settings.data, experiment.files.manifest
-    if not path.exists() or read_json(path).get("settings") != data.model_dump(mode="json"):
+    found = read_json(path) if path.exists() else None
+    if not isinstance(found, dict) or found.get("settings") != data.model_dump(mode="json"):
         return False
     return data.scenes is None or is_complete(experiment.data_root, data.scenes)
 
@@ -61,7 +60,6 @@ def _described(files: Any) -> dict[str, Any]:
 
 def _class_frequency(samples: Samples) -> dict[str, float]:
     """The share of the scored pixels that each class has (the first row of table 2)."""
-    counts = sum(
-        np.bincount(samples.mask(index).ravel(), minlength=256)[:255] for index in range(len(samples))
-    )
+    masks = (samples.mask(index) for index in range(len(samples)))
+    counts = sum(np.bincount(mask.ravel(), minlength=256)[:255] for mask in masks)
     return {name: float(counts[index] / counts.sum()) for index, name in enumerate(samples.classes)}

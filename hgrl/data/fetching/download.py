@@ -1,5 +1,4 @@
-"""One file over HTTP: resumed where the connection broke, and `<name>.part` until its size and checksum are
-right.
+"""One file over HTTP: resumed where the connection broke, `<name>.part` until size and checksum are right.
 
 One process at a time: the caller holds the lock."""
 
@@ -34,17 +33,15 @@ class _Refused(Exception):
 def download(addresses: Sequence[str], target: Path, size: int | None, checksum: str) -> Path:
     """Downloads a file from the first of `addresses` that has it; a `target` already there is only checked.
 
-    size in bytes (None: any) and checksum ("sha256:<hex>" or "md5:<hex>") are what the file must have. A
-    broken connection is resumed after growing waits; if the checksum then shows that the server's file was
-    another one, it is downloaded anew. Raises InputError when no address gives the right file; a partial file
-    stays, wrong bytes do not."""
+    The file must have `size` bytes (None: any) and the checksum, "sha256:<hex>" or "md5:<hex>". A broken
+    connection is resumed after growing waits; where the checksum shows that another file was continued, it
+    starts anew. Raises InputError when no address gives the right file; wrong bytes go, a partial file stays."""
     if target.exists():
         found = target.stat().st_size
         if size not in (None, found):
             raise InputError(f"{target}: {found} bytes, not {size}; delete it and run again")
-        if file_digest(target, checksum) != checksum:
-            algorithm = checksum.partition(":")[0]
-            raise InputError(f"{target}: wrong bytes, by their {algorithm}; delete it and run again")
+        if (digest := _digest(target, checksum)) != checksum:
+            raise InputError(f"{target}: wrong bytes, by their {digest}; delete it and run again")
         return target
     part, reasons = target.with_name(target.name + ".part"), []
     try:
@@ -62,10 +59,10 @@ def download(addresses: Sequence[str], target: Path, size: int | None, checksum:
     raise InputError(f"{target}: not downloaded ({'; '.join(reasons)}); {remedy}")
 
 
-def file_digest(path: Path, like: str) -> str:
-    """A file's "<algorithm>:<hex>", by the algorithm of the checksum `like`, with a progress bar."""
-    algorithm, total = like.partition(":")[0], path.stat().st_size
-    digest, desc = hashlib.new(algorithm), f"{algorithm} of {path.name}"
+def _digest(path: Path, like: str) -> str:
+    """A file's "<algorithm>:<hex>", by the algorithm of the checksum `like`."""
+    algorithm = like.partition(":")[0]
+    digest, desc, total = hashlib.new(algorithm), f"{algorithm} of {path.name}", path.stat().st_size
     progress = bar(desc=desc, total=total, unit="B", unit_scale=True, delay=5)
     with open(path, "rb") as file, progress:
         while chunk := file.read(1 << 20):
@@ -87,7 +84,7 @@ def _download_from(address: str, part: Path, size: int | None, checksum: str) ->
                 raise _Refused(f"{reason}, {failures} times without a new byte") from None
             time.sleep(WAIT * 2 ** min(failures, 6))
             continue
-        found = file_digest(part, checksum)
+        found = _digest(part, checksum)
         if found == checksum:
             return
         part.unlink()
@@ -141,7 +138,6 @@ def _announced(response: Any) -> tuple[int, int | None]:
 
 
 def _number(text: str | None) -> int | None:
-    """A header's count of bytes; None where it is missing or no number."""
     return int(text) if text and re.fullmatch("[0-9]{1,19}", text) else None
 
 

@@ -7,28 +7,27 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hgrl.core.errors import InputError
-from hgrl.data.fetching.archives import DATA_SETS, IMAGENET_HELP
+from hgrl.data.fetching.archives import DATA_SETS, DataSet
 from hgrl.data.fetching.download import download
-from hgrl.data.fetching.survey import count
+from hgrl.data.fetching.survey import Row, count
 from hgrl.data.fetching.unpack import files_lost, unpack
 
 DOWNLOADS = "downloads"  # folder below the data root, for archives on their way
 
 
 def fetch_data_sets(names: Sequence[str], root: Path, keep_archives: bool = False) -> bool:
-    """Downloads and unpacks what is missing under `root`, and prints it; returns whether all is there at the
-    end.
+    """Downloads and unpacks what is missing under `root`, prints it, and returns whether all is there then.
 
     Archives are deleted once unpacked, unless `keep_archives`. ImageNet is only counted. Raises InputError
     before any download when the disk has too little space, when an incomplete copy stands where a set has to
     go, and while another fetch into the same root runs; later, when no address gives the right file."""
-    fetched, needed = set(), _missing(names, root)
+    fetched, needed = [], _missing(names, root)
     if needed:
         _check_space(root, needed)
         with _only_fetch(root):
-            for name in _missing(needed, root):  # looked at again: another fetch may just have ended
-                _download_and_unpack(name, root, keep_archives)
-                fetched.add(name)
+            fetched = _missing(needed, root)  # looked at again: another fetch may just have ended
+            for name in fetched:
+                _download_and_unpack(DATA_SETS[name], root, keep_archives)
     complete = [_print_state(name, root, name in fetched) for name in dict.fromkeys(names)]
     return all(complete)
 
@@ -37,24 +36,30 @@ def _missing(names: Iterable[str], root: Path) -> list[str]:
     return [name for name in dict.fromkeys(names) if _is_missing(name, root)]
 
 
+def _own_rows(name: str, root: Path) -> list[Row]:
+    """What is there of the splits that need no other data set."""
+    known = DATA_SETS[name]
+    return [count(root, name, split) for split in known.splits if split.folder == known.folder]
+
+
 def _is_missing(name: str, root: Path) -> bool:
     """Whether a set must be downloaded. InputError for an incomplete copy: loaders would go on opening it."""
-    known = DATA_SETS[name]
-    archive, place, remedy = known.archive, root / known.folder, "move it away, or give another --data"
+    archive, place = DATA_SETS[name].archive, root / DATA_SETS[name].folder
     if archive is None:
         return False
-    lost = files_lost(place / archive.top, archive.file)
+    unpacked, remedy = place / archive.top, "move it away, or give another --data"
+    lost = files_lost(unpacked, archive.file)
     if lost:
-        raise InputError(f"{place / archive.top}: {lost:,} of its files are gone; {remedy}, and run again")
-    rows = [count(root, name, split) for split in known.own_splits]
+        raise InputError(f"{unpacked}: {lost:,} of its files are gone; {remedy}, and run again")
+    rows = _own_rows(name, root)
     if lost == 0 or all(row.status == "complete" for row in rows):
         return False
     for row in rows:
         if row.found is not None:
             found = f"{row.found} of {row.split.count} {row.split.name} {row.split.unit}"
             raise InputError(f"{place}: an incomplete copy ({found}) is there; {remedy}")
-    if (place / archive.top).exists():
-        raise InputError(f"{place / archive.top}: there, but not unpacked from {archive.file}; {remedy}")
+    if unpacked.exists():
+        raise InputError(f"{unpacked}: there, but not unpacked from {archive.file}; {remedy}")
     return True
 
 
@@ -89,10 +94,9 @@ def _check_space(root: Path, names: Sequence[str]) -> None:
         raise InputError(f"{root}: {sizes}; free some space, or give another --data")
 
 
-def _download_and_unpack(name: str, root: Path, keep_archive: bool) -> None:
-    known = DATA_SETS[name]
+def _download_and_unpack(known: DataSet, root: Path, keep_archive: bool) -> None:
     archive = known.archive
-    print(f"{known.title} ({known.terms}): {archive.file}, {archive.size / 1e9:.2f} GB")
+    print(f"{known.title}: {archive.file}, {archive.size / 1e9:.2f} GB")
     size = archive.size if archive.size_is_exact else None
     path = download(archive.addresses, root / DOWNLOADS / archive.file, size, archive.checksum)
     unpack(path, root / known.folder, archive.top)
@@ -101,14 +105,13 @@ def _download_and_unpack(name: str, root: Path, keep_archive: bool) -> None:
 
 
 def _print_state(name: str, root: Path, fetched: bool) -> bool:
-    known = DATA_SETS[name]
-    rows = [count(root, name, split) for split in known.own_splits]
+    known, rows = DATA_SETS[name], _own_rows(name, root)
     found = (f"{row.found or 0:,} of {row.split.count:,} {row.split.name} {row.split.unit}" for row in rows)
     complete = all(row.status == "complete" for row in rows)
     word = ("fetched" if fetched else "already there") if complete else "not complete"
     print(f"{name}: {word}, {', '.join(found)}")
     if known.archive is None and not complete:
-        print(IMAGENET_HELP.format(folder=root / known.folder))
+        print(known.by_hand.format(folder=root / known.folder))
     elif not complete:
         print(f"next: {next(row.next_step for row in rows if row.next_step)}")
     return complete

@@ -10,7 +10,7 @@ from hgrl.core.settings import Settings, Source
 from hgrl.data.fetching.archives import DATA_SETS, Split
 from hgrl.data.sets.bsds import ContourSamples
 from hgrl.data.sets.listing import require_files
-from hgrl.data.sets.sbd import find_sbd, mask_file, sbd_stems
+from hgrl.data.sets.sbd import find_sbd, sbd_masks
 from hgrl.data.sources import open_samples, open_videos
 
 
@@ -51,12 +51,10 @@ def survey(root: Path, settings: Settings) -> list[Row]:
     """A row for each split that has a published number, then one for each other source of the profile.
 
     The loaders themselves count, so that what is complete here can be opened. A profile that draws its own
-    data set needs nothing; sources of `data.extra` are not needed either: runs on missing ones are left
-    out."""
+    data set needs nothing; nor are sources of `data.extra` needed: runs on missing ones are left out."""
     data, trials = settings.data, settings.ablation
     sources = (*data.pretrain, data.probe_train, data.probe_val, data.videos, trials.train, trials.val)
-    embedded = data.scenes is not None
-    needed = {(source.kind, source.folder, source.split) for source in sources if not embedded}
+    needed = {(source.kind, source.folder, source.split) for source in sources if data.scenes is None}
     known = [(name, split) for name, data_set in DATA_SETS.items() for split in data_set.splits]
     others = sorted(needed - {_key(split) for _, split in known})
     known += [(folder, Split(kind, folder, split, None)) for kind, folder, split in others]
@@ -79,7 +77,12 @@ def count(root: Path, name: str, split: Split, needed: bool = False) -> Row:
 
 def _count(root: Path, split: Split) -> int:
     if split.kind == "sbd":
-        return _count_sbd(root, split.name)
+        home = find_sbd(root)
+        if home is None:
+            raise InputError(f"{root / 'SBD'}: no SBD in it; run `python -m hgrl fetch sbd`")
+        masks = sbd_masks(home, split.name)
+        require_files(masks.values(), home / f"{split.name}.txt")
+        return len(masks)
     source = Source(kind=split.kind, folder=split.folder, split=split.name)
     if split.kind == "davis":
         return len(open_videos(source, root))
@@ -89,24 +92,13 @@ def _count(root: Path, split: Split) -> int:
     return len(samples)
 
 
-def _count_sbd(root: Path, split: str) -> int:
-    home = find_sbd(root)
-    if home is None:
-        raise InputError(f"{root / 'SBD'}: no SBD in it; run `python -m hgrl fetch sbd`")
-    masks = [mask_file(home, stem) for stem in sbd_stems(home, split)]
-    require_files(masks, home / f"{split}.txt")
-    return len(masks)
-
-
 def format_survey(rows: list[Row], profile: str) -> str:
     """The rows as text, and below them what the loaders said."""
     head = ("data set", "split", "status", "found", "expected", f"for {profile}", "next")
     cells = []
     for row in rows:
         counts = ("-" if number is None else f"{number:,}" for number in (row.found, row.split.count))
-        needed = "needed" if row.needed else ""
-        cells.append(
-            (row.name, f"{row.split.name} {row.split.unit}", row.status, *counts, needed, row.next_step)
-        )
+        split, needed = f"{row.split.name} {row.split.unit}", "needed" if row.needed else ""
+        cells.append((row.name, split, row.status, *counts, needed, row.next_step))
     problems = [f"{row.name} {row.split.name}: {row.problem}" for row in rows if row.problem]
     return "\n".join([tabulate(cells, head, tablefmt="plain", disable_numparse=True), *problems])

@@ -1,5 +1,4 @@
-"""Unpacks a tar or zip archive that is not trusted: nothing lands outside its folder, and no half of it is
-left.
+"""Unpacks an untrusted tar or zip archive: nothing lands outside its folder, and no half of it is left.
 
 No link is ever made: a link to a file inside a tar becomes a copy of that file, so nothing can be written
 through one, whatever the version of Python (tarfile's own filter came with 3.11.4)."""
@@ -23,22 +22,22 @@ from hgrl.core.progress import bar
 from hgrl.data.images import one_line
 
 MARKER = ".unpacked.json"  # inside the unpacked folder: which archive it came from, and how many files
-# what the disk says; other errors come from what the archive holds
+# errors of the disk; all others come from what the archive holds
 OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE}
 Entry = tuple[str, IO[bytes] | None]  # name, and content; None for a folder
 
 
 def unpack(archive: Path, folder: Path, top: str) -> Path:
-    """Unpacks the archive's folder `top` to `folder/top`, all at once or not at all.
+    """Unpacks the archive's folder `top`, and nothing beside it, to `folder/top`: all at once or not at all.
 
-    Refused, before anything is in place: absolute names, names with `..`, links to what is not a file of the
-    archive, in a zip all links, devices and pipes, passwords, and an archive without `top`. Entries beside
-    `top` are dropped. Raises InputError naming archive and entry, when `folder/top` is there already, and
-    when the disk fails."""
+    Raises InputError, with nothing in place, for absolute names, names with `..`, links to what is not a file
+    of the archive (in a zip, all links), devices, pipes, passwords, an archive without `top`, when
+    `folder/top` is there already, and when the disk fails."""
     place = folder / top
     if place.exists():
-        remedy = "move it away, or give another --data"
-        raise InputError(f"{place}: there already, {archive.name} is not unpacked; {remedy}")
+        raise InputError(
+            f"{place}: there already, {archive.name} is left packed; move it, or give another --data"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for left_over in folder.glob(f".{top}.unpacking-*"):  # of an interrupted run
@@ -64,8 +63,7 @@ def files_lost(place: Path, archive: str) -> int | None:
 
 
 def _count_files(place: Path) -> int:
-    names = (name for _, _, files in os.walk(place, followlinks=True) for name in files)
-    return sum(name != MARKER for name in names)
+    return sum(name != MARKER for _, _, names in os.walk(place, followlinks=True) for name in names)
 
 
 def _unpack_to(folder: Path, archive: Path, top: str) -> None:
@@ -73,9 +71,13 @@ def _unpack_to(folder: Path, archive: Path, top: str) -> None:
     with bar(desc=desc, total=total, unit="B", unit_scale=True) as progress:
         try:
             for name, content in _entries(archive, progress):
-                path = PurePosixPath(name)
-                if path.parts[:1] == (top,):
-                    _write(folder / path, content)
+                if PurePosixPath(name).parts[:1] != (top,):
+                    continue
+                path = folder / name
+                (path if content is None else path.parent).mkdir(parents=True, exist_ok=True)
+                if content is not None:
+                    with content, open(path, "wb") as file:
+                        shutil.copyfileobj(content, file)  # zipfile checks the CRC at the end
         except InputError:
             raise
         # decoders raise many kinds on damaged bytes; gzip's and bz2's are OSErrors
@@ -85,15 +87,6 @@ def _unpack_to(folder: Path, archive: Path, top: str) -> None:
             raise _damaged(archive, one_line(error)) from error
     if not (folder / top).is_dir():
         raise InputError(f"{archive}: no folder {top} in it; it is another archive, delete it")
-
-
-def _write(path: Path, content: IO[bytes] | None) -> None:
-    if content is None:
-        path.mkdir(parents=True, exist_ok=True)
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with content, open(path, "wb") as file:
-        shutil.copyfileobj(content, file)  # zipfile checks the CRC at the end
 
 
 def _damaged(archive: Path, why: str) -> InputError:
@@ -115,31 +108,27 @@ def _tar_entries(archive: Path, progress: Any) -> Iterator[Entry]:
             _check_name(archive, member.name)
             yield member.name, None if member.isdir() else _content(archive, tar, member)
             progress.update(raw.tell() - progress.n)
-        _check_end(tar)
+        # tarfile takes a cut between two entries for the end: look for the zeros, and the stream's own end
+        tar.fileobj.seek(tar.offset)
+        if tar.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("cut off")
+        while tar.fileobj.read(1 << 20):
+            pass
 
 
 def _content(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
     """A file's bytes, or those of the file that a link names."""
-    is_link = member.issym() or member.islnk()
-    if not member.isfile() and not is_link:
+    if not (member.isfile() or member.issym() or member.islnk()):
         raise _unsafe(archive, member.name, "is a device or a pipe")
     try:
         content = tar.extractfile(member)  # looks for a link's target in the archive alone
     except (KeyError, RecursionError):
         content = None
     if content is None:
-        why = f"is a link to {member.linkname}, which is no file of the archive"
-        raise _unsafe(archive, member.name, why)
+        raise _unsafe(
+            archive, member.name, f"is a link to {member.linkname}, which is no file of the archive"
+        )
     return content
-
-
-def _check_end(tar: tarfile.TarFile) -> None:
-    """tarfile takes a cut between two entries for the end: look for the zeros, and the stream's own end."""
-    tar.fileobj.seek(tar.offset)
-    if tar.fileobj.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
-        raise tarfile.ReadError("cut off")
-    while tar.fileobj.read(1 << 20):
-        pass
 
 
 def _zip_entries(archive: Path, progress: Any) -> Iterator[Entry]:

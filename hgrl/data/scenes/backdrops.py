@@ -1,8 +1,7 @@
-"""Backgrounds of the embedded data set: crops of the photographs and textures that ship inside the
-scikit-image wheel.
+"""Backgrounds of the embedded data set: crops of the photographs and textures in scikit-image's wheel.
 
-Every photograph is cut into three parts that do not touch; each split draws its crops from its own part, so
-that no background pixel is seen in two splits."""
+Every photograph is cut into three parts that do not touch, one for each split's crops: no background pixel is
+seen in two splits."""
 
 from functools import cache
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import skimage
 
 from hgrl.data.images import read_image
+from hgrl.data.scenes.shapes import polar
 
 FOLDER = Path(skimage.__file__).parent / "data"
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "ihc.png", "rocket.jpg")
@@ -43,22 +43,20 @@ def draw_backdrop(
     if kind == "plain":
         return image, np.zeros((size, size), dtype=np.uint8)
     areas = _horizon(rng, size) if kind == "horizon" else _patch(rng, size)
-    other = _crop(rng, part, size, crop)
-    return np.where(areas[..., None] == 1, other, image), areas
+    return np.where(areas[..., None] == 1, _crop(rng, part, size, crop), image), areas
 
 
 def _crop(rng: np.random.Generator, part: str, size: int, crop: tuple[float, float]) -> np.ndarray:
-    files = PHOTOGRAPHS + GREY
-    file = files[rng.integers(len(files))]
+    file = (PHOTOGRAPHS + GREY)[rng.integers(len(PHOTOGRAPHS + GREY))]
     region = part_of(file, part)
     height, width = region.shape[:2]
     side = min(int(rng.uniform(*crop)), height, width)
     y, x = rng.integers(height - side + 1), rng.integers(width - side + 1)
     window = region[y : y + side, x : x + side]
-    if rng.random() < 0.5:
-        window = window[:, ::-1]
-    how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
-    resized = cv2.resize(np.ascontiguousarray(window), (size, size), interpolation=how)
+    window = np.ascontiguousarray(window[:, ::-1] if rng.random() < 0.5 else window)
+    resized = cv2.resize(
+        window, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    )
     return _tint(rng, resized) if file in GREY else _jitter(rng, resized)
 
 
@@ -67,8 +65,7 @@ def _tint(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     hue = rng.random()
     dark = hsv(hue + rng.normal(0, 0.05), rng.uniform(0, 0.6), rng.uniform(0.0, 0.3))
     light = hsv(hue + rng.normal(0, 0.05), rng.uniform(0, 0.45), rng.uniform(0.6, 1.0))
-    grey = image[..., :1]
-    return dark + (light - dark) * grey
+    return dark + (light - dark) * image[..., :1]
 
 
 def _jitter(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
@@ -91,8 +88,7 @@ def _patch(rng: np.random.Generator, size: int) -> np.ndarray:
     turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
     mean = rng.uniform(0.16, 0.34)
     radius = mean * (1 + sum(rng.normal(0, 0.12) * np.cos(k * turn + rng.uniform(0, 6.3)) for k in (1, 2, 3)))
-    outline = radius[:, None] * np.stack([np.cos(turn), np.sin(turn)], axis=1)
-    points = rng.uniform(0.15, 0.85, size=2) + outline
+    points = rng.uniform(0.15, 0.85, size=2) + polar(radius, turn)
     areas = np.zeros((size, size), dtype=np.uint8)
     cv2.fillPoly(areas, [np.round(points * size).astype(np.int32)], 1)
     return areas

@@ -1,8 +1,7 @@
-"""Writes rendered scenes in VOC's, DAVIS's and BSDS500's layouts, for the real data's loaders to read."""
+"""Files of rendered scenes in VOC's, DAVIS's and BSDS500's layouts, for the real data's loaders to read."""
 
-import hashlib
 import io
-from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -11,56 +10,58 @@ from scipy.io import savemat
 from scipy.ndimage import distance_transform_edt
 from skimage.measure import label
 
-from hgrl.core import files as store
-from hgrl.data.samples import VOID
+from hgrl.core.labels import VOID
 from hgrl.data.scenes.render import Picture, Scene
 
-Checksums = dict[str, str]  # path under the root -> sha256 of the bytes
+Contents = dict[str, bytes]  # by path under the root
 ANNOTATORS = 3
 
 
-def write_voc(root: Path, name: str, scene: Scene, picture: Picture, labelled: bool) -> Checksums:
+def voc_files(name: str, scene: Scene, picture: Picture, labelled: bool) -> Contents:
     """A JPEG; with `labelled`, class and object masks, 255 on pixels that no object has more than half of."""
-    contents = {f"VOC2012/JPEGImages/{name}.jpg": jpeg(picture.image)}
+    contents = {f"VOC2012/JPEGImages/{name}.jpg": _jpeg(picture.image)}
     if labelled:
         classes = np.array([0, *(thing.class_id for thing in scene.things)], dtype=np.uint8)
         masks = {"SegmentationClass": classes[picture.objects], "SegmentationObject": picture.objects}
         for folder, ids in masks.items():
             mask = np.where(picture.mixed, VOID, ids).astype(np.uint8)
             contents[f"VOC2012/{folder}/{name}.png"] = palette_png(mask)
-    return write_files(root, contents)
+    return contents
 
 
-def write_davis(root: Path, name: str, frames: list[Picture]) -> Checksums:
+def davis_files(name: str, frames: list[Picture]) -> Contents:
     """A sequence of JPEGs, and palette masks with the objects' ids, without void."""
     contents = {}
     for t, picture in enumerate(frames):
-        contents[f"DAVIS/JPEGImages/480p/{name}/{t:05d}.jpg"] = jpeg(picture.image)
+        contents[f"DAVIS/JPEGImages/480p/{name}/{t:05d}.jpg"] = _jpeg(picture.image)
         contents[f"DAVIS/Annotations/480p/{name}/{t:05d}.png"] = palette_png(picture.objects)
-    return write_files(root, contents)
+    return contents
 
 
-def write_bsds(root: Path, split: str, name: str, picture: Picture, rng: np.random.Generator) -> Checksums:
+def bsds_files(split: str, name: str, picture: Picture, rng: np.random.Generator) -> Contents:
     """An image and its ground truth by three "annotators" of shaky hand, who differ in how fine they go."""
     maps = [_annotate(picture, level, rng) for level in range(ANNOTATORS)]
-    contents = {f"BSDS500/data/images/{split}/{name}.jpg": jpeg(picture.image)}
-    contents[f"BSDS500/data/groundTruth/{split}/{name}.mat"] = ground_truth_mat(maps)
-    return write_files(root, contents)
+    return {
+        f"BSDS500/data/images/{split}/{name}.jpg": _jpeg(picture.image),
+        f"BSDS500/data/groundTruth/{split}/{name}.mat": ground_truth_mat(maps),
+    }
 
 
-def jpeg(image: np.ndarray) -> bytes:
+def _jpeg(image: np.ndarray) -> bytes:
     """(H, W, 3) uint8 -> JPEG, without the chroma subsampling that would smear a small picture's colours."""
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=92, subsampling=0)
-    return buffer.getvalue()
+    return _encoded(Image.fromarray(image), "JPEG", quality=92, subsampling=0)
 
 
 def palette_png(ids: np.ndarray) -> bytes:
     """(H, W) uint8 -> palette PNG in VOC's colours."""
     image = Image.fromarray(ids)
     image.putpalette(voc_palette().ravel().tolist())
+    return _encoded(image, "PNG")
+
+
+def _encoded(image: Image.Image, form: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, "PNG")
+    image.save(buffer, form, **options)
     return buffer.getvalue()
 
 
@@ -75,12 +76,14 @@ def ground_truth_mat(maps: list[np.ndarray]) -> bytes:
     """BSDS500's mat file of segmentations (H, W) with region ids from 1."""
     cell = np.empty((1, len(maps)), dtype=object)
     for index, regions in enumerate(maps):
-        cell[0, index] = {"Segmentation": regions.astype(np.uint16), "Boundaries": _boundaries(regions)}
+        edges = np.zeros(regions.shape, dtype=np.uint8)  # where the pixel to the right or below is of another
+        edges[:, :-1] |= regions[:, :-1] != regions[:, 1:]
+        edges[:-1] |= regions[:-1] != regions[1:]
+        cell[0, index] = {"Segmentation": regions.astype(np.uint16), "Boundaries": edges}
     buffer = io.BytesIO()
     savemat(buffer, {"groundTruth": cell}, do_compression=True)
-    # scipy's holds the time, and equal scenes must give equal bytes
-    header = b"MATLAB 5.0 MAT-file, hgrl scenes".ljust(116)
-    return header + buffer.getvalue()[116:]
+    # scipy's header holds the time, and equal scenes must give equal bytes
+    return b"MATLAB 5.0 MAT-file, hgrl scenes".ljust(116) + buffer.getvalue()[116:]
 
 
 def _annotate(picture: Picture, level: int, rng: np.random.Generator) -> np.ndarray:
@@ -109,17 +112,3 @@ def _without_slivers(regions: np.ndarray) -> np.ndarray:
     small = np.bincount(connected.ravel())[connected] < 12 * (len(regions) / 64) ** 2
     nearest = distance_transform_edt(small, return_distances=False, return_indices=True)
     return label(connected[tuple(nearest)], background=-1, connectivity=1).astype(np.uint16)
-
-
-def _boundaries(segmentation: np.ndarray) -> np.ndarray:
-    """(H, W) uint8: 1 where the pixel to the right or below is of another region."""
-    edges = np.zeros(segmentation.shape, dtype=np.uint8)
-    edges[:, :-1] |= segmentation[:, :-1] != segmentation[:, 1:]
-    edges[:-1] |= segmentation[:-1] != segmentation[1:]
-    return edges
-
-
-def write_files(root: Path, contents: dict[str, bytes]) -> Checksums:
-    for path, content in contents.items():
-        store.write_bytes(root / path, content, durable=False)
-    return {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}

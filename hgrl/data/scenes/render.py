@@ -1,32 +1,31 @@
-"""Draws the embedded data set's pictures: objects with texture, shading and shadow over a background, at
-twice the size.
+"""Draws the embedded data set's pictures: objects with texture, shading and shadow over a background.
 
-A `Scene` is drawn once by a random generator; `render(scene, t)` gives its picture and its labels at frame
-`t` (a still is frame 0)."""
+`draw_scene` draws all that a `Scene` is made of; `render` gives its picture and labels at a frame."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
 from hgrl.data.scenes.backdrops import draw_backdrop, hsv
-from hgrl.data.scenes.shapes import SHAPES, Deformation, Polygons
+from hgrl.data.scenes.shapes import SHAPES, Polygons, draw_deformation, polar
 from hgrl.data.scenes.textures import TEXTURES
 
 OVERSAMPLING = 2  # drawn at twice the size, then averaged
 OWN_TEXTURE = 0.6  # how often an object wears its class's texture; otherwise any of the six
 CAMOUFLAGE = 0.35  # how often an object takes its colour from the background
+MARGIN = 0.1  # of the picture, where centres turn back
 Maps = tuple[np.ndarray, ...]
-SHAPE_NAMES, TEXTURE_NAMES = tuple(SHAPES), tuple(TEXTURES)
 
 
 @dataclass(frozen=True)
 class Thing:
-    """One object: how it looks and moves; positions and radius are in shares of the picture's side."""
+    """One object: how it looks and moves; lengths in shares of the picture's side, angles in radians."""
 
     class_id: int  # 1..6
     polygons: Polygons
-    deformation: Deformation
+    deform: Callable[[np.ndarray, float], np.ndarray]  # an outline at a frame
     radius: float
     centre: np.ndarray  # (2,) x, y at frame 0
     velocity: np.ndarray  # (2,) per frame
@@ -38,15 +37,14 @@ class Thing:
     texture_phase: np.ndarray  # (2,)
     sharpness: float
     colours: np.ndarray  # (2 parts, dark and light, RGB)
-    # object coordinate x at which the second part begins; beyond the object when it has one part
-    parting: float
+    parting: float  # object coordinate x at which the second part begins; infinite when there is none
 
     def position(self, t: float) -> np.ndarray:
         """(2,) centre at frame `t`, reflected at the margins so that the object stays in view."""
         free = self.centre + self.velocity * t + self.sway * np.sin(0.5 * t)
-        low, high = 0.1, 0.9
-        folded = np.mod(free - low, 2 * (high - low))
-        return low + np.where(folded > high - low, 2 * (high - low) - folded, folded)
+        span = (1 - MARGIN) - MARGIN
+        folded = np.mod(free - MARGIN, 2 * span)
+        return MARGIN + np.where(folded > span, 2 * span - folded, folded)
 
 
 @dataclass(frozen=True)
@@ -67,14 +65,13 @@ class Scene:
 
 @dataclass(frozen=True)
 class Picture:
-    """A rendered frame: image (H, W, 3) uint8; objects (H, W) uint8, 0 background and 1..n back to front; the
-    rest likewise (H, W)."""
+    """A rendered frame."""
 
-    image: np.ndarray
-    objects: np.ndarray
-    mixed: np.ndarray  # bool: at most half of the pixel belongs to one object
-    parts: np.ndarray  # uint8: 1 where an object shows its second part
-    areas: np.ndarray  # uint8: the background's areas, also beneath objects
+    image: np.ndarray  # (H, W, 3) uint8
+    objects: np.ndarray  # (H, W) uint8: 0 background, 1..n back to front
+    mixed: np.ndarray  # (H, W) bool: at most half of the pixel belongs to one object
+    parts: np.ndarray  # (H, W) uint8: 1 where an object shows its second part
+    areas: np.ndarray  # (H, W) uint8: the background's areas, also beneath objects
 
 
 def draw_scene(rng: np.random.Generator, size: int, part: str, moving: bool = False) -> Scene:
@@ -83,15 +80,14 @@ def draw_scene(rng: np.random.Generator, size: int, part: str, moving: bool = Fa
     extent = int(1.3 * canvas) if moving else canvas
     backdrop, areas = draw_backdrop(rng, part, extent, crop=(1.0 * size, 2.5 * size))
     count = rng.integers(2, 5) if moving else rng.integers(1, 6)
-    heading = rng.uniform(0, 2 * np.pi)
-    bearing = rng.uniform(0, 2 * np.pi)
+    heading, bearing = rng.uniform(0, 2 * np.pi, size=2)
     return Scene(
         size=size,
         backdrop=backdrop,
         areas=areas,
-        pan=(extent - canvas) / 2 * rng.uniform(0.3, 1) * np.array([np.cos(heading), np.sin(heading)]),
+        pan=polar((extent - canvas) / 2 * rng.uniform(0.3, 1), heading),
         things=tuple(draw_thing(rng, backdrop) for _ in range(count)),
-        light=np.array([np.cos(bearing), np.sin(bearing)], dtype=np.float32),
+        light=polar(1.0, bearing).astype(np.float32),
         shadow=rng.uniform(0.15, 0.5),
         gradient=rng.normal(0, 0.14, size=2),
         blur=rng.uniform(0, 0.7),
@@ -100,20 +96,20 @@ def draw_scene(rng: np.random.Generator, size: int, part: str, moving: bool = Fa
 
 
 def draw_thing(rng: np.random.Generator, backdrop: np.ndarray) -> Thing:
-    kind = int(rng.integers(len(SHAPE_NAMES)))
-    heading = rng.uniform(0, 2 * np.pi)
-    two_parts = rng.random() < 0.4
+    """One of the six classes at random, for a place in a scene of this backdrop (S, S, 3)."""
+    shapes, textures = list(SHAPES.values()), list(TEXTURES)
+    kind, heading, two_parts = int(rng.integers(len(shapes))), rng.uniform(0, 2 * np.pi), rng.random() < 0.4
     return Thing(
         class_id=kind + 1,
-        polygons=SHAPES[SHAPE_NAMES[kind]](rng),
-        deformation=Deformation.draw(rng),
+        polygons=shapes[kind](rng),
+        deform=draw_deformation(rng),
         radius=float(np.exp(rng.uniform(np.log(0.12), np.log(0.27)))),
         centre=rng.uniform(0.12, 0.88, size=2),
-        velocity=rng.uniform(0.018, 0.045) * np.array([np.cos(heading), np.sin(heading)]),
+        velocity=polar(rng.uniform(0.018, 0.045), heading),
         sway=rng.normal(0, 0.02, size=2),
         angle=rng.uniform(0, 2 * np.pi),
         spin=rng.normal(0, 0.07),
-        texture=TEXTURE_NAMES[kind if rng.random() < OWN_TEXTURE else rng.integers(len(TEXTURE_NAMES))],
+        texture=textures[kind if rng.random() < OWN_TEXTURE else rng.integers(len(textures))],
         texture_frame=_texture_frame(rng),
         texture_phase=rng.uniform(0, 1, size=2),
         sharpness=rng.uniform(1.0, 3.0),
@@ -125,17 +121,19 @@ def draw_thing(rng: np.random.Generator, backdrop: np.ndarray) -> Thing:
 def _texture_frame(rng: np.random.Generator) -> np.ndarray:
     """Periods per radius, unequal along the two axes, turned a little against the object."""
     turn, periods = rng.normal(0, 0.12), rng.uniform(2.0, 3.6) * np.exp(rng.normal(0, 0.1, size=2))
-    rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
-    return (periods[:, None] * rotation).astype(np.float32)
+    return (periods[:, None] * _rotation(turn)).astype(np.float32)
+
+
+def _rotation(angle: float) -> np.ndarray:
+    return np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
 
 
 def _colours(rng: np.random.Generator, kind: int, backdrop: np.ndarray) -> np.ndarray:
     """Dark and light colour of both parts. The class shifts the hue, by less than hues vary: a weak cue."""
     if rng.random() < CAMOUFLAGE:
-        y, x = rng.integers(len(backdrop), size=2)
-        middle = backdrop[y, x]
+        middle = backdrop[tuple(rng.integers(len(backdrop), size=2))]
     else:
-        hue = kind / len(SHAPE_NAMES) + rng.normal(0, 0.3)
+        hue = kind / len(SHAPES) + rng.normal(0, 0.3)
         middle = hsv(hue, rng.uniform(0.1, 0.85), rng.uniform(0.3, 0.9))
     second = np.clip(middle * np.exp(rng.normal(0, 0.35)) + rng.normal(0, 0.12, size=3), 0, 1)
     contrast = rng.uniform(0.12, 0.32)
@@ -159,19 +157,20 @@ def _camera(scene: Scene, progress: float) -> Maps:
     middle = (len(scene.backdrop) - side) / 2
     x, y = middle + scene.pan * (progress - 0.5) if middle else (0.0, 0.0)
     shift = np.array([[1, 0, x], [0, 1, y]], dtype=np.float32)
-    moved = cv2.warpAffine(scene.backdrop, shift, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
-    areas = cv2.warpAffine(scene.areas, shift, (side, side), flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP)
-    return moved, areas
+    ways = (scene.backdrop, cv2.INTER_LINEAR), (scene.areas, cv2.INTER_NEAREST)
+    return tuple(cv2.warpAffine(m, shift, (side, side), flags=how | cv2.WARP_INVERSE_MAP) for m, how in ways)
 
 
 def _paint(maps: Maps, thing: Thing, number: int, scene: Scene, t: float) -> None:
     """Draws a thing onto the canvas (S, S, 3) and into the objects and parts (S, S), in place."""
     side = OVERSAMPLING * scene.size
     radius, angle = thing.radius * side, thing.angle + thing.spin * t
-    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]], dtype=np.float32)
+    rotation = _rotation(angle).astype(np.float32)
     centre = thing.position(t) * side
-    outlines = (thing.deformation.apply(polygon, t) for polygon in thing.polygons)
-    coverage = _fill([outline @ rotation.T * radius + centre for outline in outlines], side)
+    outlines = (thing.deform(polygon, t) @ rotation.T * radius + centre for polygon in thing.polygons)
+    coverage = np.zeros((side, side), dtype=np.uint8)  # later outlines are holes; four fractional bits
+    fixed = [np.round(outline * 16).astype(np.int32) for outline in outlines]
+    cv2.fillPoly(coverage, fixed, 255, lineType=cv2.LINE_AA, shift=4)
     wide, _ = _box_around(coverage, margin=int(0.6 * radius) + 2)  # with room for the shadow
     _cast_shadow(maps[0][wide], coverage[wide], scene, radius)
     box, corner = _box_around(coverage, margin=2)
@@ -189,14 +188,6 @@ def _object_coordinates(shape: tuple, corner: np.ndarray, rotation: np.ndarray, 
     rows, columns = (np.arange(n, dtype=np.float32) / np.float32(radius) for n in shape)
     across, down = columns + np.float32(corner[0]), (rows + np.float32(corner[1]))[:, None]
     return across * rotation[0, 0] + down * rotation[1, 0], across * rotation[0, 1] + down * rotation[1, 1]
-
-
-def _fill(outlines: Polygons, side: int) -> np.ndarray:
-    """(side, side) uint8 coverage, antialiased; later outlines are holes."""
-    coverage = np.zeros((side, side), dtype=np.uint8)
-    fixed = [np.round(outline * 16).astype(np.int32) for outline in outlines]  # four fractional bits
-    cv2.fillPoly(coverage, fixed, 255, lineType=cv2.LINE_AA, shift=4)
-    return coverage
 
 
 def _box_around(coverage: np.ndarray, margin: int) -> tuple[tuple[slice, slice], np.ndarray]:
@@ -222,16 +213,11 @@ def _soften(coverage: np.ndarray, sigma: float) -> np.ndarray:
 
 def _surface(thing: Thing, x: np.ndarray, y: np.ndarray, second: np.ndarray) -> np.ndarray:
     """(h, w, 3) float32 colour of an object before light falls on it."""
-    frame = thing.texture_frame
     phase = thing.texture_phase * (1, thing.texture != "veins")  # veins keep their midline
-    u, v = (frame[i, 0] * x + frame[i, 1] * y + np.float32(phase[i]) for i in (0, 1))
+    u, v = (a * x + b * y + np.float32(p) for (a, b), p in zip(thing.texture_frame, phase, strict=True))
     light = np.clip(0.5 + np.float32(0.5 * thing.sharpness) * TEXTURES[thing.texture](u, v), 0, 1)[..., None]
-    dark, bright = thing.colours[0]
-    surface = dark + (bright - dark) * light
-    if np.isfinite(thing.parting):
-        dark, bright = thing.colours[1]
-        surface = np.where(second[..., None], dark + (bright - dark) * light, surface)
-    return surface
+    first, other = (dark + (bright - dark) * light for dark, bright in thing.colours)
+    return np.where(second[..., None], other, first)
 
 
 def _relief(coverage: np.ndarray, scene: Scene, radius: float) -> np.ndarray:

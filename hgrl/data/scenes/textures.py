@@ -6,20 +6,6 @@ from functools import cache
 import cv2
 import numpy as np
 
-# Each pattern maps object coordinates, in periods, to [-1, 1]; positive is the light colour.
-
-
-def stripes(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return np.sin(2 * np.pi * v)
-
-
-def dots(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return 0.9 * (np.cos(2 * np.pi * u) + np.cos(2 * np.pi * v)) - 0.55
-
-
-def checks(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return 2.0 * np.sin(np.pi * u) * np.sin(np.pi * v)
-
 
 def zigzag(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     fold = np.abs(np.mod(0.5 * u, 1) - 0.5)
@@ -33,8 +19,7 @@ def veins(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 def speckle(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     tile = _noise_tile()
-    size = len(tile)
-    at = [np.mod(6 * axis, size - 1).astype(np.float32) for axis in (u, v)]
+    at = [np.mod(6 * axis, len(tile) - 1).astype(np.float32) for axis in (u, v)]
     return cv2.remap(tile, *at, cv2.INTER_LINEAR, borderMode=cv2.BORDER_WRAP)
 
 
@@ -47,6 +32,12 @@ def _noise_tile(size: int = 128) -> np.ndarray:
     return np.clip(1.2 * grains / grains.std(), -1, 1).astype(np.float32)
 
 
+# Each maps object coordinates, in periods, to about [-1, 1]; positive is the light colour.
 TEXTURES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
-    "stripes": stripes, "dots": dots, "checks": checks, "zigzag": zigzag, "veins": veins, "speckle": speckle,
-}  # fmt: skip
+    "stripes": lambda u, v: np.sin(2 * np.pi * v),
+    "dots": lambda u, v: 0.9 * (np.cos(2 * np.pi * u) + np.cos(2 * np.pi * v)) - 0.55,
+    "checks": lambda u, v: 2.0 * np.sin(np.pi * u) * np.sin(np.pi * v),
+    "zigzag": zigzag,
+    "veins": veins,
+    "speckle": speckle,
+}

@@ -1,18 +1,18 @@
 """BSDS500: photographs with several human segmentations each.
 
-Layout: `data/images/<split>/*.jpg`, `data/groundTruth/<split>/*.mat`; a mat file holds `groundTruth`, a 1xN
-cell of structs, one per annotator, with `Segmentation` (uint16, region ids from 1) and `Boundaries` (uint8, 0
-or 1)."""
+Layout: `data/images/<split>/*.jpg`, `data/groundTruth/<split>/*.mat`; a mat file's cell `groundTruth` has a
+struct per annotator: `Segmentation` (uint16, region ids from 1) and `Boundaries` (uint8, 0 or 1)."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from scipy.io import loadmat
 
 from hgrl.core.errors import InputError
 from hgrl.data.images import one_line
-from hgrl.data.samples import Samples, check_size, sample_name
+from hgrl.data.samples import Samples, check_size, sample_names
 from hgrl.data.sets.listing import find_folder, images_in
 
 LIMITS = {"Segmentation": (1, 65535), "Boundaries": (0, 1)}
@@ -22,20 +22,18 @@ LIMITS = {"Segmentation": (1, 65535), "Boundaries": (0, 1)}
 class ContourSamples(Samples):
     """Images with human segmentations instead of class masks."""
 
+    _PER_IMAGE: ClassVar[tuple[str, ...]] = ("names", "images", "masks", "ground_truths")
     ground_truths: tuple[Path, ...] = ()
 
     def ground_truth(self, index: int) -> list[np.ndarray]:
-        """The annotators' segmentations, each (H, W) uint16 with region ids from 1. Raises InputError for a
-        missing or damaged file, and for ids that are not whole numbers from 1 to 65535."""
+        """The annotators' segmentations, each (H, W) uint16 with region ids from 1.
+
+        Raises InputError for a missing or damaged file, and for ids that are no whole numbers from 1 to 65535."""
         return self._read(index, "Segmentation", np.uint16)
 
     def boundaries(self, index: int) -> list[np.ndarray]:
         """The annotators' boundary maps, each (H, W) bool."""
         return self._read(index, "Boundaries", np.bool_)
-
-    @property
-    def _per_image(self) -> tuple[str, ...]:
-        return (*super()._per_image, "ground_truths")
 
     def _read(self, index: int, field: str, dtype: type) -> list[np.ndarray]:
         path, (low, high) = self.ground_truths[index], LIMITS[field]
@@ -45,8 +43,7 @@ class ContourSamples(Samples):
                 what = f"{values.dtype} of shape {values.shape}, not a map"
                 raise InputError(f"{path}: {field} is {what}; fetch it again")
             check_size(values, path, field, self.images[index])
-            # also false for NaN
-            if not ((values >= low) & (values <= high) & (values == np.floor(values))).all():
+            if not np.all((values >= low) & (values <= high) & (values == np.floor(values))):  # also for NaN
                 what = f"more than whole numbers from {low} to {high}"
                 raise InputError(f"{path}: {field} holds {what}; fetch it again")
         return [np.ascontiguousarray(values, dtype) for values in maps]
@@ -57,19 +54,17 @@ def open_bsds(root: Path, folder: str, split: str) -> ContourSamples:
     places = folder, f"{folder}/BSDS500", f"{folder}/BSR/BSDS500"
     home = find_folder(root, *places, needs="data/images") / "data"
     images = images_in(home / "images" / split)
-    names = tuple(sample_name(Path(folder).name, path.stem) for path in images)
     truths = tuple(home / "groundTruth" / split / f"{path.stem}.mat" for path in images)
-    return ContourSamples(names, images, ground_truths=truths)
+    return ContourSamples(sample_names(folder, images), images, ground_truths=truths)
 
 
-def _annotators(path: Path) -> list[np.ndarray]:
-    """Each annotator's struct, as a record of its fields."""
+def _annotators(path: Path) -> list[dict[str, np.ndarray]]:
+    """Each annotator's maps, by field."""
     if not path.is_file():
         raise InputError(f"{path}: no such file; fetch BSDS500's groundTruth folder")
     try:
-        annotators = [entry[0, 0] for entry in loadmat(path)["groundTruth"].ravel()]
-        for struct in annotators:
-            _ = [struct[field] for field in LIMITS]
+        structs = [entry[0, 0] for entry in loadmat(path)["groundTruth"].ravel()]
+        annotators = [{field: struct[field] for field in LIMITS} for struct in structs]
     except Exception as error:  # scipy raises many kinds on a damaged file, indexing one of another form more
         raise InputError(f"{path}: not a BSDS500 ground truth ({one_line(error)}); fetch it again") from error
     if not annotators:
@@ -78,8 +73,7 @@ def _annotators(path: Path) -> list[np.ndarray]:
 
 
 def load_ucm2(path: Path) -> np.ndarray:
-    """The `ucm2` of a mat file: (2H+1, 2W+1) float64 in [0, 1]; unsigned integers are scaled by their type's
-    maximum.
+    """The `ucm2` of a mat file: (2H+1, 2W+1) float64 in [0, 1]; unsigned integers by their maximum.
 
     Raises InputError for a missing or damaged file, one without `ucm2`, for what is no contour map of double
     size, and for integers 0 and 1 alone, which that scale would make all but invisible."""

@@ -1,8 +1,6 @@
-"""DAVIS videos: `JPEGImages/480p/<sequence>/*.jpg`, `Annotations/480p/<sequence>/*.png`,
-`ImageSets/2017/<split>.txt`.
+"""DAVIS: `JPEGImages/480p/<video>/*.jpg`, `Annotations/480p/<video>/*.png`, `ImageSets/2017/<split>.txt`.
 
-2017's palette masks hold several objects, 2016's binary masks one (`hgrl.data.samples.Video` tells them
-apart)."""
+2017's palette masks hold several objects, 2016's binary masks one; `Video.is_binary` tells them apart."""
 
 from pathlib import Path
 
@@ -12,7 +10,7 @@ from hgrl.data.sets.listing import find_folder, images_in, read_list, require_fi
 
 
 def open_davis(root: Path, folder: str, split: str) -> tuple[Video, ...]:
-    """The sequences of a split, in the list's order. Raises InputError for anything that is missing."""
+    """The videos of a split, in the list's order. Raises InputError for anything that is missing."""
     home = find_folder(root, folder, f"{folder}/DAVIS", needs="JPEGImages/480p")
     list_file = home / "ImageSets/2017" / f"{split}.txt"
     return tuple(_video(home, words[0], list_file) for words in read_list(list_file))
@@ -21,8 +19,7 @@ def open_davis(root: Path, folder: str, split: str) -> tuple[Video, ...]:
 def _video(home: Path, name: str, list_file: Path) -> Video:
     folder = home / "JPEGImages/480p" / name
     if not folder.is_dir():
-        remedy = "fetch the sequence or take it off the list"
-        raise InputError(f"{folder}: listed in {list_file} but not there; {remedy}")
+        raise InputError(f"{folder}: listed in {list_file} but not there; fetch it or take it off the list")
     frames = images_in(folder)
     masks = tuple(home / "Annotations/480p" / name / f"{frame.stem}.png" for frame in frames)
     require_files(masks, listed_in=folder)

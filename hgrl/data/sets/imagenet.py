@@ -5,22 +5,21 @@ from pathlib import Path
 
 from hgrl.core.errors import InputError
 from hgrl.core.progress import bar
-from hgrl.data.samples import Samples, sample_name
+from hgrl.data.samples import Samples, sample_names
 from hgrl.data.sets.listing import find_folder
-
-SUFFIXES = (".jpeg", ".jpg")
 
 
 def open_imagenet(root: Path, folder: str, split: str) -> Samples:
-    """All images of `train` or `val`, by folder and name, without masks. InputError for what is missing."""
+    """All images of `train` or `val`, by folder and name. InputError for what is missing."""
     home, files = find_folder(root, folder, f"{folder}/ILSVRC/Data/CLS-LOC", needs=split) / split, []
     if not home.is_dir():
         raise InputError(f"{home}: not a folder; unpack the archive of {split}")
     folders = sorted(entry.name for entry in os.scandir(home) if entry.is_dir())
     for name in bar(["", *folders], desc=f"list {folder}/{split}", delay=5):
-        found = (file for file in os.listdir(home / name) if file.lower().endswith(SUFFIXES))
+        found = (file for file in os.listdir(home / name) if file.lower().endswith((".jpeg", ".jpg")))
         files += [home / name / file for file in sorted(found) if not file.startswith(".")]
     if not files:
-        remedy = "run `python -m hgrl fetch imagenet` for what should be there"
-        raise InputError(f"{home}: no images in it; {remedy}")
-    return Samples(tuple(sample_name(Path(folder).name, path.stem) for path in files), tuple(files))
+        raise InputError(
+            f"{home}: no images in it; run `python -m hgrl fetch imagenet` for what to put there"
+        )
+    return Samples(sample_names(folder, files), tuple(files))

@@ -1,9 +1,7 @@
-"""The Semantic Boundaries Dataset (Hariharan et al., ICCV 2011): class masks of 11,355 VOC images, as mat
-files.
+"""The Semantic Boundaries Dataset (Hariharan et al., ICCV 2011): class masks of 11,355 VOC images.
 
-Layout: `dataset/cls/*.mat`, `dataset/train.txt`, `dataset/val.txt`; a mat file holds the struct `GTcls` whose
-`Segmentation` is (H, W) uint8, VOC's 0..20 without void. SBD's own copies of the images (`dataset/img`) are
-not read: VOC 2012 has them all."""
+Layout: `dataset/cls/*.mat`, `dataset/train.txt`, `dataset/val.txt`; a mat file's struct `GTcls` has
+`Segmentation`, (H, W) uint8, VOC's 0..20 without void. `dataset/img` is not read: VOC 2012 has the images."""
 
 from pathlib import Path
 
@@ -14,8 +12,6 @@ from hgrl.core.errors import InputError
 from hgrl.data.images import one_line
 from hgrl.data.sets.listing import read_list
 
-SPLITS = ("train", "val")  # not VOC's: SBD's train holds images of VOC 2012's val
-
 
 def find_sbd(root: Path) -> Path | None:
     """SBD's `dataset` folder below the data root, as `fetch` unpacks it or as others lay it out, or None."""
@@ -23,13 +19,10 @@ def find_sbd(root: Path) -> Path | None:
     return next((root / name for name in candidates if (root / name / "cls").is_dir()), None)
 
 
-def sbd_stems(home: Path, split: str) -> tuple[str, ...]:
-    """The image names of SBD's own `train` or `val` list. Raises InputError for a missing list."""
-    return tuple(words[0] for words in read_list(home / f"{split}.txt"))
-
-
-def mask_file(home: Path, stem: str) -> Path:
-    return home / "cls" / f"{stem}.mat"
+def sbd_masks(home: Path, split: str) -> dict[str, Path]:
+    """Image names and masks of SBD's own `train` or `val` list, which are not VOC's: its train holds images of
+    VOC 2012's val. Raises InputError for a missing list."""
+    return {words[0]: home / "cls" / f"{words[0]}.mat" for words in read_list(home / f"{split}.txt")}
 
 
 def read_mat_mask(path: Path) -> np.ndarray:

@@ -1,16 +1,16 @@
 """PASCAL VOC 2012 segmentation, and any data set in its layout (MSRC, the embedded scenes).
 
 Layout: `JPEGImages/*.jpg`, `SegmentationClass/*.png` (palette index = class, 255 = void),
-`ImageSets/Segmentation/<split>.txt`. `train_aug` is the field's 10,582 images: VOC's train and all of SBD
-(`hgrl.data.sets.sbd`), without VOC's val. Without SBD beside it, a list `train_aug.txt` (or `trainaug.txt`)
-and the folder `SegmentationClassAug`, as others hand them round, serve instead."""
+`ImageSets/Segmentation/<split>.txt`. `train_aug` is the field's 10,582 images: VOC's train and all of SBD,
+without VOC's val. Without SBD beside it, the list `train_aug.txt` or `trainaug.txt` and the folder
+`SegmentationClassAug`, which others distribute, serve instead."""
 
 from pathlib import Path
 
 from hgrl.core.errors import InputError
-from hgrl.data.samples import Samples, sample_name
+from hgrl.data.samples import Samples, sample_names
 from hgrl.data.sets.listing import find_folder, read_list, require_files
-from hgrl.data.sets.sbd import SPLITS, find_sbd, mask_file, sbd_stems
+from hgrl.data.sets.sbd import find_sbd, sbd_masks
 
 CLASSES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -33,22 +33,24 @@ def open_voc(root: Path, folder: str, split: str) -> Samples:
     else:
         list_file = _list_file(home, split)
         stems = _stems(list_file)
-        masks = _masks(home, stems, split, list_file)
+        masks = tuple(_mask(home, stem, split) for stem in stems)
+        if any(mask.is_file() for mask in masks):
+            require_files(masks, list_file)
+        else:
+            masks = None
     images = tuple(home / "JPEGImages" / f"{stem}.jpg" for stem in stems)
     require_files(images, list_file)
-    names = tuple(sample_name(Path(folder).name, stem) for stem in stems)
     own = home / "classes.txt"
     classes = tuple(" ".join(words) for words in read_list(own)) if own.exists() else CLASSES
-    return Samples(names, images, masks, classes)
+    return Samples(sample_names(folder, images), images, masks, classes)
 
 
 def _train_aug(home: Path, sbd: Path) -> tuple[tuple[str, ...], tuple[Path, ...]]:
     """Sorted names, and masks, of (VOC train + SBD) - VOC val; VOC's mask, with void, where it has one."""
     train, val = (set(_stems(home / LISTS / f"{split}.txt")) for split in ("train", "val"))
-    extra = {stem for split in SPLITS for stem in sbd_stems(sbd, split)}
-    stems = tuple(sorted((train | extra) - val))
-    own = home / "SegmentationClass"
-    masks = tuple(own / f"{stem}.png" if stem in train else mask_file(sbd, stem) for stem in stems)
+    extra = sbd_masks(sbd, "train") | sbd_masks(sbd, "val")
+    stems = tuple(sorted((train | extra.keys()) - val))
+    masks = tuple(_mask(home, stem, "train") if stem in train else extra[stem] for stem in stems)
     require_files(masks, sbd)
     return stems, masks
 
@@ -59,9 +61,10 @@ def _list_file(home: Path, split: str) -> Path:
     if split != "train_aug" or path.exists():
         return path
     if not other.exists():
-        remedy = "get the ready-made list with its SegmentationClassAug folder, or use split `train`"
-        where = f"{path}: no such split file; there is no SBD beside VOC either"
-        raise InputError(f"{where}: run `python -m hgrl fetch sbd`, {remedy}")
+        remedy = (
+            "run `python -m hgrl fetch sbd`, get the list and its SegmentationClassAug, or use split `train`"
+        )
+        raise InputError(f"{path}: no such split file; there is no SBD beside VOC either: {remedy}")
     return other
 
 
@@ -69,14 +72,6 @@ def _stems(list_file: Path) -> tuple[str, ...]:
     """A line is a name, or, in lists of pairs, the paths of image and mask; repeated lines count once."""
     first = (words[0] for words in read_list(list_file))
     return tuple(dict.fromkeys(Path(word).stem if "/" in word else word for word in first))
-
-
-def _masks(home: Path, stems: tuple[str, ...], split: str, list_file: Path) -> tuple[Path, ...] | None:
-    masks = tuple(_mask(home, stem, split) for stem in stems)
-    if not any(mask.is_file() for mask in masks):
-        return None
-    require_files(masks, list_file)
-    return masks
 
 
 def _mask(home: Path, stem: str, split: str) -> Path:
