@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
 from skimage.measure import label
 
+from hgrl.core.cache import code_fingerprint, imported_modules
 from hgrl.core.errors import InputError
 from hgrl.core.settings import ScenesSettings, Source
 from hgrl.data.images import read_mask
@@ -104,6 +105,37 @@ def test_other_settings_or_an_interrupted_run_make_the_set_again(tmp_path, monke
     make_scenes(tmp_path, more)
     assert is_complete(tmp_path, more) and len(voc(tmp_path, "train")) == 3
     assert not (tmp_path / scenes.UNFINISHED).exists()
+
+
+def test_scenes_that_other_code_drew_are_drawn_again(tmp_path, monkeypatch):
+    make_scenes(tmp_path, TINY)
+    drawn = checksums(tmp_path)
+    assert json.loads((tmp_path / MARKER).read_text())["code"] == code_fingerprint("hgrl.data.scenes.draw")
+    picture = tmp_path / "VOC2012/JPEGImages/train_00000.jpg"
+    picture.write_bytes(b"drawn by other code")
+    with monkeypatch.context() as patch:
+        patch.setattr(scenes, "code_fingerprint", lambda *modules: "other code")
+        assert not is_complete(tmp_path, TINY)
+        make_scenes(tmp_path, TINY)
+        assert is_complete(tmp_path, TINY)
+    assert not is_complete(tmp_path, TINY)
+    make_scenes(tmp_path, TINY)
+    assert checksums(tmp_path) == drawn
+
+
+def test_the_code_that_counts_is_all_that_draws():
+    counted = imported_modules("hgrl.data.scenes.draw")
+    drawing = ("backdrops", "draw", "files", "objects", "render", "shapes", "textures")
+    assert {f"hgrl.data.scenes.{name}" for name in drawing} <= counted.keys()
+
+
+@pytest.mark.parametrize("content", [[], [1], "text", None, {}])
+def test_marker_of_another_form_is_not_complete(tmp_path, content):
+    make_scenes(tmp_path, TINY)
+    (tmp_path / MARKER).write_text(json.dumps(content))
+    assert not is_complete(tmp_path, TINY)
+    make_scenes(tmp_path, TINY)
+    assert is_complete(tmp_path, TINY)
 
 
 def test_marker_tells_settings_counts_and_a_checksum_over_all_files(few):

@@ -3,6 +3,7 @@
 import stat
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +22,17 @@ def read_image(path: Path, short_side: int | None = None) -> np.ndarray:
     Grey, palette, CMYK and YCbCr are converted to RGB, 16 bits scaled to 8, transparency composited on white,
     EXIF rotation applied; an animation gives its first frame. Colour profiles are ignored: the field's
     networks are trained so. `short_side` resizes, antialiased, up or down, to a shorter side of that many
-    pixels; a JPEG is then decoded at a reduced size, several times faster. Raises InputError, naming the file,
-    when it is missing, truncated, too large, no regular file, or not an image."""
+    pixels; a JPEG is then decoded at a reduced size, several times faster. Raises InputError, naming the
+    file, when it is missing, truncated, too large, no regular file, or not an image."""
 
     def decode(image: Image.Image) -> np.ndarray:
         if short_side is not None and 2 * short_side < min(image.size):
             scale = 2 * short_side / min(image.size)  # no less, so that the resize still antialiases
             image.draft(None, (round(image.width * scale), round(image.height * scale)))
         image.load()
-        return np.array(_resized(_to_rgb(_upright(image), path), short_side, path))
+        with suppress(Exception):  # a damaged EXIF block says nothing of the rotation; the pixels are good
+            image = ImageOps.exif_transpose(image)
+        return np.array(_resized(_to_rgb(image, path), short_side, path))
 
     return _read(Path(path), decode)
 
@@ -55,7 +58,14 @@ def read_mask(path: Path) -> np.ndarray:
 
 def image_size(path: Path) -> tuple[int, int]:
     """(H, W) of the image that `read_image` would return, from the file's header alone."""
-    return _read(Path(path), _upright_size)
+
+    def decode(image: Image.Image) -> tuple[int, int]:
+        turned = False
+        with suppress(Exception):  # as in `read_image`
+            turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+    return _read(Path(path), decode)
 
 
 def resize_image(image: np.ndarray, short_side: int) -> np.ndarray:
@@ -82,7 +92,7 @@ def _read(path: Path, decode: Callable[[Image.Image], Any]) -> Any:
     except InputError:
         raise
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file; check HGRL_DATA, and fetch the data set again") from None
+        raise InputError(f"{path}: no such file; check HGRL_DATA and that the data set is complete") from None
     except (IsADirectoryError, PermissionError) as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check path and permissions") from None
     except Image.DecompressionBombError:
@@ -92,8 +102,7 @@ def _read(path: Path, decode: Callable[[Image.Image], Any]) -> Any:
         raise InputError(f"{path}: {what}; replace it or remove it") from None
     except MemoryError:
         raise InputError(f"{path}: too large for this machine's memory; resize it or remove it") from None
-    # decoders raise whatever they like (SyntaxError, struct.error...) on bytes that are not what they claim
-    except Exception as error:
+    except Exception as error:  # decoders raise whatever they like, from SyntaxError to struct.error
         what = f"truncated or damaged image ({one_line(error)})"
         raise InputError(f"{path}: {what}; fetch it again or remove it") from error
 
@@ -102,8 +111,7 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode == "I":
         levels = np.asarray(image, dtype=np.int64)
         if levels.min() < 0 or levels.max() > 65535:
-            what = f"levels {levels.min()}..{levels.max()} do not fit 16 bits"
-            raise InputError(f"{path}: {what}; save it with 8 or 16 bits per channel")
+            raise InputError(f"{path}: levels {levels.min()}..{levels.max()}; save it with 8 or 16 bits")
         return Image.fromarray(((levels + 128) // 257).astype(np.uint8)).convert("RGB")  # 65535 = 255 * 257
     if image.mode == "F":
         raise InputError(f"{path}: floating point has no fixed white; save it with 8 bits per channel")
@@ -113,27 +121,11 @@ def _to_rgb(image: Image.Image, path: Path) -> Image.Image:
     return image.convert("RGB")
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # a damaged EXIF block says nothing of the rotation; the pixels are good
-        return image
-
-
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    try:
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-    except Exception:  # as in `_upright`
-        turned = False
-    return (image.width, image.height) if turned else (image.height, image.width)
-
-
 def _resized(image: Image.Image, short_side: int | None, path: Path) -> Image.Image:
     if short_side is None or min(image.size) == short_side:
         return image
     scale = short_side / min(image.size)
     width, height = (max(short_side, round(side * scale)) for side in image.size)
     if width * height > MAX_PIXELS:
-        sizes = f"{image.width}x{image.height} is too long for a shorter side of {short_side}"
-        raise InputError(f"{path}: {sizes}; crop it or remove it")
+        raise InputError(f"{path}: resized, {width}x{height} pixels, it is too long; crop it or remove it")
     return image.resize((width, height), Image.Resampling.BILINEAR)  # antialiased: Pillow widens the filter

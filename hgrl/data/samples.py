@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 
@@ -20,7 +19,6 @@ from hgrl.data.sets.sbd import read_mat_mask
 class Samples:
     """Images of one or several data sets; `masks` is None without any. Equal names are an InputError."""
 
-    _PER_IMAGE: ClassVar[tuple[str, ...]] = ("names", "images", "masks")
     names: tuple[str, ...]  # unique and filesystem-safe, as "VOC2012/2007_000032"
     images: tuple[Path, ...]
     masks: tuple[Path, ...] | None = None
@@ -58,7 +56,8 @@ class Samples:
     def subset(self, indices: Iterable[int]) -> "Samples":
         """The samples at `indices`, in that order."""
         picked = [int(index) for index in indices]
-        fields = {name: getattr(self, name) for name in self._PER_IMAGE}
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del fields["classes"]  # all others have an entry per image
         parts = {name: values and tuple(values[i] for i in picked) for name, values in fields.items()}
         return dataclasses.replace(self, **parts)
 
@@ -75,13 +74,11 @@ class Video:
         return len(self.frames)
 
     def frame(self, t: int, short_side: int | None = None) -> np.ndarray:
-        """(H, W, 3) uint8 RGB."""
+        """(H, W, 3) uint8 RGB; see `hgrl.data.images.read_image`."""
         return read_image(self.frames[t], short_side)
 
     def mask(self, t: int) -> np.ndarray:
-        """(H, W) uint8: 0 background, 1..n objects, 255 void; a binary video's 255 is object 1.
-
-        Raises InputError when mask and frame differ in size."""
+        """(H, W) uint8: 0 background, 1..n objects, 255 void. InputError if not of its frame's size."""
         mask = _read_mask_of(self.masks[t], self.frames[t])
         return (mask == 255).astype(np.uint8) if self.is_binary else mask
 
@@ -106,9 +103,9 @@ def _read_mask_of(mask_path: Path, image_path: Path) -> np.ndarray:
 
 def check_size(labels: np.ndarray, path: Path, what: str, image_path: Path) -> None:
     """InputError naming both files when labels (H, W) are not of their image's size."""
-    (height, width), own = labels.shape, image_size(image_path)
-    if (height, width) != own:
-        sizes = f"{what} is {width}x{height} but its image {image_path} is {own[1]}x{own[0]}"
+    size, own = labels.shape, image_size(image_path)
+    if size != own:
+        sizes = f"{what} is {size[1]}x{size[0]} but its image {image_path} is {own[1]}x{own[0]}"
         raise InputError(f"{path}: {sizes}; fetch the pair again or remove both")
 
 

@@ -36,9 +36,7 @@ def open_samples(source: Source, root: Path) -> Samples:
 def open_videos(source: Source, root: Path) -> tuple[Video, ...]:
     """The videos of one split. Raises InputError for what is missing."""
     if source.kind != "davis":
-        raise InputError(
-            f"setting data.videos: {source.folder} ({source.kind}) has no videos; use kind: davis"
-        )
+        raise InputError(f"setting data.videos: {source.folder} ({source.kind}) has none; use kind: davis")
     return open_davis(Path(root), source.folder, source.split)
 
 

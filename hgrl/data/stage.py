@@ -1,5 +1,7 @@
 """The stage `data`: draws the embedded scenes, or looks through the real data sets, and writes a manifest."""
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,15 +16,22 @@ from hgrl.data.sources import extra_sources, open_samples, open_videos, pretrain
 
 
 def prepare_data(experiment: Experiment) -> dict[str, Any]:
-    """Draws the scenes that are not there yet; writes and returns the manifest that later stages depend on."""
+    """Draws scenes that are not there yet; writes, and returns, the manifest that later stages depend on."""
     data, root = experiment.settings.data, experiment.data_root
     if data.scenes is not None:
         make_scenes(root, data.scenes, experiment.settings.jobs)
+    labelled = open_samples(data.probe_val, root)
+    sets = {set_name(source): open_samples(source, root).images for source in extra_sources(data, root)} | {
+        "pretrain": pretraining_samples(data, root).images,
+        "probe_train": open_samples(data.probe_train, root).images,
+        "probe_val": labelled.images,
+        "videos": [frame for video in open_videos(data.videos, root) for frame in video.frames],
+    }
     manifest = {
         "profile": experiment.profile,
         "settings": data.model_dump(mode="json"),
-        "sets": {name: _described(files) for name, files in _all_sets(experiment).items()},
-        "class_frequency": _class_frequency(open_samples(data.probe_val, root)),
+        "sets": {name: _described(files) for name, files in sets.items()},
+        "class_frequency": _class_frequency(labelled),
     }
     write_json(experiment.files.manifest, manifest)
     return manifest
@@ -42,18 +51,7 @@ def set_name(source: Source) -> str:
     return f"{source.folder}/{source.split}"
 
 
-def _all_sets(experiment: Experiment) -> dict[str, Any]:
-    root, data = experiment.data_root, experiment.settings.data
-    extra = {set_name(source): open_samples(source, root).images for source in extra_sources(data, root)}
-    return extra | {
-        "pretrain": pretraining_samples(data, root).images,
-        "probe_train": open_samples(data.probe_train, root).images,
-        "probe_val": open_samples(data.probe_val, root).images,
-        "videos": [frame for video in open_videos(data.videos, root) for frame in video.frames],
-    }
-
-
-def _described(files: Any) -> dict[str, Any]:
+def _described(files: Iterable[Path]) -> dict[str, Any]:
     sizes = [(path.name, path.stat().st_size) for path in files]
     return {"files": len(sizes), "bytes": sum(size for _, size in sizes), "fingerprint": fingerprint(sizes)}
 

@@ -33,6 +33,10 @@ class Split:
     count: int | None  # as published; None: there is no such number
     unit: str = "images"
 
+    @property
+    def source(self) -> tuple[str, str, str]:
+        return self.kind, self.folder, self.name
+
 
 @dataclass(frozen=True)
 class DataSet:

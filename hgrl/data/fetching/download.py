@@ -1,6 +1,4 @@
-"""One file over HTTP: resumed where the connection broke, `<name>.part` until size and checksum are right.
-
-One process at a time: the caller holds the lock."""
+"""One file over HTTP, resumed where the connection broke; the caller keeps other processes away."""
 
 import hashlib
 import http.client
@@ -31,11 +29,11 @@ class _Refused(Exception):
 
 
 def download(addresses: Sequence[str], target: Path, size: int | None, checksum: str) -> Path:
-    """Downloads a file from the first of `addresses` that has it; a `target` already there is only checked.
+    """Downloads a file from the first of `addresses` that has it; a `target` that is there is only checked.
 
     The file must have `size` bytes (None: any) and the checksum, "sha256:<hex>" or "md5:<hex>". A broken
     connection is resumed after growing waits; where the checksum shows that another file was continued, it
-    starts anew. Raises InputError when no address gives the right file; wrong bytes go, a partial file stays."""
+    starts anew. Raises InputError when no address gives the file; wrong bytes go, `<target>.part` stays."""
     if target.exists():
         found = target.stat().st_size
         if size not in (None, found):

@@ -56,13 +56,9 @@ def survey(root: Path, settings: Settings) -> list[Row]:
     sources = (*data.pretrain, data.probe_train, data.probe_val, data.videos, trials.train, trials.val)
     needed = {(source.kind, source.folder, source.split) for source in sources if data.scenes is None}
     known = [(name, split) for name, data_set in DATA_SETS.items() for split in data_set.splits]
-    others = sorted(needed - {_key(split) for _, split in known})
-    known += [(folder, Split(kind, folder, split, None)) for kind, folder, split in others]
-    return [count(root, name, split, _key(split) in needed) for name, split in known]
-
-
-def _key(split: Split) -> tuple[str, str, str]:
-    return split.kind, split.folder, split.name
+    others = sorted(needed - {split.source for _, split in known})
+    known += [(source[1], Split(*source, None)) for source in others]
+    return [count(root, name, split, split.source in needed) for name, split in known]
 
 
 def count(root: Path, name: str, split: Split, needed: bool = False) -> Row:

@@ -36,7 +36,7 @@ def unpack(archive: Path, folder: Path, top: str) -> Path:
     place = folder / top
     if place.exists():
         raise InputError(
-            f"{place}: there already, {archive.name} is left packed; move it, or give another --data"
+            f"{place}: there already, no place for {archive.name}; move it away or change --data"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,10 @@ def _unpack_to(folder: Path, archive: Path, top: str) -> None:
     desc, total = f"unpack {archive.name}", archive.stat().st_size
     with bar(desc=desc, total=total, unit="B", unit_scale=True) as progress:
         try:
-            for name, content in _entries(archive, progress):
+            is_zip = zipfile.is_zipfile(archive)
+            if not is_zip and not tarfile.is_tarfile(archive):
+                raise _damaged(archive, "neither a tar nor a zip archive")
+            for name, content in (_zip_entries if is_zip else _tar_entries)(archive, progress):
                 if PurePosixPath(name).parts[:1] != (top,):
                     continue
                 path = folder / name
@@ -80,8 +83,7 @@ def _unpack_to(folder: Path, archive: Path, top: str) -> None:
                         shutil.copyfileobj(content, file)  # zipfile checks the CRC at the end
         except InputError:
             raise
-        # decoders raise many kinds on damaged bytes; gzip's and bz2's are OSErrors
-        except Exception as error:
+        except Exception as error:  # decoders raise many kinds on damaged bytes, gzip's and bz2's OSErrors
             if isinstance(error, OSError) and error.errno in OF_THE_DISK:
                 raise
             raise _damaged(archive, one_line(error)) from error
@@ -93,20 +95,18 @@ def _damaged(archive: Path, why: str) -> InputError:
     return InputError(f"{archive}: damaged archive ({why}); delete it and fetch it again")
 
 
-def _entries(archive: Path, progress: Any) -> Iterator[Entry]:
-    if zipfile.is_zipfile(archive):
-        yield from _zip_entries(archive, progress)
-    elif tarfile.is_tarfile(archive):
-        yield from _tar_entries(archive, progress)
-    else:
-        raise _damaged(archive, "neither a tar nor a zip archive")
-
-
 def _tar_entries(archive: Path, progress: Any) -> Iterator[Entry]:
     with open(archive, "rb") as raw, tarfile.open(fileobj=raw, mode="r:*") as tar:
         for member in tar:
             _check_name(archive, member.name)
-            yield member.name, None if member.isdir() else _content(archive, tar, member)
+            if not (member.isdir() or member.isfile() or member.issym() or member.islnk()):
+                raise _unsafe(archive, member.name, "is a device or a pipe")
+            content = None
+            with suppress(KeyError, RecursionError):  # of links that lead nowhere, or round in circles
+                content = tar.extractfile(member)  # looks for a link's target in the archive alone
+            if content is None and not member.isdir():
+                raise _unsafe(archive, member.name, f"is a link to {member.linkname}, no file of the archive")
+            yield member.name, content
             progress.update(raw.tell() - progress.n)
         # tarfile takes a cut between two entries for the end: look for the zeros, and the stream's own end
         tar.fileobj.seek(tar.offset)
@@ -114,21 +114,6 @@ def _tar_entries(archive: Path, progress: Any) -> Iterator[Entry]:
             raise tarfile.ReadError("cut off")
         while tar.fileobj.read(1 << 20):
             pass
-
-
-def _content(archive: Path, tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
-    """A file's bytes, or those of the file that a link names."""
-    if not (member.isfile() or member.issym() or member.islnk()):
-        raise _unsafe(archive, member.name, "is a device or a pipe")
-    try:
-        content = tar.extractfile(member)  # looks for a link's target in the archive alone
-    except (KeyError, RecursionError):
-        content = None
-    if content is None:
-        raise _unsafe(
-            archive, member.name, f"is a link to {member.linkname}, which is no file of the archive"
-        )
-    return content
 
 
 def _zip_entries(archive: Path, progress: Any) -> Iterator[Entry]:

@@ -1,7 +1,4 @@
-"""Backgrounds of the embedded data set: crops of the photographs and textures in scikit-image's wheel.
-
-Every photograph is cut into three parts that do not touch, one for each split's crops: no background pixel is
-seen in two splits."""
+"""The scenes' backgrounds: crops of the photographs and textures in scikit-image's wheel."""
 
 from functools import cache
 from pathlib import Path
@@ -17,11 +14,12 @@ FOLDER = Path(skimage.__file__).parent / "data"
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "ihc.png", "rocket.jpg")
 GREY = ("brick.png", "camera.png", "grass.png", "gravel.png", "moon.png")  # tinted at random
 PARTS = ("train", "tune", "val")
+Backdrop = tuple[np.ndarray, np.ndarray]
 
 
 @cache
 def part_of(file: str, part: str) -> np.ndarray:
-    """(h, w, 3) float32 in [0, 1], RGB: the part of a photograph that one split may use.
+    """(h, w, 3) float32 in [0, 1], RGB: the pixels of a photograph that one split alone may use.
 
     `train` is the left 60 %; of the rest, `tune` is the upper half and `val` the lower one."""
     image = read_image(FOLDER / file).astype(np.float32) / 255
@@ -31,9 +29,7 @@ def part_of(file: str, part: str) -> np.ndarray:
     return np.ascontiguousarray(region)
 
 
-def draw_backdrop(
-    rng: np.random.Generator, part: str, size: int, crop: tuple[float, float]
-) -> tuple[np.ndarray, np.ndarray]:
+def draw_backdrop(rng: np.random.Generator, part: str, size: int, crop: tuple[float, float]) -> Backdrop:
     """A background (size, size, 3) float32 in [0, 1] and its areas (size, size) uint8, numbered from 0.
 
     `crop` is the range of the crop's side in photograph pixels. Two in three have a second area: ground below
@@ -47,16 +43,15 @@ def draw_backdrop(
 
 
 def _crop(rng: np.random.Generator, part: str, size: int, crop: tuple[float, float]) -> np.ndarray:
-    file = (PHOTOGRAPHS + GREY)[rng.integers(len(PHOTOGRAPHS + GREY))]
+    file = str(rng.choice(PHOTOGRAPHS + GREY))
     region = part_of(file, part)
     height, width = region.shape[:2]
     side = min(int(rng.uniform(*crop)), height, width)
     y, x = rng.integers(height - side + 1), rng.integers(width - side + 1)
     window = region[y : y + side, x : x + side]
     window = np.ascontiguousarray(window[:, ::-1] if rng.random() < 0.5 else window)
-    resized = cv2.resize(
-        window, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
-    )
+    how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    resized = cv2.resize(window, (size, size), interpolation=how)
     return _tint(rng, resized) if file in GREY else _jitter(rng, resized)
 
 
@@ -86,8 +81,9 @@ def _horizon(rng: np.random.Generator, size: int) -> np.ndarray:
 def _patch(rng: np.random.Generator, size: int) -> np.ndarray:
     """A smooth blob of a quarter to half the picture's side."""
     turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-    mean = rng.uniform(0.16, 0.34)
-    radius = mean * (1 + sum(rng.normal(0, 0.12) * np.cos(k * turn + rng.uniform(0, 6.3)) for k in (1, 2, 3)))
+    radius = rng.uniform(0.16, 0.34) * (
+        1 + sum(rng.normal(0, 0.12) * np.cos(k * turn + rng.uniform(0, 6.3)) for k in (1, 2, 3))
+    )
     points = rng.uniform(0.15, 0.85, size=2) + polar(radius, turn)
     areas = np.zeros((size, size), dtype=np.uint8)
     cv2.fillPoly(areas, [np.round(points * size).astype(np.int32)], 1)

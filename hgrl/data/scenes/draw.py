@@ -31,6 +31,7 @@ MIN_VISIBLE = 0.004  # share of the picture; in a video, of its first frame
 LABELLED = ("train", "tune", "val")
 LISTS = {"voc": "VOC2012/ImageSets/Segmentation", "davis": "DAVIS/ImageSets/2017"}  # BSDS500 has none
 Split = tuple[str, str]  # layout and split, as ("voc", "train")
+Tick = Callable[[int], None]
 Drawn = tuple[Scene, Picture, np.random.Generator]
 Checksums = dict[str, str]  # path under the root -> sha256 of the bytes
 
@@ -50,10 +51,9 @@ def make_scenes(root: Path, settings: ScenesSettings, jobs: int = 1) -> None:
         for split, count in counts.items()
         for start in range(0, count, CHUNK)
     ]
-    files: Checksums = {}
-    for part in run_tasks(_write_chunk, tasks, jobs, "scenes", sum(counts.values())):
-        files |= part
-    files |= _write(root, _lists(settings))
+    parts = run_tasks(_write_chunk, tasks, jobs, "scenes", sum(counts.values()))
+    parts.append(_write(root, _lists(settings)))
+    files = {path: checksum for part in parts for path, checksum in part.items()}
     listing = "".join(f"{checksum}  {path}\n" for path, checksum in sorted(files.items()))
     digest = hashlib.sha256(listing.encode()).hexdigest()
     store.write_json(root / MARKER, _marker(settings) | {"files": len(files), "sha256": digest})
@@ -76,27 +76,22 @@ def split_counts(settings: ScenesSettings) -> dict[Split, int]:
 
 def _marker(settings: ScenesSettings) -> dict[str, Any]:
     counts = {"/".join(split): count for split, count in split_counts(settings).items()}
-    return {
-        "code": code_fingerprint(__name__),
-        "settings": settings.model_dump(mode="json"),
-        "counts": counts,
-    }
+    return {"code": code_fingerprint(__name__), "settings": settings.model_dump(), "counts": counts}
 
 
 def _claim(root: Path) -> None:
-    """Takes the marker off an outdated set; refuses a folder of data sets that this module did not make."""
+    """Takes the marker off an outdated set; refuses a folder of data sets that are not scenes."""
     marker, unfinished = root / MARKER, root / UNFINISHED
     taken = [folder for folder in ("VOC2012", "DAVIS", "BSDS500") if (root / folder).exists()]
     if taken and not marker.exists() and not unfinished.exists():
-        what = f"holds {taken[0]} that is not of the embedded scenes"
-        raise InputError(f"{root}: {what}; choose another folder for them")
+        raise InputError(
+            f"{root}: holds {taken[0]} that is not of the embedded scenes; choose another folder"
+        )
     store.write_text(unfinished, "Being made, or interrupted: the next run makes it again.\n")
     marker.unlink(missing_ok=True)
 
 
-def _write_chunk(
-    root: Path, settings: ScenesSettings, split: Split, chunk: range, tick: Callable[[int], None]
-) -> Checksums:
+def _write_chunk(root: Path, settings: ScenesSettings, split: Split, chunk: range, tick: Tick) -> Checksums:
     cv2.setNumThreads(1)  # the pictures are too small to share
     files: Checksums = {}
     for index in chunk:
@@ -117,9 +112,7 @@ def _name(split: Split, index: int) -> str:
 
 def _part(split: Split) -> str:
     """Whose part of the photographs a split uses."""
-    layout, name = split
-    if layout == "bsds":
-        return {"train": "train", "val": "tune", "test": "val"}[name]
+    name = {("bsds", "val"): "tune", ("bsds", "test"): "val"}.get(split, split[1])
     return name if name in LABELLED else "train"
 
 
@@ -136,9 +129,9 @@ def draw_picture(settings: ScenesSettings, split: Split, index: int, attempt: in
 
 
 def draw_counted(settings: ScenesSettings, split: str, index: int) -> tuple[Scene, Picture]:
-    """Picture `index` of split `single` or `many`: the first attempt at its objects' places in which all show.
+    """Picture `index` of split `single` or `many`: the first attempt at places where all objects show.
 
-    The same random numbers draw all else in both splits, even the noise, but for the objects' sizes."""
+    The same random numbers draw both splits, even the noise, but for objects' number, sizes and places."""
     for attempt in range(ATTEMPTS):
         rng, things = (_generator(settings, ("voc", shared), index) for shared in ("objects", "things"))
         places = _generator(settings, ("voc", split), index, attempt)

@@ -14,7 +14,6 @@ from hgrl.core.labels import VOID
 from hgrl.data.scenes.render import Picture, Scene
 
 Contents = dict[str, bytes]  # by path under the root
-ANNOTATORS = 3
 
 
 def voc_files(name: str, scene: Scene, picture: Picture, labelled: bool) -> Contents:
@@ -40,7 +39,7 @@ def davis_files(name: str, frames: list[Picture]) -> Contents:
 
 def bsds_files(split: str, name: str, picture: Picture, rng: np.random.Generator) -> Contents:
     """An image and its ground truth by three "annotators" of shaky hand, who differ in how fine they go."""
-    maps = [_annotate(picture, level, rng) for level in range(ANNOTATORS)]
+    maps = [_annotate(picture, level, rng) for level in range(3)]
     return {
         f"BSDS500/data/images/{split}/{name}.jpg": _jpeg(picture.image),
         f"BSDS500/data/groundTruth/{split}/{name}.mat": ground_truth_mat(maps),

@@ -1,11 +1,10 @@
-"""Embedded scenes of one object and of many, alike in all else: is an image one thing, as image-level methods
-take it to be?
+"""Scenes of one object and of many, alike in all else: is an image one thing, as image-level methods assume?
 
 Picture i of both splits has the same backdrop, light, shadow, blur, noise and first object (outline, texture,
 colours). Both show as much object as an ordinary scene does on average, so that there is as much to learn
-about objects: the squared radii of many add up to the one's. The one is then sqrt(5) to sqrt(7) times as large
-as each of many, and larger than the probe's objects by about as much as each of many is smaller (1.7 times).
-Objects' discs lie inside the picture and hardly overlap: all show, which ordinary scenes do not promise."""
+about objects: the squared radii of many add up to the one's. The one is then sqrt(5) to sqrt(7) times as
+large as each of many, and larger than the probe's objects by about as much as each of many is smaller (1.7
+times). Objects' discs lie inside the picture and hardly overlap: all show, unlike in ordinary scenes."""
 
 import dataclasses
 
@@ -14,7 +13,6 @@ import numpy as np
 from hgrl.data.scenes.render import MARGIN, Scene, draw_thing
 
 SINGLE, MANY = "single", "many"  # the splits
-MANY_OBJECTS = (5, 7)
 WHOLE = (0.27, 0.39)  # root of the radii's sum of squares; squared, about three times an ordinary object's
 SPREAD = 0.2  # by which the logarithms of many objects' radii differ from one another
 APART = 0.9  # centres, in sums of two radii: discs may touch, and outlines seldom fill them
@@ -26,7 +24,7 @@ def with_objects(scene: Scene, split: str, things: np.random.Generator, places: 
 
     `things`, seeded alike in both splits, draws what they are and how large; `places`, where they lie."""
     whole = float(np.exp(things.uniform(*np.log(WHOLE))))
-    many = int(things.integers(*MANY_OBJECTS, endpoint=True))
+    many = int(things.integers(5, 7, endpoint=True))
     drawn = [draw_thing(things, scene.backdrop) for _ in range(1 if split == SINGLE else many)]
     radii = np.exp(things.uniform(-SPREAD, SPREAD, size=len(drawn)))
     radii *= whole / np.sqrt(np.sum(radii**2))

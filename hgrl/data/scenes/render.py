@@ -137,8 +137,7 @@ def _colours(rng: np.random.Generator, kind: int, backdrop: np.ndarray) -> np.nd
         middle = hsv(hue, rng.uniform(0.1, 0.85), rng.uniform(0.3, 0.9))
     second = np.clip(middle * np.exp(rng.normal(0, 0.35)) + rng.normal(0, 0.12, size=3), 0, 1)
     contrast = rng.uniform(0.12, 0.32)
-    pairs = [[base - contrast, base + contrast] for base in (middle, second)]
-    return np.clip(pairs, 0, 1).astype(np.float32)
+    return np.clip([[base - contrast, base + contrast] for base in (middle, second)], 0, 1).astype(np.float32)
 
 
 def render(scene: Scene, rng: np.random.Generator, t: float = 0.0, progress: float = 0.0) -> Picture:
@@ -175,19 +174,15 @@ def _paint(maps: Maps, thing: Thing, number: int, scene: Scene, t: float) -> Non
     _cast_shadow(maps[0][wide], coverage[wide], scene, radius)
     box, corner = _box_around(coverage, margin=2)
     coverage, canvas, objects, parts = (values[box] for values in (coverage, *maps))
-    x, y = _object_coordinates(coverage.shape, (corner - centre) / radius, rotation, radius)
+    rows, columns = (np.arange(n, dtype=np.float32) / np.float32(radius) for n in coverage.shape)
+    start = ((corner - centre) / radius).astype(np.float32)
+    across, down = columns + start[0], (rows + start[1])[:, None]
+    x, y = (across * a + down * b for a, b in rotation.T)  # in the object's own frame, in units of its radius
     second = x > thing.parting
     colour = _surface(thing, x, y, second) * _relief(coverage, scene, radius)[..., None]
     canvas += (coverage * np.float32(1 / 255))[..., None] * (colour - canvas)
     inside = coverage >= 128
     objects[inside], parts[inside] = number, second[inside]
-
-
-def _object_coordinates(shape: tuple, corner: np.ndarray, rotation: np.ndarray, radius: float) -> Maps:
-    """x and y, each (h, w) float32, of a box's pixels in the object's own frame, in units of its radius."""
-    rows, columns = (np.arange(n, dtype=np.float32) / np.float32(radius) for n in shape)
-    across, down = columns + np.float32(corner[0]), (rows + np.float32(corner[1]))[:, None]
-    return across * rotation[0, 0] + down * rotation[1, 0], across * rotation[0, 1] + down * rotation[1, 1]
 
 
 def _box_around(coverage: np.ndarray, margin: int) -> tuple[tuple[slice, slice], np.ndarray]:

@@ -53,8 +53,7 @@ def bolt(rng: np.random.Generator) -> Polygons:
     """A lightning bolt; its mirror image counts as well."""
     reach, notch = rng.uniform(0.6, 0.8), rng.uniform(0.12, 0.3)
     half = [(0.0, 1.2), (reach, 1.1), (notch, 0.22), (reach, 0.35)]
-    corners = np.array(half + [(-x, -y) for x, y in half])
-    return [corners * (rng.choice([-1.0, 1.0]), 1.0)]
+    return [np.array(half + [(-x, -y) for x, y in half]) * (rng.choice([-1.0, 1.0]), 1.0)]
 
 
 SHAPES = {shape.__name__: shape for shape in (ring, star, cross, crescent, leaf, bolt)}

@@ -5,7 +5,6 @@ struct per annotator: `Segmentation` (uint16, region ids from 1) and `Boundaries
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 from scipy.io import loadmat
@@ -22,13 +21,10 @@ LIMITS = {"Segmentation": (1, 65535), "Boundaries": (0, 1)}
 class ContourSamples(Samples):
     """Images with human segmentations instead of class masks."""
 
-    _PER_IMAGE: ClassVar[tuple[str, ...]] = ("names", "images", "masks", "ground_truths")
     ground_truths: tuple[Path, ...] = ()
 
     def ground_truth(self, index: int) -> list[np.ndarray]:
-        """The annotators' segmentations, each (H, W) uint16 with region ids from 1.
-
-        Raises InputError for a missing or damaged file, and for ids that are no whole numbers from 1 to 65535."""
+        """The annotators' segmentations, each (H, W) uint16, ids from 1. InputError for damaged files."""
         return self._read(index, "Segmentation", np.uint16)
 
     def boundaries(self, index: int) -> list[np.ndarray]:
@@ -37,15 +33,25 @@ class ContourSamples(Samples):
 
     def _read(self, index: int, field: str, dtype: type) -> list[np.ndarray]:
         path, (low, high) = self.ground_truths[index], LIMITS[field]
-        maps = [np.asarray(entry[field]) for entry in _annotators(path)]
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; fetch BSDS500's groundTruth folder")
+        try:
+            structs = [entry[0, 0] for entry in loadmat(path)["groundTruth"].ravel()]
+            both = [{name: np.asarray(struct[name]) for name in LIMITS} for struct in structs]
+        except Exception as error:  # scipy raises many kinds on a damaged file, indexing some more
+            what = f"not a BSDS500 ground truth ({one_line(error)})"
+            raise InputError(f"{path}: {what}; fetch it again") from error
+        if not both:
+            raise InputError(f"{path}: no segmentation in it; fetch it again")
+        maps = [fields[field] for fields in both]
         for values in maps:
             if values.ndim != 2 or values.dtype.kind not in "biuf":
                 what = f"{values.dtype} of shape {values.shape}, not a map"
                 raise InputError(f"{path}: {field} is {what}; fetch it again")
             check_size(values, path, field, self.images[index])
             if not np.all((values >= low) & (values <= high) & (values == np.floor(values))):  # also for NaN
-                what = f"more than whole numbers from {low} to {high}"
-                raise InputError(f"{path}: {field} holds {what}; fetch it again")
+                what = f"holds more than whole numbers from {low} to {high}"
+                raise InputError(f"{path}: {field} {what}; fetch it again")
         return [np.ascontiguousarray(values, dtype) for values in maps]
 
 
@@ -56,20 +62,6 @@ def open_bsds(root: Path, folder: str, split: str) -> ContourSamples:
     images = images_in(home / "images" / split)
     truths = tuple(home / "groundTruth" / split / f"{path.stem}.mat" for path in images)
     return ContourSamples(sample_names(folder, images), images, ground_truths=truths)
-
-
-def _annotators(path: Path) -> list[dict[str, np.ndarray]]:
-    """Each annotator's maps, by field."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; fetch BSDS500's groundTruth folder")
-    try:
-        structs = [entry[0, 0] for entry in loadmat(path)["groundTruth"].ravel()]
-        annotators = [{field: struct[field] for field in LIMITS} for struct in structs]
-    except Exception as error:  # scipy raises many kinds on a damaged file, indexing one of another form more
-        raise InputError(f"{path}: not a BSDS500 ground truth ({one_line(error)}); fetch it again") from error
-    if not annotators:
-        raise InputError(f"{path}: no segmentation in it; fetch it again")
-    return annotators
 
 
 def load_ucm2(path: Path) -> np.ndarray:

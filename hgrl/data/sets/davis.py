@@ -1,6 +1,4 @@
-"""DAVIS: `JPEGImages/480p/<video>/*.jpg`, `Annotations/480p/<video>/*.png`, `ImageSets/2017/<split>.txt`.
-
-2017's palette masks hold several objects, 2016's binary masks one; `Video.is_binary` tells them apart."""
+"""DAVIS: `JPEGImages/480p/<video>/*.jpg`, `Annotations/480p/<video>/*.png`, `ImageSets/2017/<split>.txt`."""
 
 from pathlib import Path
 

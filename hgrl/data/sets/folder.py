@@ -13,9 +13,9 @@ EDGE_MAP = ".edges.png"  # how `group --edges` names its edge maps: never images
 def open_folder(given: Iterable[Path], results: Path | None = None) -> Samples:
     """Files as they are, and all images below folders, named by their place below the folder's parent.
 
-    `results`, where results are written, is not searched in a given folder that contains it; it is read where
-    it, or what lies below it, is given. Raises InputError for a path that does not exist or is no regular file,
-    and for a folder without an image."""
+    `results`, where results are written, is skipped in a folder that contains it, and read where it, or what
+    lies below it, is given. Raises InputError for a path that does not exist or is no regular file, and for a
+    folder without an image."""
     names, images = [], []
     for path in given:
         if not path.is_dir() and not path.is_file():

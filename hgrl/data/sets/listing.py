@@ -50,5 +50,4 @@ def require_files(paths: Iterable[Path], listed_in: Path) -> None:
     """InputError naming the first file that a list promises and that is not there."""
     for path in paths:
         if not path.is_file():
-            remedy = "fetch the data set again or take it off the list"
-            raise InputError(f"{path}: listed in {listed_in} but not there; {remedy}")
+            raise InputError(f"{path}: listed in {listed_in} but not there; fetch it or take it off the list")

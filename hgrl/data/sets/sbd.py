@@ -20,8 +20,7 @@ def find_sbd(root: Path) -> Path | None:
 
 
 def sbd_masks(home: Path, split: str) -> dict[str, Path]:
-    """Image names and masks of SBD's own `train` or `val` list, which are not VOC's: its train holds images of
-    VOC 2012's val. Raises InputError for a missing list."""
+    """Image names and masks of SBD's own `train` or `val`, not VOC's. InputError for a missing list."""
     return {words[0]: home / "cls" / f"{words[0]}.mat" for words in read_list(home / f"{split}.txt")}
 
 

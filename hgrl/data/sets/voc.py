@@ -56,15 +56,14 @@ def _train_aug(home: Path, sbd: Path) -> tuple[tuple[str, ...], tuple[Path, ...]
 
 
 def _list_file(home: Path, split: str) -> Path:
-    path = home / LISTS / f"{split}.txt"
-    other = path.with_name("trainaug.txt")
+    path, other = (home / LISTS / f"{name}.txt" for name in (split, "trainaug"))
     if split != "train_aug" or path.exists():
         return path
     if not other.exists():
         remedy = (
-            "run `python -m hgrl fetch sbd`, get the list and its SegmentationClassAug, or use split `train`"
+            "fetch it by `python -m hgrl fetch sbd`, or get the list with its folder SegmentationClassAug"
         )
-        raise InputError(f"{path}: no such split file; there is no SBD beside VOC either: {remedy}")
+        raise InputError(f"{path}: no such split file; no SBD beside VOC either: {remedy}")
     return other
 
 
