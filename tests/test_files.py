@@ -97,3 +97,17 @@ def test_equal_figures_give_equal_bytes(tmp_path, kind):
         figure.add_subplot().plot([0, 1])
         files.write_figure(path, figure)
     assert paths[0].read_bytes() == paths[1].read_bytes()
+
+
+def test_what_a_killed_process_left_is_removed_and_a_living_ones_is_not(tmp_path):
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True
+    )
+    parts = [tmp_path / f".a.json.{process}-x1.part" for process in (int(dead.stdout), os.getpid())]
+    deep = tmp_path / "deep" / f".b.npz.{int(dead.stdout)}-x2.part"
+    deep.parent.mkdir()
+    for path in (*parts, deep, tmp_path / "c.part"):
+        path.write_bytes(b"half")
+    files.remove_unfinished(tmp_path)
+    assert {path.name for path in tmp_path.rglob("*") if path.is_file()} == {parts[1].name, "c.part"}
+    files.remove_unfinished(tmp_path / "nowhere")

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,8 @@ def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        prefix = f".{path.name}.{os.getpid()}-"
+        descriptor, temporary = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=path.parent)
         with os.fdopen(descriptor, "wb") as file:
             yield file
             if durable:
@@ -37,6 +39,24 @@ def replacing(path: Path, durable: bool = True) -> Iterator[BinaryIO]:
     finally:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what killed processes of this machine left half-written anywhere below a folder."""
+    for part in folder.rglob(".*.part") if folder.is_dir() else ():
+        writer = re.search(r"\.(\d+)-\w+\.part$", part.name)
+        if writer and not _is_alive(int(writer[1])):
+            part.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def write_bytes(path: Path, content: bytes, durable: bool = True) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hgrl.core.experiment import Experiment
-from hgrl.core.files import read_json, write_json
+from hgrl.core.files import read_json, remove_unfinished, write_json
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-contrib-python", "higra", "faiss-cpu", "scikit-image")
 ORIGIN = ".origin"
@@ -26,6 +26,7 @@ def write_results(
 
     started: time.monotonic() when the work began."""
     path = experiment.files.result(stage, name)
+    remove_unfinished(path.parent)
     write_json(path, {"profile": experiment.profile, "stage": stage, "name": name, **content})
     write_json(path.with_name(f"{name}{ORIGIN}.json"), {"settings": settings, **machine(started)})
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from hgrl.core.cache import fingerprint
 from hgrl.core.experiment import Experiment
-from hgrl.core.files import read_json, write_json
+from hgrl.core.files import read_json, remove_unfinished, write_json
 from hgrl.core.settings import Source
 from hgrl.data.samples import Samples
 from hgrl.data.scenes.draw import is_complete, make_scenes
@@ -18,6 +18,7 @@ from hgrl.data.sources import extra_sources, open_samples, open_videos, pretrain
 def prepare_data(experiment: Experiment) -> dict[str, Any]:
     """Draws scenes that are not there yet; writes, and returns, the manifest that later stages depend on."""
     data, root = experiment.settings.data, experiment.data_root
+    remove_unfinished(experiment.files.data)
     if data.scenes is not None:
         make_scenes(root, data.scenes, experiment.settings.jobs)
     labelled = open_samples(data.probe_val, root)

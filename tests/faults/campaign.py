@@ -63,21 +63,45 @@ def main() -> int:
     options.add_argument("--seed", type=int, default=0)
     options = options.parse_args()
     torch.set_num_threads(1)
+    moments, differing = random.Random(options.seed), []
     with tempfile.TemporaryDirectory() as folder:
         undisturbed, disturbed = (_new_home(Path(folder) / name) for name in ("undisturbed", "disturbed"))
-        seconds = {name: _in_process(undisturbed, name, None) for name in STAGES}
-        moments = random.Random(options.seed)
-        for name, lasts in seconds.items():
-            hits = sum(
-                _in_process(disturbed, name, moments.uniform(0, lasts)) < 0 for _ in range(options.kills)
+        for name in STAGES:
+            lasts = _in_process(undisturbed, name, None)
+            ends = _kill(
+                disturbed, name, options.kills, lasts, moments, lambda: _differing(undisturbed, disturbed)
             )
-            _in_process(disturbed, name, None)
-            print(f"{name}: {lasts:.1f} s, killed {hits} times of {options.kills}", flush=True)
-        differing = _differing(undisturbed, disturbed)
+            wrong = sorted({path for found in ends for path in found})
+            print(
+                f"{name}: {lasts:.1f} s, {options.kills} kills, {len(ends)} ends, {len(wrong)} files differ",
+                flush=True,
+            )
+            differing += wrong
     for path in differing:
         print(f"differs: {path}")
-    print("every result equals the undisturbed run's" if not differing else f"{len(differing)} files differ")
+    print("every end equals the undisturbed run's" if not differing else f"{len(differing)} files differ")
     return 1 if differing else 0
+
+
+def _kill(
+    home: Path, name: str, kills: int, lasts: float, moments: random.Random, compare: Callable[[], list[Path]]
+) -> list[list[Path]]:
+    """Kill a stage `kills` times, each time at another moment of what is left of it.
+
+    A stage that has come to its end is compared with the undisturbed one and begun anew. Returns what differed
+    at each end."""
+    before, ends, done = home.with_name("before"), [], 0
+    shutil.copytree(home, before)
+    while True:
+        if _in_process(home, name, moments.uniform(0, lasts) if done < kills else None) < 0:
+            done += 1
+            continue
+        ends.append(compare())
+        if done == kills:
+            shutil.rmtree(before)
+            return ends
+        shutil.rmtree(home)
+        shutil.copytree(before, home)
 
 
 def _new_home(home: Path) -> Path:

@@ -43,6 +43,7 @@ def make_scenes(root: Path, settings: ScenesSettings, jobs: int = 1) -> None:
     (train, val, test), and last of all `scenes.json`: settings, code, counts, and the sha256 over all files.
     Raises InputError when `root` holds data sets that are not scenes, or cannot be written."""
     if is_complete(root, settings):
+        (root / UNFINISHED).unlink(missing_ok=True)  # of a run that was killed after its last file
         return
     _claim(root)
     counts = split_counts(settings)
