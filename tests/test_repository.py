@@ -84,3 +84,19 @@ def test_the_paper_is_cited():
     assert citation["version"] == PROJECT["version"] and citation["license"] == PROJECT["license"]
     authors = [author["family-names"] for author in citation["preferred-citation"]["authors"]]
     assert authors == ["Zhang", "Maire"]
+
+
+@pytest.mark.parametrize("folder", ["hgrl", "tests", "benchmarks"])
+def test_files_and_functions_stay_short(folder):
+    for path in (HOME / folder).rglob("*.py"):
+        text = path.read_text()
+        assert text.count("\n") <= 400, path
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
+
+
+def test_the_package_stays_small():
+    entries = [path.name for path in (HOME / "hgrl").iterdir() if path.name != "__pycache__"]
+    assert len([name for name in entries if not name.startswith("__")]) <= 10
+    assert sum(path.read_text().count("\n") for path in (HOME / "hgrl").rglob("*.py")) <= 12_000

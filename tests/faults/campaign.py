@@ -88,7 +88,8 @@ def _kill(
 ) -> list[list[Path]]:
     """Kill a stage `kills` times, each time at another moment of what is left of it.
 
-    A stage that has come to its end is compared with the undisturbed one and begun anew. Returns what differed
+    A stage that has come to its end is compared with the undisturbed one and begun anew; returns what
+    differed
     at each end."""
     before, ends, done = home.with_name("before"), [], 0
     shutil.copytree(home, before)
