@@ -2,8 +2,6 @@
 
 Nothing heavy is imported above: a worker limits its threads before NumPy and OpenCV are loaded in it."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import sys
@@ -22,8 +20,9 @@ from hgrl.core.progress import bar
 
 IN_FLIGHT = 4  # tasks handed out per worker: a list of a million would not fit into memory
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
-# torch's CPU memory in pages of 2 MB: a frozen network alone embeds 1.4 times as fast
-HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
+HUGE_PAGES = (
+    "THP_MEM_ALLOC_ENABLE"  # torch's memory in pages of 2 MB: a frozen network embeds 1.4 times as fast
+)
 # in a worker: the shared number of units of work done, and what holds it to one thread
 _counter: Any = None
 _limits = ExitStack()
@@ -34,10 +33,10 @@ def run_tasks(
 ) -> list[Any]:
     """`function(*task, tick)` for every task, in at most `jobs` processes; results in the tasks' order.
 
-    `function` calls `tick(n)` when n of the `total` units of work are done. With one job or one task it runs
-    in this process, whose threads are left alone. After an exception no further task starts; running ones
-    finish, so that their work is not lost, and the exception is raised here. InputError when a worker is
-    killed. shown: whether there is a progress bar."""
+    `function` calls `tick(n)` when n of the `total` units of work are done; shown: whether a progress bar
+    says so. With one job or one task it runs in this process, whose threads are left alone. After an
+    exception no further task starts; running ones finish, so that their work is not lost, and the exception
+    is raised here. InputError when a worker is killed."""
     with bar(total=total, desc=desc, disable=not shown) as progress:
         if jobs <= 1 or len(tasks) <= 1:
             return [function(*task, progress.update) for task in tasks]
@@ -118,9 +117,8 @@ def _pool(function: Callable, jobs: int, desc: str, counter: Any = None) -> Iter
             yield pool
         except BrokenProcessPool:
             reason = f"{desc}: a worker process was killed, most likely because memory ran out"
-            raise InputError(
-                f"{reason}; use fewer processes and run again to go on where it stopped"
-            ) from None
+            remedy = "use fewer processes and run again to go on where it stopped"
+            raise InputError(f"{reason}; {remedy}") from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise

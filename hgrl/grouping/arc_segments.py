@@ -1,10 +1,8 @@
 """Directions of region boundaries: arcs approximated by straight segments.
 
 Arbelaez et al. (TPAMI 2011), section 4.2: an arc of the watershed is subdivided where it is farthest from the
-straight line between its ends, until every piece is nearly straight. Boundaries run along the cracks between
-pixels, from corner to corner."""
-
-from __future__ import annotations
+line between its ends, until every piece is nearly straight. Boundaries are the cracks between pixels, corner
+to corner."""
 
 import numba
 import numpy as np
@@ -14,11 +12,9 @@ SHARE = 0.1  # or this share of the line's length; section 4.2 has "a fixed frac
 
 
 def arc_normals(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Angles of the normals of the arcs between regions, on horizontal (H, W-1) and vertical (H-1, W) lattice
-    edges.
+    """Angles of arcs' normals on horizontal (H, W-1) and vertical (H-1, W) lattice edges of labels (H, W).
 
-    labels: (H, W) integers. float64 in [0, pi), 0 along x, pi / 2 along y (downward); NaN where both pixels
-    are of one region."""
+    float64 in [0, pi), 0 along x, pi / 2 along y (downward); NaN where both pixels are of one region."""
     height, width = labels.shape
     across, down = labels[:, :-1] != labels[:, 1:], labels[:-1] != labels[1:]
     active = np.concatenate([across.ravel(), down.ravel()])
@@ -29,18 +25,11 @@ def arc_normals(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 @numba.njit(nogil=True, cache=True)
 def _cracks_at(active, height, width, i, j, found):
     """How many cracks at corner (i, j) are active; `found`: their numbers up, down, left, right, or -1."""
-    first_down = height * (width - 1)
-    found[:] = -1
-    if 0 < j < width:
-        if i > 0:
-            found[0] = (i - 1) * (width - 1) + j - 1
-        if i < height:
-            found[1] = i * (width - 1) + j - 1
-    if 0 < i < height:
-        if j > 0:
-            found[2] = first_down + (i - 1) * width + j - 1
-        if j < width:
-            found[3] = first_down + (i - 1) * width + j
+    across, down = i * (width - 1) + j - 1, height * (width - 1) + (i - 1) * width + j
+    found[0] = across - (width - 1) if 0 < j < width and i > 0 else -1
+    found[1] = across if 0 < j < width and i < height else -1
+    found[2] = down - 1 if 0 < i < height and j > 0 else -1
+    found[3] = down if 0 < i < height and j < width else -1
     count = 0
     for side in range(4):
         if found[side] >= 0 and active[found[side]]:
@@ -65,20 +54,16 @@ def _segment_angles(active, height, width):
                     continue
                 for side in range(4):
                     if sides[side] >= 0 and not seen[sides[side]]:
-                        start = (i, j, side)
-                        length = _follow(
-                            active, height, width, start, seen, rows, columns, cracks, sides, onward
-                        )
+                        rows[0], columns[0], cracks[0] = i, j, sides[side]
+                        length = _follow(active, height, width, side, seen, rows, columns, cracks, onward)
                         _subdivide(rows, columns, cracks, length, angles)
     return angles
 
 
 @numba.njit(nogil=True, cache=True)
-def _follow(active, height, width, start, seen, rows, columns, cracks, sides, onward):
-    """Walk from corner (i, j) to a junction, the border or a crack already seen; how many were passed."""
-    i, j, side = start
-    rows[0], columns[0] = i, j
-    crack, length = sides[side], 0
+def _follow(active, height, width, side, seen, rows, columns, cracks, onward):
+    """Walk from the first corner to a junction, the border or a crack already seen; how many were passed."""
+    i, j, crack, length = rows[0], columns[0], cracks[0], 0
     while True:
         seen[crack] = True
         cracks[length] = crack

@@ -1,7 +1,5 @@
 """The BSDS500 benchmark on files: a folder of results against the data set, in processes, to a JSON file."""
 
-from __future__ import annotations
-
 import json
 import time
 from contextlib import suppress
@@ -11,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from hgrl.core import files as store
+from hgrl.core import files
 from hgrl.core.cache import code_fingerprint, fingerprint
 from hgrl.core.errors import InputError
 from hgrl.core.processes import as_completed
@@ -38,23 +36,22 @@ def run_benchmark(
 
     Edge maps are thresholded and thinned: give them soft and with non-maxima suppressed, as the field does,
     or thick edges lose precision. Scores of finished images lie in `<out>.parts` until all is done, so that
-    an interrupted run goes on where it stopped.
-    Returns the content of the file: the figures of `hgrl.metrics.bsds.benchmark_figures`, recall and
-    precision at each threshold, `per_image` counts (see `load_counts`), `images`, `seconds` (of this run),
-    and `missing`: {image: what is wrong}, for images that are not in the figures.
-    Raises InputError when nothing can be scored, for a kind that cannot be told from the files, for an `out`
-    that is there and no such file, and when a worker process is killed."""
+    an interrupted run goes on where it stopped. Returns the content of the file: the figures of
+    `hgrl.metrics.bsds.benchmark_figures`, recall and precision at each threshold, `per_image` counts (see
+    `load_counts`), `images`, `seconds` (of this run), and `missing`: {image: what is wrong}, for images that
+    are not in the figures. Raises InputError when nothing can be scored, for a kind that cannot be told from
+    the files, for an `out` that is there and no such file, and when a worker process is killed."""
     started = time.monotonic()
     if out.suffix != ".json":
         raise InputError(f"{out}: the result is a JSON file; give --out a name that ends in .json")
     if out.exists():
-        load_counts(out)  # nothing else is written over
-    kind, files = find_results(results, samples, kind)
-    without = [image.stem for k, image in enumerate(samples.images) if k not in files]
+        load_counts(out)  # no other file is overwritten
+    kind, found = find_results(results, samples, kind)
+    without = [image.stem for k, image in enumerate(samples.images) if k not in found]
     scores, missing = {}, dict.fromkeys(without, f"{results}: no file for this image")
-    parts = {k: out.with_suffix(".parts") / f"{samples.images[k].stem}.json" for k in files}
+    parts = {k: out.with_suffix(".parts") / f"{samples.images[k].stem}.json" for k in found}
     code = code_fingerprint(__name__)
-    tasks = [(samples.subset([k]), file, kind, thresholds, parts[k], code) for k, file in files.items()]
+    tasks = [(samples.subset([k]), file, kind, thresholds, parts[k], code) for k, file in found.items()]
     done = as_completed(_score_task, tasks, min(workers, len(tasks)), "bsds-bench")
     for name, answer in bar(done, desc="scoring", total=len(tasks)):
         (missing if isinstance(answer, str) else scores)[name] = answer
@@ -75,7 +72,7 @@ def run_benchmark(
         "seconds": round(time.monotonic() - started, 1),
         "workers": workers,
     }
-    store.write_text(out, _json(result))
+    files.write_text(out, _json(result))
     for part in parts.values():
         part.unlink(missing_ok=True)
     with suppress(OSError):  # parts of other images may be in it
@@ -84,17 +81,16 @@ def run_benchmark(
 
 
 def find_results(results: Path, samples: ContourSamples, kind: str = "auto") -> tuple[str, dict[int, Path]]:
-    """(kind, {index of the sample: its file}); a file lies at `results/<image><ending>`, or at
-    `results/<sample name><ending>`, as `hgrl group` nests them."""
+    """(kind, {index of the sample: its file}), named after the image or, as by `hgrl group`, the sample."""
     if not results.is_dir():
         raise InputError(f"{results}: no such folder; give the folder that holds one result file per image")
     found: dict[str, dict[int, Path]] = {name: {} for name in ENDINGS if kind in (name, "auto")}
-    for name, files in found.items():
+    for name, paths in found.items():
         for k, image in enumerate(samples.images):
             for stem in (samples.names[k], image.stem):
                 if (path := results / f"{stem}{ENDINGS[name]}").is_file():
-                    files[k] = path
-    present = [name for name, files in found.items() if files]
+                    paths[k] = path
+    present = [name for name, paths in found.items() if paths]
     if len(present) > 1:
         several = f"holds results of several kinds ({', '.join(present)})"
         raise InputError(f"{results}: {several}; choose one with --kind")
@@ -106,9 +102,8 @@ def find_results(results: Path, samples: ContourSamples, kind: str = "auto") -> 
 
 
 def load_counts(path: Path) -> BenchmarkCounts:
-    """The counts of a file that `run_benchmark` wrote, for `hgrl.metrics.bsds.paired_bootstrap`. InputError
-    for another file."""
-    content = store.read_json(path)
+    """The counts in a file by `run_benchmark`, for `bsds.paired_bootstrap`. InputError for another file."""
+    content = files.read_json(path)
     try:
         thresholds = np.array(content["thresholds"], float)
         scores = [_score(image, len(thresholds)) for image in content["per_image"].values()]
@@ -120,17 +115,28 @@ def load_counts(path: Path) -> BenchmarkCounts:
 
 def result_text(result: dict[str, Any]) -> str:
     """The printed table: the figures, how many images, and how long it took."""
-    left_out = f" ({len(result['missing'])} MISSING)" if result["missing"] else ""
-    what = f"{result['images']} images of {result['split']}{left_out}, {len(result['thresholds'])} thresholds"
+    missing = f" ({len(result['missing'])} MISSING)" if result["missing"] else ""
+    what = f"{result['images']} images of {result['split']}{missing}, {len(result['thresholds'])} thresholds"
     cost = f"{result['seconds']:.0f} s with {result['workers']} processes"
     return f"{bsds.figures_text(result)}\n\n{what}; {cost}"
 
 
 def score_file(path: Path, kind: str, sample: ContourSamples, thresholds: np.ndarray) -> ImageScore:
-    """Score one file against one image's annotators. Raises InputError for a damaged file, for one of another
-    image's size, and for a ground truth that is none."""
-    truths, boundaries = sample.ground_truth(0), sample.boundaries(0)
-    strength, hierarchy = _contours(path, kind, thresholds)
+    """Score one file against one image's annotators.
+
+    Raises InputError for a damaged file, for one of another image's size, and for a ground truth that is
+    none."""
+    truths, boundaries, hierarchy = sample.ground_truth(0), sample.boundaries(0), None
+    if kind == "edges":
+        strength = load_edges(path)
+    elif kind == "ucm":
+        ucm2 = load_ucm2(path)
+        strength, hierarchy = ucm2[2::2, 2::2], ucm_hierarchy(ucm2, thresholds)
+    else:
+        tree = RegionTree.load(path)
+        groups = np.array([tree.leaf_groups(threshold) for threshold in thresholds]).astype(np.int64) + 1
+        strength = contour_strength(tree.labels, tree.distances())
+        hierarchy = Hierarchy(tree.labels, groups)
     if strength.shape != truths[0].shape:
         found, wanted = (f"{width}x{height}" for height, width in (strength.shape, truths[0].shape))
         sizes = f"is of a {found} image, but the image is {wanted}"
@@ -138,21 +144,10 @@ def score_file(path: Path, kind: str, sample: ContourSamples, thresholds: np.nda
     return bsds.score_image(strength, hierarchy, boundaries, truths, thresholds)
 
 
-def _contours(path: Path, kind: str, thresholds: np.ndarray) -> tuple[np.ndarray, Hierarchy | None]:
-    """Contours (H, W) in [0, 1], and the partitions that they bound."""
-    if kind == "edges":
-        return load_edges(path), None
-    if kind == "ucm":
-        ucm2 = load_ucm2(path)
-        return ucm2[2::2, 2::2], ucm_hierarchy(ucm2, thresholds)
-    tree = RegionTree.load(path)
-    groups = np.array([tree.leaf_groups(threshold) for threshold in thresholds]).astype(np.int64) + 1
-    return contour_strength(tree.labels, tree.distances()), Hierarchy(tree.labels, groups)
-
-
 def load_edges(path: Path) -> np.ndarray:
-    """An 8- or 16-bit grey PNG as (H, W) float64 in [0, 1]. Raises InputError for a missing or damaged file,
-    for colours, and for levels 0 and 1 alone."""
+    """An 8- or 16-bit grey PNG as (H, W) float64 in [0, 1].
+
+    Raises InputError for a missing or damaged file, for colours, and for levels 0 and 1 alone."""
     levels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if Path(path).is_file() else None
     if levels is None or levels.ndim != 2:
         wrong = "cannot be read as an image" if levels is None else f"has {levels.shape[2]} channels"
@@ -174,7 +169,7 @@ def _score_task(task: tuple) -> tuple[str, ImageScore | str]:
         score = score_file(file, kind, sample, benchmark_thresholds(thresholds))
     except InputError as error:
         return name, str(error)
-    store.write_bytes(part, json.dumps({"key": key, **_numbers(score)}).encode(), durable=False)
+    files.write_bytes(part, json.dumps({"key": key, **_numbers(score)}).encode(), durable=False)
     return name, score
 
 

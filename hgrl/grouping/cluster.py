@@ -1,10 +1,8 @@
-"""Many images on the machines of a Dask cluster (dask.distributed, https://distributed.dask.org).
+"""Many images on the machines of a Dask cluster (https://distributed.dask.org).
 
 `dask scheduler` on one machine and `dask worker ADDRESS --nworkers auto --nthreads 1` on each, in this
 environment; all see the images and the output folder under the same paths (a shared file system): only names
 travel. Not done: starting machines, copying files, splitting one list of images over several schedulers."""
-
-from __future__ import annotations
 
 import re
 import time
@@ -16,7 +14,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from hgrl.core import files as store
+from hgrl.core import files
 from hgrl.core.cache import code_fingerprint
 from hgrl.core.errors import InputError
 from hgrl.core.processes import IN_FLIGHT, as_they_end, stay_with_one_thread
@@ -31,22 +29,21 @@ START = "start one with `dask scheduler` and `dask worker ADDRESS --nworkers aut
 def run_on_cluster(
     function: Callable[[Any], Any], tasks: Iterable[Any], scheduler: str, folder: Path
 ) -> Iterator[tuple[str, str | None, list[str]]]:
-    """`function` of each task (which has a `name`) on the workers of a Dask scheduler ("tcp://host:8786");
-    its results, (name, problem, notes), as they come.
+    """`function` of each task on a Dask scheduler's workers: (name, problem, notes), as they come.
 
-    folder: where results go; absolute, as every path in the tasks. A task whose worker dies is repeated, by
-    default up to three times (`distributed.scheduler.allowed-failures` of the scheduler), then its problem is
-    its result. When all workers are gone it waits for new ones. InputError for what is no address, when the
-    scheduler or a first worker does not answer in 20 s, when a worker runs other code, has more than one
-    thread or does not see `folder`, and when the scheduler ends."""
+    scheduler: as "tcp://host:8786". folder: where results go; absolute, as every path in the tasks, which
+    have a `name`. A task whose worker dies is repeated, by default up to three times
+    (`distributed.scheduler.allowed-failures` of the scheduler), then its problem is its result. When all
+    workers are gone it waits for new ones. InputError for what is no address, when scheduler or first worker
+    do not answer in 20 s, when a worker runs other code, has more than one thread or does not see `folder`,
+    and when the scheduler ends."""
     if not ADDRESS.fullmatch(scheduler):
         raise InputError(f"--scheduler: {scheduler!r} is no address; give it as tcp://host:8786")
     from distributed import KilledWorker
 
-    code = code_fingerprint(CODE)
     with _connected(scheduler) as client, _mark(folder) as mark:
         pool = client.get_executor(pure=False)
-        submit = partial(pool.submit, _run_there, code, str(mark), function)
+        submit = partial(pool.submit, _run_there, code_fingerprint(CODE), str(mark), function)
         try:
             for task, future in as_they_end(submit, tasks, _capacity(client)):
                 try:
@@ -57,12 +54,14 @@ def run_on_cluster(
         except CancelledError:
             reason = "the Dask scheduler has gone; start it and run again to go on where it stopped"
             raise InputError(f"{scheduler}: {reason}") from None
-        # what unpickling a function of another hgrl raises
-        except (ImportError, AttributeError, RuntimeError) as error:
+        except (
+            ImportError,
+            AttributeError,
+            RuntimeError,
+        ) as error:  # by unpickling a function of another hgrl
             reason = f"cannot run this hgrl ({type(error).__name__}: {' '.join(str(error).split())})"
-            raise InputError(
-                f"{scheduler}: {reason}; start scheduler and workers in this environment"
-            ) from None
+            remedy = "start scheduler and workers in this environment"
+            raise InputError(f"{scheduler}: {reason}; {remedy}") from None
         finally:
             pool.shutdown(wait=False)
 
@@ -74,10 +73,8 @@ def _connected(scheduler: str) -> Iterator[Any]:
     try:
         client = Client(scheduler, timeout=PATIENCE, set_as_default=False)
     except (OSError, ValueError, ImportError) as error:  # a time-out is an OSError
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{scheduler}: no Dask scheduler answers there ({reason}); check the address, or {START}"
-        ) from None
+        what = f"no Dask scheduler answers there ({' '.join(str(error).split())})"
+        raise InputError(f"{scheduler}: {what}; check the address, or {START}") from None
     with client:
         try:
             client.wait_for_workers(1, timeout=PATIENCE)
@@ -90,7 +87,7 @@ def _connected(scheduler: str) -> Iterator[Any]:
 def _mark(folder: Path) -> Iterator[Path]:
     """A file in `folder` while the run lasts: a worker that does not see it would write elsewhere."""
     mark = folder / f".cluster-{uuid.uuid4().hex}"
-    store.write_bytes(mark, b"")
+    files.write_bytes(mark, b"")
     try:
         yield mark
     finally:
@@ -111,7 +108,6 @@ def _capacity(client: Any) -> Callable[[], int]:
 
 
 def _run_there(code: str, mark: str, function: Callable[[Any], Any], task: Any) -> Any:
-    """What a worker does."""
     _join(code, mark)
     return function(task)
 

@@ -1,7 +1,5 @@
 """Edge maps of photographs: by the shipped structured forest, or by a trained edge network (`edges: hed`)."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -32,21 +30,16 @@ def detect_edges(
     """Edge strength of an image (H, W, 3) uint8 RGB, or (H, W) grey: (H, W) float32 in [0, 1].
 
     The mean of the detector's answers at `settings.scales` (times `settings.image_scale`), each sharpened by
-    `settings.sharpen` px at its scale and brought back to the image's size. The detector fades at the border,
-    so the image is reflected by 16 px first; any size works, down to one pixel. With `edges: hed`, `network`
-    detects instead, and nothing is sharpened; InputError when none is given."""
+    `settings.sharpen` px at its scale and brought back to the image's size. The image is reflected at its
+    border, where the detector fades; any size works, down to one pixel. With `edges: hed`, `network` detects
+    instead, and nothing is sharpened; InputError when none is given."""
     image = np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
-    maps = [_detect_at(image, scale * settings.image_scale, settings, network) for scale in settings.scales]
+    size, maps = image.shape[1::-1], []
+    for scale in (scale * settings.image_scale for scale in settings.scales):
+        resized = _resized(image, tuple(max(1, round(side * scale)) for side in size), scale)
+        edges = _ask_network(resized, network) if settings.edges == "hed" else _ask_forest(resized, settings)
+        maps.append(_resized(edges, size, 1 / scale))
     return np.clip(np.mean(maps, axis=0), 0, 1).astype(np.float32)
-
-
-def _detect_at(
-    image: np.ndarray, scale: float, settings: GroupingSettings, network: EdgeNetwork | None
-) -> np.ndarray:
-    size = image.shape[1::-1]
-    resized = _resized(image, tuple(max(1, round(side * scale)) for side in size), scale)
-    edges = _ask_network(resized, network) if settings.edges == "hed" else _ask_forest(resized, settings)
-    return _resized(edges, size, 1 / scale)
 
 
 def _resized(image: np.ndarray, size: tuple[int, int], scale: float) -> np.ndarray:

@@ -1,7 +1,5 @@
 """Images to region trees: one image, or a data set in several processes; and the scale of their heights."""
 
-from __future__ import annotations
-
 import dataclasses
 import errno
 import os
@@ -39,11 +37,9 @@ def region_tree(
 def full_hierarchy(
     image: np.ndarray, settings: GroupingSettings, network: EdgeNetwork | None = None
 ) -> MergeTree:
-    """The uncut hierarchy of an image (H, W, 3) uint8 RGB, or of an edge map (H, W) float in [0, 1]: what
-    boundary benchmarks score.
+    """The uncut hierarchy of an image (H, W, 3) uint8 RGB or an edge map (H, W) float in [0, 1].
 
-    As `region_tree`, but regions under `ucm_min_area` are merged instead of `min_area`, and there is no cut
-    to `max_regions`."""
+    As `region_tree`, but regions under `ucm_min_area` are merged instead of `min_area`, without the cut."""
     is_edge_map = image.ndim == 2 and np.issubdtype(image.dtype, np.floating)
     edge_map = image if is_edge_map else detect_edges(image, settings, network)
     return build_hierarchy(contour_arcs(edge_map, settings), settings.ucm_min_area, settings.arc_weight)
@@ -64,7 +60,7 @@ class Task:
     settings: GroupingSettings
     network: EdgeNetwork | None
     edges: bool
-    recipe: str  # the fingerprint of all that decides a tree besides the image
+    recipe: str
 
     @property
     def name(self) -> str:
@@ -82,18 +78,18 @@ def group_images(
 ) -> dict[str, str]:
     """Write `folder/<name>.npz` for every sample, and with `edges` its edge map, `<name>.edges.png` (16-bit).
 
-    A file that was made from the same image content with the same settings, network and code stays; a stale
-    or damaged one is made again; one that grouping did not write is left alone. `workers` processes of one
-    thread each; with 1, all runs here, in one thread. scheduler: the address of a Dask scheduler whose
-    workers do it instead; see `hgrl.grouping.cluster`.
-    An image that cannot be grouped does not stop the others: the answer maps its name to what is wrong.
-    Writing is atomic, so an interrupted run goes on where it stopped. InputError, before any work, where a
-    result would lie on an input; later for a full disk and a killed process."""
+    A file made from the same image content with the same settings, network and code stays; a stale or damaged
+    one is made again; one that grouping did not write is left alone. `workers` processes of one thread each;
+    with 1, all runs here, in one thread. scheduler: the address of a Dask scheduler whose workers do it
+    instead; see `hgrl.grouping.cluster`. An image that cannot be grouped does not stop the others: the answer
+    maps its name to what is wrong. Writing is atomic, so an interrupted run goes on where it stopped.
+    InputError, before any work, where a result would lie on an input; later for a full disk and a killed
+    process."""
     if scheduler is not None:  # workers have other working directories
         samples = dataclasses.replace(samples, images=tuple(path.absolute() for path in samples.images))
         folder = folder.absolute()
     _check_targets(samples, folder, edges)
-    recipe = _recipe(settings, network)
+    recipe = tree_recipe(settings, network)
     tasks = (Task(samples.subset([k]), folder, settings, network, edges, recipe) for k in range(len(samples)))
     if scheduler is None:
         results = as_completed(_group_one, tasks, min(workers, len(samples)), "grouping")
@@ -118,32 +114,31 @@ def _check_targets(samples: Samples, folder: Path, edges: bool) -> None:
     for place in [tree_path, edge_map_path] if edges else [tree_path]:
         for target in (place(folder, name) for name in samples.names):
             if os.path.realpath(target) in inputs:
-                raise InputError(
-                    f"{target}: is an image to group, and would be overwritten; choose another --out"
-                )
+                what = "is an image to group, and would be overwritten"
+                raise InputError(f"{target}: {what}; choose another --out")
 
 
-def _recipe(settings: GroupingSettings, network: EdgeNetwork | None) -> str:
+def tree_recipe(settings: GroupingSettings, network: EdgeNetwork | None) -> str:
+    """The fingerprint of all that decides a tree besides its image; with the image's, the tree's origin."""
     decides = settings.model_dump(mode="json", exclude={"self_target"})
     return fingerprint(decides, network and Path(network.weights), code_fingerprint("hgrl.grouping.group"))
 
 
 def _group_one(task: Task) -> tuple[str, str | None, list[str]]:
     """Group one image and write the results: (name, what is wrong or None, what else to say)."""
-    notes: list[str] = []
+    name, image, notes = task.name, task.sample.images[0], []
     try:
-        origin, image = fingerprint(task.recipe, task.sample.images[0]), task.sample.images[0]
-        targets = [tree_path(task.folder, task.name)]
-        targets += [edge_map_path(task.folder, task.name)] if task.edges else []
+        origin, targets = fingerprint(task.recipe, image), [tree_path(task.folder, name)]
+        targets += [edge_map_path(task.folder, name)] if task.edges else []
         done = [is_done(target, origin) for target in targets]  # all are asked: a foreign file is an error
         if all(done):
-            return task.name, None, notes
+            return name, None, notes
         edge_map, tree = region_tree(task.sample.image(0), task.settings, task.network)
     except InputError as error:
-        return task.name, str(error), notes
+        return name, str(error), notes
     except Exception as error:  # one odd image must not cost the others hours
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return task.name, f"{image}: cannot be grouped ({reason}); remove it or report it", notes
+        return name, f"{image}: cannot be grouped ({reason}); remove it or report it", notes
     notes += filter(None, map(make_way, targets))
     try:
         if task.edges:
@@ -152,8 +147,8 @@ def _group_one(task: Task) -> tuple[str, str | None, list[str]]:
     except InputError as error:  # a full disk stops all
         if getattr(error.__cause__, "errno", None) != errno.ENAMETOOLONG:
             raise
-        return task.name, f"{image}: its name is too long to name a result after it; shorten it", notes
-    return task.name, None, notes
+        return name, f"{image}: its name is too long to name a result after it; shorten it", notes
+    return name, None, notes
 
 
 def height_scale(trees: Iterable[RegionTree], sigma_p: float, target: float) -> float:
@@ -162,20 +157,16 @@ def height_scale(trees: Iterable[RegionTree], sigma_p: float, target: float) -> 
     P(self) = 1 / (1 + the sum over the image's other regions m of exp(-s d_T(a, m) / sigma_p)): equation 2
     with d_T(a, a) = 0. The paper leaves the unit of d_T open; this is measured on the training trees, not
     tuned on scores. Trees of one region do not count. Where no factor reaches the target (regions at distance
-    0 of each other) the answer is the largest tried, 1e6."""
+    0 of each other) the answer is the largest tried, 1e6. InputError when no tree has two regions."""
     distances = [tree.distances().astype(np.float64) for tree in trees if tree.regions > 1]
     if not distances:
-        raise InputError(
-            "no image has more than one region: the height scale cannot be measured; lower grouping.min_area"
-        )
-
-    def median_self(factor: float) -> float:
-        return float(np.median(np.concatenate([1 / np.exp(-factor * d).sum(axis=1) for d in distances])))
-
+        what = "no image has more than one region: the height scale cannot be measured"
+        raise InputError(f"{what}; lower grouping.min_area")
     low, high = 1e-6, 1e6
     while high / low > 1 + 1e-6:  # the median rises with the factor
         middle = float(np.sqrt(low * high))
-        if median_self(middle / sigma_p) < target:
+        rows = [1 / np.exp(-middle / sigma_p * d).sum(axis=1) for d in distances]
+        if float(np.median(np.concatenate(rows))) < target:
             low = middle
         else:
             high = middle

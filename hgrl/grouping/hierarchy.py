@@ -1,10 +1,8 @@
 """From an edge map to a region tree: watershed arcs, average linkage, a cut to few leaves.
 
 Arbelaez, Maire, Fowlkes, Malik, "Contour detection and hierarchical image segmentation" (TPAMI 2011), section
-4, as the paper's section 4.1 uses it. Not done: flooding on their double-sized grid; arcs run between pixels.
-"""
-
-from __future__ import annotations
+4, as the paper's section 4.1 uses it. Not done: flooding on their double-sized grid; arcs run between
+pixels."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,11 +15,12 @@ import scipy.sparse
 from hgrl.core.settings import GroupingSettings
 from hgrl.grouping.arc_segments import arc_normals
 from hgrl.grouping.merge_tree import MergeTree
-from hgrl.grouping.orientation import oriented_weights
+from hgrl.grouping.orientation import Pair, oriented_weights
 from hgrl.grouping.region_tree import RegionTree
 
 SMOOTHING = 1.0  # px; the watershed floods a smoothed map, or noise makes basins of its own
 REFERENCE = 481 * 321  # px; `min_area` is given for a BSDS image
+lattice = lru_cache(maxsize=4)(hg.get_4_adjacency_graph)  # by the image's (H, W)
 
 
 @dataclass(frozen=True)
@@ -41,21 +40,16 @@ class Arcs:
         return int(self.labels.max()) + 1
 
 
-def lattice_weights(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def lattice_weights(values: np.ndarray) -> Pair:
     """Mean of both pixels of each lattice edge of (H, W): horizontal (H, W-1), vertical (H-1, W)."""
     return (values[:, :-1] + values[:, 1:]) / 2, (values[:-1] + values[1:]) / 2
-
-
-@lru_cache(maxsize=4)
-def _lattice(shape: tuple[int, int]) -> hg.UndirectedGraph:
-    return hg.get_4_adjacency_graph(shape)
 
 
 def watershed(edge_map: np.ndarray) -> np.ndarray:
     """Basins of the smoothed edge map: (H, W) int64, 0 .. n-1, each connected, without lines between them."""
     if min(edge_map.shape) == 1:  # no lattice to flood: one region
         return np.zeros(edge_map.shape, np.int64)
-    graph = _lattice(edge_map.shape)
+    graph = lattice(edge_map.shape)
     smooth = scipy.ndimage.gaussian_filter(edge_map.astype(np.float64), SMOOTHING)
     weights = hg.weight_graph(graph, smooth.ravel(), hg.WeightFunction.mean)
     return np.asarray(hg.labelisation_watershed(graph, weights), np.int64).reshape(edge_map.shape) - 1
@@ -64,8 +58,8 @@ def watershed(edge_map: np.ndarray) -> np.ndarray:
 def watershed_arcs(edge_map: np.ndarray, arc_strength: str) -> Arcs:
     """Watershed regions of an edge map (H, W) in [0, 1] and the strength of their arcs.
 
-    arc_strength: `mean`, of the map along the arc; or `oriented` (section 4.2): of the map's response at the
-    arc's own direction."""
+    arc_strength: `mean` of the map along the arc; or `oriented`: its response at the arc's direction (section
+    4.2)."""
     labels = watershed(edge_map)
     if arc_strength == "mean":
         return collect_arcs(labels, *lattice_weights(edge_map))
@@ -78,19 +72,19 @@ def collect_arcs(labels: np.ndarray, horizontal: np.ndarray, vertical: np.ndarra
     first = np.concatenate([labels[:, :-1][across], labels[:-1][down]])
     second = np.concatenate([labels[:, 1:][across], labels[1:][down]])
     weight = np.concatenate([horizontal[across], vertical[down]]).astype(np.float64)
-    return Arcs(labels, *_combine(first, second, np.ones(len(weight)), weight))
+    return _combined(labels, first, second, np.ones(len(weight)), weight)
 
 
-def _combine(
-    first: np.ndarray, second: np.ndarray, length: np.ndarray, strength: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """One arc for each pair of regions: its ends, its length, its mean strength weighted by length."""
+def _combined(
+    labels: np.ndarray, first: np.ndarray, second: np.ndarray, length: np.ndarray, strength: np.ndarray
+) -> Arcs:
+    """One arc for each pair of regions: its length, and its mean strength weighted by length."""
     low, high = np.minimum(first, second), np.maximum(first, second)
     keys, number = np.unique(low * (high.max(initial=0) + 1) + high, return_inverse=True)
     total = np.bincount(number, length, len(keys))
     mean = np.bincount(number, length * strength, len(keys)) / total
     ends = np.stack(np.divmod(keys, high.max(initial=0) + 1), axis=1).astype(np.int64)
-    return ends, total, mean
+    return Arcs(labels, ends, total, mean)
 
 
 def merge_small(arcs: Arcs, least: float) -> Arcs:
@@ -99,28 +93,20 @@ def merge_small(arcs: Arcs, least: float) -> Arcs:
     In rounds, until none is left: all small regions at once, then arcs are averaged again. Two regions that
     are large enough are never merged."""
     while True:
-        areas = np.bincount(arcs.labels.ravel())
-        small = areas < least
+        small = np.bincount(arcs.labels.ravel()) < least
         if arcs.regions == 1 or not small.any():
             return arcs
-        target = _weakest_neighbours(arcs, small)
+        target = np.arange(len(small))  # the region behind the weakest arc (the first of equals)
+        both = np.concatenate([arcs.ends, arcs.ends[:, ::-1]])
+        order = np.argsort(-np.tile(arcs.strength, 2), kind="stable")  # the weakest is written last
+        order = order[small[both[order, 0]]]
+        target[both[order, 0]] = both[order, 1]
         joins = (np.ones(len(target), bool), (np.arange(len(target)), target))
         graph = scipy.sparse.coo_array(joins, shape=(len(target),) * 2)
         number = scipy.sparse.csgraph.connected_components(graph, directed=False)[1].astype(np.int64)
         first, second = number[arcs.ends].T
-        still = first != second
-        combined = _combine(first[still], second[still], arcs.length[still], arcs.strength[still])
-        arcs = Arcs(number[arcs.labels], *combined)
-
-
-def _weakest_neighbours(arcs: Arcs, small: np.ndarray) -> np.ndarray:
-    """For each small region the one behind its weakest arc (the first of equals); itself for the others."""
-    target = np.arange(len(small))
-    both = np.concatenate([arcs.ends, arcs.ends[:, ::-1]])
-    order = np.argsort(-np.tile(arcs.strength, 2), kind="stable")  # the weakest is written last
-    order = order[small[both[order, 0]]]
-    target[both[order, 0]] = both[order, 1]
-    return target
+        still, labels = first != second, number[arcs.labels]
+        arcs = _combined(labels, first[still], second[still], arcs.length[still], arcs.strength[still])
 
 
 def average_linkage(arcs: Arcs, weight: str = "length") -> tuple[np.ndarray, np.ndarray]:

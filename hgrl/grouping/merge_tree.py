@@ -1,7 +1,5 @@
 """The full hierarchy of an image: its contour map as benchmarks read it, and its cut to few leaves."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,8 +14,8 @@ class MergeTree:
     """A binary tree over n regions of an image; node n + k is merge k. `RegionTree` is its stored form.
 
     labels: (H, W) int64, the leaf of each pixel, 0 .. n-1; children: (n-1, 2) int64, the two nodes that merge
-    k joins; heights: (n-1,) float64, never lower than those of what it joins. Children come before parents.
-    """
+    k joins; heights: (n-1,) float64, never lower than those of what it joins. Children come before
+    parents."""
 
     labels: np.ndarray
     children: np.ndarray
@@ -41,8 +39,7 @@ class MergeTree:
         return np.concatenate([np.zeros(self.regions), self.heights])[meetings]
 
     def ucm2(self) -> np.ndarray:
-        """Ultrametric contour map at double size, (2H+1, 2W+1) float32 in [0, 1], laid out as in BSDS500's
-        `ucm2` files.
+        """Ultrametric contour map of double size, as BSDS500's `ucm2`: (2H+1, 2W+1) float32 in [0, 1].
 
         Pixel (y, x) is at (2y+1, 2x+1) and 0; between two pixels stands the height at which their regions
         merge (clipped to 1), on a corner the largest of the four beside it; the border repeats what is next
@@ -66,8 +63,6 @@ class MergeTree:
         number = np.zeros(nodes, np.uint16)
         number[leaves] = np.arange(len(leaves))
         number[regions + highest] = len(leaves) + np.arange(len(highest))
-        return RegionTree(
-            leaf_of_region.astype(np.uint8)[self.labels],
-            np.sort(number[self.children[highest]], axis=1),
-            np.clip(self.heights[highest], 0, 1).astype(np.float32),
-        )
+        children = np.sort(number[self.children[highest]], axis=1)
+        heights = np.clip(self.heights[highest], 0, 1).astype(np.float32)
+        return RegionTree(leaf_of_region.astype(np.uint8)[self.labels], children, heights)

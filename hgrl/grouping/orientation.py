@@ -3,24 +3,19 @@
 Angles are those of normals, in [0, pi): 0 along x, pi / 2 along y (downward). An angle and the angle plus pi
 are the same, so angles are averaged doubled."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from hgrl.grouping.thinning import normal_angle
 
 ORIENTATIONS = 8  # TPAMI 2011, section 3
+Pair = tuple[np.ndarray, np.ndarray]  # on horizontal (H, W-1) and vertical (H-1, W) lattice edges
 
 
-def oriented_weights(
-    edge_map: np.ndarray, normals: tuple[np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Lattice weights (H, W-1) and (H-1, W): the mean of both pixels, times |cos| of the angle between the
-    edge's normal and the arc's.
+def oriented_weights(edge_map: np.ndarray, normals: Pair) -> Pair:
+    """Lattice weights: the mean of both pixels, times |cos| of the angle between edge's and arc's normals.
 
     TPAMI 2011, section 4.2; a structured forest answers without orientation, so that of the map's own ridges
-    is used instead.
-    normals: `arc_segments.arc_normals`. 0 where they are NaN: inside regions."""
+    is used. normals: `arc_segments.arc_normals`. 0 where they are NaN: inside regions."""
     pull = edge_map * np.exp(2j * normal_angle(edge_map))  # stronger pixels count more
     out = []
     for axis, angles in zip((1, 0), normals, strict=True):
@@ -30,9 +25,7 @@ def oriented_weights(
     return out[0], out[1]
 
 
-def weights_at_normals(
-    planes: np.ndarray, normals: tuple[np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
+def weights_at_normals(planes: np.ndarray, normals: Pair) -> Pair:
     """Lattice weights of an oriented map (8, H, W): both pixels' mean in the plane of the arc's normal."""
     out = []
     for axis, angles in zip((1, 0), normals, strict=True):

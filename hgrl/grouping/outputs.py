@@ -1,7 +1,5 @@
 """The files that grouping writes: which are done, which may be replaced, and which are not ours."""
 
-from __future__ import annotations
-
 import io
 import os
 import zipfile
@@ -10,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from hgrl.core import files as store
+from hgrl.core import files
 from hgrl.core.errors import InputError
 from hgrl.data.sets.folder import EDGE_MAP
 from hgrl.grouping.region_tree import load_tree
@@ -33,25 +31,19 @@ def save_edge_map(path: Path, edge_map: np.ndarray, origin: str = "") -> None:
     mark.add_text(MARK, origin)
     levels = np.rint(edge_map * EDGE_LEVELS).astype(np.uint16)
     Image.fromarray(levels).save(buffer, "PNG", pnginfo=mark)
-    store.write_bytes(path, buffer.getvalue())
+    files.write_bytes(path, buffer.getvalue())
 
 
 def is_edge_map(path: Path) -> bool:
-    """Whether `save_edge_map` wrote this file, by its name and its mark; its pixels are not looked at."""
-    if not path.name.endswith(EDGE_MAP):
-        return False
-    try:
-        with Image.open(path) as image:
-            return MARK in image.info
-    except Exception:  # Pillow raises a dozen different things on a broken file
-        return False
+    """Whether `save_edge_map` wrote this file, by its name and its mark."""
+    return path.name.endswith(EDGE_MAP) and bool(inspect(path)[0])
 
 
 def is_done(path: Path, origin: str) -> bool:
     """Whether a tree or an edge map is there, whole, and made from `origin`.
 
     InputError for a readable file that grouping did not write. A damaged one is not done."""
-    is_ours, found = _inspect(path)
+    is_ours, found = inspect(path)
     if is_ours is False:
         reason = "not written by `group`, which leaves it alone"
         raise InputError(f"{path}: {reason}; move it, or choose another --out")
@@ -60,7 +52,7 @@ def is_done(path: Path, origin: str) -> bool:
 
 def make_way(path: Path) -> str | None:
     """Rename a file too damaged to tell whether grouping wrote it; what was done, in words."""
-    if not os.path.lexists(path) or _inspect(path)[0] is not None:
+    if not os.path.lexists(path) or inspect(path)[0] is not None:
         return None
     names = (path.with_name(f"{path.name}.damaged{number or ''}") for number in range(1000))
     aside = next(name for name in names if not os.path.lexists(name))
@@ -71,21 +63,19 @@ def make_way(path: Path) -> str | None:
     return f"{path}: damaged, so made again; the damaged file is {aside.name} now"
 
 
-def _inspect(path: Path) -> tuple[bool | None, str | None]:
+def inspect(path: Path) -> tuple[bool | None, str | None]:
     """Whether grouping wrote this file (None: missing, or unreadable), and the fingerprint of a whole one."""
-    is_ours = found = None
+    is_ours = None
     try:
         if path.is_dir():
-            is_ours = False
-        elif path.suffix == ".npz":
+            return False, None
+        if path.suffix == ".npz":
             with zipfile.ZipFile(path) as file:
                 is_ours = {"labels.npy", "children.npy", "heights.npy"} <= set(file.namelist())
-            found = load_tree(path)[1]
-        else:
-            with Image.open(path) as image:
-                is_ours, origin = MARK in image.info, image.info.get(MARK)
-                image.verify()
-            found = origin
+            return is_ours, load_tree(path)[1]
+        with Image.open(path) as image:
+            is_ours, origin = MARK in image.info, image.info.get(MARK)
+            image.verify()
+        return is_ours, origin
     except Exception:  # zip, NumPy and Pillow raise a dozen different things on a broken file
         return is_ours, None
-    return is_ours, found

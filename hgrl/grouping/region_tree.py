@@ -1,15 +1,14 @@
 """The region tree of an image: at most 255 leaves, and the merges that join them into one root."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
-from hgrl.core import files as store
+from hgrl.core import files
 from hgrl.core.errors import InputError
 
 
@@ -17,9 +16,9 @@ from hgrl.core.errors import InputError
 class RegionTree:
     """A binary tree over n regions of an image; node n + k is merge k. Paper, section 3.
 
-    labels: (H, W) uint8, the leaf of each pixel, 0 .. n-1, each one connected;
-    children: (n-1, 2) uint16, the two nodes that merge k joins;
-    heights: (n-1,) float32 in [0, 1], non-decreasing: the level at which they merge."""
+    labels: (H, W) uint8, the leaf of each pixel, 0 .. n-1, each one connected; children: (n-1, 2) uint16, the
+    two nodes that merge k joins; heights: (n-1,) float32 in [0, 1], non-decreasing: the level at which they
+    merge."""
 
     labels: np.ndarray
     children: np.ndarray
@@ -31,9 +30,7 @@ class RegionTree:
         return len(self.children) + 1
 
     def distances(self) -> np.ndarray:
-        """d_T, on which equations 2 and 3 rest (section 3): the height at which two leaves meet.
-
-        (n, n) float32, an ultrametric with a zero diagonal."""
+        """d_T of equations 2 and 3: the heights at which leaves meet, (n, n) float32, an ultrametric."""
         distances = np.zeros((self.regions, self.regions), np.float32)
         members = [[leaf] for leaf in range(self.regions)]
         for (first, second), height in zip(self.children, self.heights, strict=True):
@@ -71,16 +68,16 @@ class RegionTree:
     def save(self, path: Path, origin: str = "") -> None:
         """Write an .npz file, atomically. origin: a fingerprint of what the tree was made from.
 
-        Labels are stored as differences, which compress to half the size; `stamp` holds origin and checksum.
-        """
+        Labels are stored as differences, which compress to half the size; `stamp` holds origin and
+        checksum."""
         buffer, stamp = io.BytesIO(), [origin, self._checksum(origin)]
         steps = np.diff(self.labels, axis=0, prepend=np.uint8(0))  # modulo 256
         arrays = {"labels": steps, "children": self.children, "heights": self.heights}
         np.savez_compressed(buffer, **arrays, stamp=np.array(stamp))
-        store.write_bytes(path, buffer.getvalue())
+        files.write_bytes(path, buffer.getvalue())
 
     @classmethod
-    def load(cls, path: Path) -> RegionTree:
+    def load(cls, path: Path) -> Self:
         """Read what `save` wrote. InputError for what is missing, damaged, or by an older version."""
         return load_tree(path)[0]
 
@@ -125,7 +122,7 @@ def load_tree(path: Path) -> tuple[RegionTree, str]:
         if problem := tree.problem():
             raise ValueError(problem)
         if checksum != tree._checksum(origin):
-            raise ValueError("the checksum does not fit: damaged, or edited")
+            raise ValueError("the checksum does not match: damaged, or edited")
     except FileNotFoundError:
         raise InputError(f"{path}: no such region tree; run `python -m hgrl group` on its image") from None
     except Exception as error:  # numpy and zip raise a dozen different things on a broken file

@@ -1,10 +1,9 @@
-"""The stages `hed` and `grouping`: the profile's edge network, and the region trees of its pretraining images."""
-
-from __future__ import annotations
+"""The stages `hed` and `grouping`: a profile's edge network, and region trees of its pretraining images."""
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,12 +12,15 @@ from hgrl.core.cache import code_fingerprint, fingerprint
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment
 from hgrl.core.files import read_json, write_json
+from hgrl.core.progress import bar
 from hgrl.core.results import write_results
 from hgrl.core.settings import Settings
+from hgrl.data.samples import Samples
 from hgrl.data.sources import grouped_samples, open_samples, pretraining_samples
 from hgrl.grouping.edges import EdgeNetwork
-from hgrl.grouping.group import group_images, height_scale
-from hgrl.grouping.region_tree import RegionTree
+from hgrl.grouping.group import group_images, height_scale, tree_recipe
+from hgrl.grouping.outputs import inspect
+from hgrl.grouping.region_tree import load_tree
 
 if TYPE_CHECKING:
     import torch
@@ -27,8 +29,7 @@ if TYPE_CHECKING:
 def train_edge_network(experiment: Experiment) -> dict[str, Any]:
     """Train the network of `edges: hed` on the profile's human boundaries, and say how; a trained one stays.
 
-    On a CPU torch is held to one thread, so that the weights do not depend on the number of cores.
-    """
+    On a CPU torch is held to one thread, so that the weights do not depend on the number of cores."""
     from hgrl.core.checkpoint import set_stale_aside  # here: plain grouping needs no torch
     from hgrl.core.device import pick_device
     from hgrl.grouping.hed.training import hed_identity, initial_network, train_hed
@@ -45,18 +46,14 @@ def train_edge_network(experiment: Experiment) -> dict[str, Any]:
     files.set_aside(path).unlink(missing_ok=True)
     if fingerprint(path) == before and summary_file.exists():
         return read_json(summary_file)  # trained before: the time it took stays on record
-    summary = {
-        "trunk": saved.identity["trunk"],
-        "images": saved.identity["images"],
-        "iterations": saved.step,
-        "loss": float(saved.losses[-50:].mean()),
-    }
+    summary = {name: saved.identity[name] for name in ("trunk", "images")}
+    summary |= {"iterations": saved.step, "loss": float(saved.losses[-50:].mean())}
     write_results(experiment, "hed", "hed", summary, settings.hed.model_dump(mode="json"), started)
     return summary
 
 
 @contextmanager
-def _one_thread(device: torch.device) -> Iterator[None]:
+def _one_thread(device: "torch.device") -> Iterator[None]:
     import torch
 
     threads = torch.get_num_threads()
@@ -71,24 +68,25 @@ def group(experiment: Experiment, grouping: str | None = None) -> dict[str, Any]
     """Region trees of all pretraining images, and the scale of `height_unit: auto`; returns a summary.
 
     grouping: one of the profile's `groupings`, whose trees lie in a folder of their own; None: the profile's
-    `grouping` itself, by which the images of `data.extra` are grouped too. They have no say in the scale.
-    A tree stays unless its image, the settings or the code has changed since; it is replaced only when its
-    successor is whole. Images that cannot be read are listed in the summary, and the others go on.
-    """
+    `grouping` itself, by which the images of `data.extra` are grouped too. They have no say in the scale. A
+    tree stays unless its image, the settings or the code has changed since, and is replaced only when its
+    successor is whole; trees of images that are not in the set any more go at the end. Images that cannot be
+    read are listed in the summary, and the others go on."""
     settings, files, started = experiment.settings_with(grouping=grouping), experiment.files, time.monotonic()
-    own = pretraining_samples(settings.data, experiment.data_root)
-    samples = own if grouping else grouped_samples(settings.data, experiment.data_root)
-    mark = trees_mark(experiment, settings)
+    own, samples = _samples(experiment, settings, grouping)
     network = _edge_network(experiment, settings)
     failures = group_images(samples, files.trees(grouping), settings.grouping, settings.jobs, network=network)
     grown = [name for name in own.names if name not in failures]
     if not grown:
         first = next(iter(failures.values()), "there is none")
         raise InputError(f"none of the {len(own)} pretraining images could be grouped; the first: {first}")
-    trees = [RegionTree.load(files.tree_file(name, grouping)) for name in grown]
+    trees, origins = zip(*(load_tree(files.tree_file(name, grouping)) for name in grown), strict=True)
     scale = height_scale(trees, settings.sampling.sigma_p, settings.grouping.self_target)
-    about = {"sigma_p": settings.sampling.sigma_p, "target": settings.grouping.self_target, "made_by": mark}
-    write_json(files.height_scale(grouping), {"scale": scale} | about)
+    wanted = _origins(experiment, settings, samples) if failures else {}
+    about = {"scale": scale, "failed": {name: wanted[name] for name in failures}}
+    made_by = _mark(settings, dict(zip(grown, origins, strict=True)))
+    write_json(files.height_scale(grouping), about | {"made_by": made_by})
+    _remove_others(samples, files.trees(grouping))
     regions = np.array([tree.regions for tree in trees])
     spread = {"median": float(np.median(regions)), "min": int(regions.min()), "max": int(regions.max())}
     summary = {"images": len(trees), "failures": failures, "regions": spread, "height_scale": scale}
@@ -99,9 +97,36 @@ def group(experiment: Experiment, grouping: str | None = None) -> dict[str, Any]
     return summary
 
 
+def _samples(experiment: Experiment, settings: Settings, grouping: str | None) -> tuple[Samples, Samples]:
+    """The pretraining images, and all that are grouped."""
+    own = pretraining_samples(settings.data, experiment.data_root)
+    return own, own if grouping else grouped_samples(settings.data, experiment.data_root)
+
+
+def _origins(experiment: Experiment, settings: Settings, samples: Samples) -> dict[str, str]:
+    """What each image's tree is made from today, as a fingerprint, by name."""
+    network = EdgeNetwork(experiment.files.hed_weights) if settings.grouping.edges == "hed" else None
+    recipe, images = tree_recipe(settings.grouping, network), zip(samples.names, samples.images, strict=True)
+    return {name: fingerprint(recipe, image) for name, image in images}
+
+
+def _mark(settings: Settings, origins: dict[str, str]) -> str:
+    """A fingerprint of what decides the height scale: the trees that it is measured on, and its target."""
+    return fingerprint(origins, settings.sampling.sigma_p, settings.grouping.self_target)
+
+
+def _remove_others(samples: Samples, folder: Path) -> None:
+    """Remove the trees that grouping wrote for other images, and the folders that this leaves empty."""
+    names = set(samples.names)
+    for path in sorted(folder.rglob("*.npz")):
+        if path.relative_to(folder).with_suffix("").as_posix() not in names and inspect(path)[0]:
+            path.unlink()
+            with suppress(OSError):
+                path.parent.rmdir()
+
+
 def _edge_network(experiment: Experiment, settings: Settings) -> EdgeNetwork | None:
-    """The profile's trained edge network if its grouping asks for one; a missing or foreign file is told before
-    any image is read."""
+    """The trained edge network if the grouping asks for one; InputError if it is missing or foreign."""
     if settings.grouping.edges != "hed":
         return None
     from hgrl.core.device import pick_device
@@ -115,17 +140,21 @@ def _edge_network(experiment: Experiment, settings: Settings) -> EdgeNetwork | N
     return EdgeNetwork(path, "cpu" if in_workers else str(pick_device(settings.device)))
 
 
-def trees_mark(experiment: Experiment, settings: Settings) -> str:
-    """A fingerprint of what decides the trees of a profile."""
-    network = [experiment.files.hed_weights] if settings.grouping.edges == "hed" else []
-    own = settings.grouping.model_dump(mode="json")
-    return fingerprint(own, experiment.files.manifest, code_fingerprint("hgrl.grouping.group"), *network)
-
-
 def is_grouped(experiment: Experiment, grouping: str | None = None) -> bool:
-    """Whether the trees of the profile, or of one of its `groupings`, are those of today's settings, data and code."""
-    settings, path = experiment.settings_with(grouping=grouping), experiment.files.height_scale(grouping)
-    return path.exists() and read_json(path).get("made_by") == trees_mark(experiment, settings)
+    """Whether all trees, and the scale measured on them, are of today's settings, images and code.
+
+    An image that could not be grouped, and has not changed since, needs no tree."""
+    settings, files = experiment.settings_with(grouping=grouping), experiment.files
+    if not files.height_scale(grouping).exists():
+        return False
+    made, (own, samples) = read_json(files.height_scale(grouping)), _samples(experiment, settings, grouping)
+    wanted, failed = _origins(experiment, settings, samples), made.get("failed", {})
+    for name, origin in bar(wanted.items(), desc="checking the trees"):
+        tree = files.tree_file(name, grouping)
+        if inspect(tree)[1] != origin and (tree.exists() or failed.get(name) != origin):
+            return False
+    own_origins = {name: wanted[name] for name in own.names if name not in failed}
+    return made.get("made_by") == _mark(settings, own_origins)
 
 
 def auto_height_scale(experiment: Experiment, grouping: str | None = None) -> float:

@@ -1,11 +1,9 @@
 """Edge maps thinned to one pixel by non-maximum suppression, as the boundary benchmark wants them.
 
 After Dollar & Zitnick, "Fast edge detection using structured forests": an edge stays where it is not weaker
-than its two neighbours across it, one pixel away. Their public code (and OpenCV's `computeOrientation`) takes
-the arc tangent of a ratio of second derivatives, the tangent's square, so that only multiples of 45 degrees
-come out right; here the normal is the Hessian's own eigenvector."""
-
-from __future__ import annotations
+than its two neighbours across it, one pixel away. Their code (and OpenCV's `computeOrientation`) takes the
+arc tangent of a ratio of second derivatives, right at multiples of 45 degrees only; here the normal is the
+Hessian's eigenvector."""
 
 import cv2
 import numba
@@ -17,11 +15,10 @@ BORDER = 5  # px: edges fade linearly towards the border
 
 
 def thin_edges(edge_map: np.ndarray, border: int = BORDER) -> np.ndarray:
-    """Non-maximum suppression of an edge map (H, W) in [0, 1]: (H, W) float32, the map's value on ridges and
-    0 elsewhere.
+    """Non-maximum suppression of a map (H, W) in [0, 1]: (H, W) float32, its values on ridges, else 0.
 
     Values within `border` px of the image's border are scaled by their distance / border (0: left alone). A
-    plateau is kept whole."""
+    plateau stays whole."""
     edge_map = np.ascontiguousarray(edge_map, np.float32)
     thin = np.empty_like(edge_map)
     suppress(edge_map, normal_angle(edge_map), TOLERANCE, thin)
@@ -29,8 +26,7 @@ def thin_edges(edge_map: np.ndarray, border: int = BORDER) -> np.ndarray:
 
 
 def normal_angle(edge_map: np.ndarray) -> np.ndarray:
-    """Direction across the edge at each pixel, from the x axis towards growing rows: (H, W) float32 radians
-    in [-pi/2, pi/2].
+    """Direction across the edge, from the x axis towards growing rows: (H, W) float32 in [-pi/2, pi/2].
 
     The eigenvector of the smoothed map's Hessian with the larger eigenvalue in size: on a ridge the map
     curves most across it, downwards on the crest and upwards on the flanks."""
@@ -49,8 +45,7 @@ def _slope(values: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _fade(side: int, border: int) -> np.ndarray:
-    border = min(border, side // 2)
-    steps = np.arange(side)
+    border, steps = min(border, side // 2), np.arange(side)
     return np.clip(np.minimum(steps, steps[::-1]) / max(border, 1), 0 if border else 1, 1).astype(np.float32)
 
 

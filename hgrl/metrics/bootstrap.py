@@ -1,7 +1,5 @@
 """Draws with replacement, and the interval of what they give. NumPy only."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

@@ -1,14 +1,12 @@
 """Boundaries against human ones: thinning, one-to-one matching, and the counts behind precision and recall.
 
 Martin, Fowlkes and Malik, TPAMI 2004, as the BSDS500 benchmark does it (Arbelaez et al., TPAMI 2011, section
-2.2). NumPy and numba.
-"""
-
-from __future__ import annotations
+2.2). NumPy and numba."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+import cv2
 import numba
 import numpy as np
 
@@ -38,8 +36,7 @@ def benchmark_thresholds(count: int = THRESHOLDS) -> np.ndarray:
 
 
 def contour_strength(labels: np.ndarray, distances: np.ndarray) -> np.ndarray:
-    """(H, W): the largest distance between regions that meet within a pixel, its right, its lower and its
-    lower-right neighbour.
+    """(H, W): the largest distance of regions within a pixel, its right, its lower and its lower-right neighbour.
 
     labels: (H, W) regions; distances: (regions, regions), an ultrametric. What a ucm2 of the same tree holds
     at [2::2, 2::2]: at any threshold the contours are those of `boundary_map` of that cut."""
@@ -54,11 +51,10 @@ def contour_strength(labels: np.ndarray, distances: np.ndarray) -> np.ndarray:
 def thin(mask: np.ndarray) -> np.ndarray:
     """Boolean (H, W) thinned until nothing changes: MATLAB's bwmorph(mask, 'thin', inf).
 
-    Guo and Hall, CACM 1989, algorithm A1: two alternating sub-iterations, each deleting at once all pixels
-    that its conditions allow."""
-    padded = np.pad(mask.astype(np.uint8), 1)
-    _thin(padded, DELETABLE)
-    return padded[1:-1, 1:-1].astype(bool)
+    Guo and Hall, CACM 1989, algorithm A1; OpenCV begins with the other sub-iteration, hence the half turn."""
+    turned = np.pad(mask[::-1, ::-1].astype(np.uint8), 1)
+    thinned = cv2.ximgproc.thinning(turned * 255, thinningType=cv2.ximgproc.THINNING_GUOHALL)
+    return thinned[-2:0:-1, -2:0:-1] > 0
 
 
 def match_boundaries(
@@ -67,15 +63,13 @@ def match_boundaries(
     """Which boundary pixels a one-to-one matching pairs: (of found, of truth), each boolean (H, W).
 
     found, truth: boolean (H, W). Pixels may be paired up to `tolerance` x the image's diagonal apart. As many
-    are paired as possible, which is what the authors' outlier cost of 100 x that distance asks for: near ones
-    first, then the matching grows along augmenting paths. Not done: the least total distance among the
-    largest matchings, which decides which pixels are paired, not how many; on the authors' fixture it changes
-    F by .0001 at most.
-    The authors' solver draws part of its graph at random and misses a few pairs, so F comes out above theirs:
-    by .0001 to .0005 on their fixture of 5 images; on the official contour maps of the 200 test images by
-    .0001 to .0010 depending on the threshold, OIS by .0006, the mean of the images' best F by .0004, and a
-    single image's by -.0006 to .0020.
-    Raises InputError for shapes that differ."""
+    are paired as possible, as the authors' outlier cost of 100 x that distance asks: near ones first, then
+    along augmenting paths. Not done: the least total distance among the largest matchings, which decides
+    which pixels are paired, not how many (F within .0001 on the authors' fixture). The authors' solver draws
+    part of its graph at random and misses a few pairs, so F comes out above theirs: by .0001 to .0005 on
+    their fixture of 5 images; on the official contour maps of the 200 test images by .0001 to .0010 depending
+    on the threshold, OIS by .0006, the mean of the images' best F by .0004, and a single image's by -.0006 to
+    .0020. Raises InputError for shapes that differ."""
     if found.shape != truth.shape:
         raise InputError(f"boundary maps of {found.shape} and {truth.shape}: they must be of the same image")
     offsets = _disk(tolerance * np.hypot(*truth.shape))
@@ -128,9 +122,8 @@ def _disk(radius: float) -> np.ndarray:
     return np.stack([y[order], x[order]], axis=1)
 
 
-# The matching's arrays: found_at, truth_at (pixels, 2), where they lie; node, the found pixel at a place, or
-# -1; offsets (K, 2), from a truth pixel to where its partner may lie; pair_of_truth, pair_of_found, each
-# pixel's partner, or -1.
+# The matching's arrays: found_at, truth_at (pixels, 2), where they lie; node, the found pixel at a place, or -1;
+# offsets (K, 2), from a truth pixel to where its partner may lie; pair_of_truth, pair_of_found, partners, or -1.
 
 
 @numba.njit(nogil=True, cache=True)
@@ -142,24 +135,18 @@ def _match(found_at, truth_at, offsets, height, width):
         node[found_at[f, 0] + reach, found_at[f, 1] + reach] = f
     offsets = offsets + reach
     pair_of_truth, pair_of_found = np.full(len(truth_at), -1), np.full(len(found_at), -1)
-    _pair_nearest(node, truth_at, offsets, pair_of_truth, pair_of_found)
+    for k in range(len(offsets)):  # what is free on both sides, the nearest first
+        for t in range(len(truth_at)):
+            if pair_of_truth[t] < 0:
+                f = node[truth_at[t, 0] + offsets[k, 0], truth_at[t, 1] + offsets[k, 1]]
+                if f >= 0 and pair_of_found[f] < 0:
+                    pair_of_truth[t], pair_of_found[f] = f, t
     reached_from = np.full(len(found_at), -1)  # the truth pixel from which a search came to a found pixel
     queue, reached = np.empty(len(truth_at), np.int64), np.empty(len(found_at), np.int64)
     for t in range(len(truth_at)):
         if pair_of_truth[t] < 0:
             _augment(t, node, truth_at, offsets, pair_of_truth, pair_of_found, reached_from, queue, reached)
     return pair_of_truth
-
-
-@numba.njit(nogil=True, cache=True)
-def _pair_nearest(node, truth_at, offsets, pair_of_truth, pair_of_found):
-    """Pair what is free on both sides, the nearest first."""
-    for k in range(len(offsets)):
-        for t in range(len(truth_at)):
-            if pair_of_truth[t] < 0:
-                f = node[truth_at[t, 0] + offsets[k, 0], truth_at[t, 1] + offsets[k, 1]]
-                if f >= 0 and pair_of_found[f] < 0:
-                    pair_of_truth[t], pair_of_found[f] = f, t
 
 
 @numba.njit(nogil=True, cache=True)
@@ -193,59 +180,3 @@ def _augment(start, node, truth_at, offsets, pair_of_truth, pair_of_found, reach
         f = following
     for k in range(count):
         reached_from[reached[k]] = -1
-
-
-def _deletable() -> np.ndarray:
-    """(2, 256) bool: whether sub-iteration 0 or 1 deletes a pixel, by its neighbours' bits (NEIGHBOURS).
-
-    x1 .. x8 of the paper: from the east, counter-clockwise."""
-    bits = (np.arange(256)[:, None] >> np.arange(8)) & 1 == 1
-    x = [bits[:, i % 8] for i in range(10)]
-    crossings = sum((~x[2 * i] & (x[2 * i + 1] | x[2 * i + 2])).astype(int) for i in range(4))
-    first = sum((x[2 * i] | x[2 * i + 1]).astype(int) for i in range(4))
-    second = sum((x[2 * i + 1] | x[2 * i + 2]).astype(int) for i in range(4))
-    fewer = np.minimum(first, second)
-    common = (crossings == 1) & (fewer >= 2) & (fewer <= 3)
-    upper = (x[1] | x[2] | ~x[7]) & x[0]
-    lower = (x[5] | x[6] | ~x[3]) & x[4]
-    return np.stack([common & ~upper, common & ~lower])
-
-
-NEIGHBOURS = np.array([[0, 1], [-1, 1], [-1, 0], [-1, -1], [0, -1], [1, -1], [1, 0], [1, 1]])  # of bits 0..7
-DELETABLE = _deletable()
-
-
-@numba.njit(nogil=True, cache=True)
-def _thin(image: np.ndarray, deletable: np.ndarray) -> None:
-    """Thin a uint8 image with a margin of zeros, in place; a pixel is revisited when a neighbour goes."""
-    rows, columns = np.nonzero(image)
-    waiting = 3 * image  # bit s: to be looked at by sub-iteration s
-    deleted = np.empty(len(rows), np.int64)
-    changed = True
-    while changed:
-        changed = False
-        for step in range(2):
-            gone, bit = 0, 1 << step
-            for k in range(len(rows)):
-                y, x = rows[k], columns[k]
-                if waiting[y, x] & bit:
-                    waiting[y, x] &= ~bit
-                    if deletable[step, _neighbours(image, y, x)]:
-                        deleted[gone] = k
-                        gone += 1
-            for k in deleted[:gone]:  # all at once
-                image[rows[k], columns[k]] = waiting[rows[k], columns[k]] = 0
-            for k in deleted[:gone]:
-                for n in range(8):
-                    y, x = rows[k] + NEIGHBOURS[n, 0], columns[k] + NEIGHBOURS[n, 1]
-                    waiting[y, x] = 3 * image[y, x]
-            changed |= gone > 0
-
-
-@numba.njit(nogil=True, cache=True)
-def _neighbours(image: np.ndarray, y: int, x: int) -> int:
-    """The pixel's eight neighbours as bits."""
-    code = 0
-    for n in range(8):
-        code |= image[y + NEIGHBOURS[n, 0], x + NEIGHBOURS[n, 1]] << n
-    return code

@@ -10,10 +10,7 @@ as means over images.
     print(figures_text(benchmark_figures(counts)))
     paired_bootstrap(counts, other_counts, "ods")                    # (difference, low, high)
 
-On files and in several processes: `python -m hgrl bsds-bench`, `hgrl.grouping.bsds_benchmark`.
-"""
-
-from __future__ import annotations
+On files and in several processes: `python -m hgrl bsds-bench`, `hgrl.grouping.bsds_benchmark`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -64,10 +61,10 @@ def score_image(
     truths: Sequence[np.ndarray],
     thresholds: np.ndarray,
 ) -> ImageScore:
-    """The score of contours (H, W) in [0, 1] and the partitions that they bound; None for an edge map, which
-    must be soft and with non-maxima suppressed.
+    """The score of contours (H, W) in [0, 1] and the partitions that they bound.
 
-    boundaries, truths: the annotators' boundary maps, boolean (H, W), and segmentations, integers from 1."""
+    hierarchy: None for an edge map, which must be soft and with non-maxima suppressed. boundaries, truths:
+    the annotators' boundary maps, boolean (H, W), and segmentations, integers from 1."""
     regions = None if hierarchy is None else hierarchy_counts(hierarchy, truths)
     return ImageScore(boundary_counts(strength, boundaries, thresholds), regions)
 
@@ -81,8 +78,7 @@ def score_ucm(
 
 
 def gather(names: Sequence[str], thresholds: np.ndarray, scores: Sequence[ImageScore]) -> BenchmarkCounts:
-    """The counts of a data set. Raises InputError for no image, and for scores with and without regions
-    together."""
+    """The counts of a data set. InputError for no image, and for scores with and without regions together."""
     if not scores:
         raise InputError("no image was scored: nothing to gather")
     if len({score.regions is None for score in scores}) > 1:
@@ -96,8 +92,8 @@ def gather(names: Sequence[str], thresholds: np.ndarray, scores: Sequence[ImageS
     )
 
 
-# --- the figures: each takes weights (D, N), how often an image is drawn, and gives (D, ...). One row of ones
-# is the benchmark; draws with replacement are its bootstrap.
+# --- the figures: each takes weights (D, N), how often an image is drawn, and gives (D, ...).
+# One row of ones is the benchmark; draws with replacement are its bootstrap.
 
 
 def f_measure(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
@@ -114,14 +110,14 @@ def precision_recall(
 
 
 def image_best(counts: BenchmarkCounts) -> np.ndarray:
-    """(N, 4): each image's best threshold, recall, precision and F, thresholds interpolated (the benchmark's
-    eval_bdry_img)."""
+    """(N, 4): each image's best threshold, recall, precision and F, thresholds interpolated (eval_bdry_img)."""
     return _best_f(counts.thresholds, *_fractions(*counts.boundaries))
 
 
 def image_covering(counts: BenchmarkCounts) -> np.ndarray:
-    """(N, 3): each image's best threshold, its covering there, and the covering of the regions by the
-    segments (eval_cover_img)."""
+    """(N, 3): each image's best threshold, its covering there, and that of the regions by the segments.
+
+    The authors' eval_cover_img."""
     regions = counts.require_regions()
     best = regions.covered.argmax(1)
     at = np.arange(len(counts)), best
@@ -148,19 +144,16 @@ def _ois(counts: BenchmarkCounts, weights: np.ndarray) -> np.ndarray:
 
 def _average_precision(counts: BenchmarkCounts, weights: np.ndarray) -> np.ndarray:
     """(D,): the area under the precision-recall curve, read at recalls 0, .01 .. 1; 0 outside the curve."""
-    return np.array([_area(*curve) for curve in zip(*precision_recall(counts, weights), strict=True)])
-
-
-def _area(recall: np.ndarray, precision: np.ndarray) -> float:
-    recall, first = np.unique(recall, return_index=True)
-    if len(recall) < 2:
-        return 0.0
-    return float(np.interp(np.arange(101) * 0.01, recall, precision[first], left=0, right=0).sum() * 0.01)
+    at, areas = np.arange(101) * 0.01, []
+    for recall, precision in zip(*precision_recall(counts, weights), strict=True):
+        recall, first = np.unique(recall, return_index=True)
+        area = np.interp(at, recall, precision[first], left=0, right=0).sum() * 0.01
+        areas.append(area if len(recall) > 1 else 0.0)
+    return np.array(areas)
 
 
 def _covering(counts: BenchmarkCounts, weights: np.ndarray, which: str) -> np.ndarray:
-    """(D,) the covering at each image's own best threshold ("ois") or by the best regions of all thresholds
-    ("best"); (D, T) at each common threshold ("ods")."""
+    """(D,) at each image's own best threshold ("ois") or by the best regions of all ("best"); (D, T) for "ods"."""
     regions = counts.require_regions()
     if which == "ods":
         return weights @ regions.covered / (weights @ regions.truth)
@@ -189,8 +182,7 @@ BOUNDARY_FIGURES = ("ods", "ois", "ap")
 
 @numba.njit(nogil=True, cache=True)
 def _best_f(thresholds: np.ndarray, recalls: np.ndarray, precisions: np.ndarray) -> np.ndarray:
-    """(D, 4): threshold, recall, precision and F where F is largest, along straight lines between
-    neighbouring thresholds."""
+    """(D, 4): threshold, recall, precision and F where F is largest, along lines between neighbouring thresholds."""
     best = np.zeros((len(recalls), 4))
     for d in range(len(recalls)):
         for i in range(len(thresholds)):
@@ -240,17 +232,14 @@ def figures_text(figures: dict[str, float]) -> str:
     return "\n".join(lines)
 
 
-# --- comparisons
-
-
 def paired_bootstrap(
     counts_a: BenchmarkCounts, counts_b: BenchmarkCounts, figure: str, draws: int = 10_000, seed: int = 0
 ) -> tuple[float, float, float]:
     """(difference, low, high): a figure of a minus that of b, and its 95 % interval over draws of images.
 
     The same images are drawn for both, with replacement, so what is hard for both cancels. figure: a name of
-    `FIGURES`. Raises InputError for another figure, for one the counts do not have, and where b has other
-    images, or another order of them."""
+    `FIGURES`. Raises InputError for another, for one the counts do not have, and for images or an order that
+    differ."""
     if figure not in FIGURES:
         raise InputError(f"no figure {figure!r}; choose from {', '.join(FIGURES)}")
     if counts_a.names != counts_b.names:
@@ -273,10 +262,11 @@ def paired_mean(
 
 
 def official_tables(folder: Path) -> dict[str, np.ndarray]:
-    """The text files of a MATLAB run by name without ending: eval_bdry_img, (N, 5), is the image's number and
-    `image_best`, eval_cover_img, (N, 4), its number and `image_covering`, in the order of the sorted names.
+    """The text files of a MATLAB run, by name without ending.
 
-    Raises InputError when neither is there, and for a file that is no table of numbers."""
+    eval_bdry_img, (N, 5), is the image's number and `image_best`, eval_cover_img, (N, 4), its number and
+    `image_covering`, in the order of the sorted names. InputError when neither is there, and for a file that
+    is no table of numbers."""
     tables = {}
     for path in sorted(Path(folder).glob("eval_*.txt")):
         try:

@@ -1,15 +1,12 @@
 """How well partitions of an image match: covering, Rand index, variation of information, achievable accuracy.
 NumPy, SciPy and numba.
 
-Arbelaez et al., TPAMI 2011, section 2.3, as the BSDS500 benchmark computes them.
-"""
-
-from __future__ import annotations
+Arbelaez et al., TPAMI 2011, section 2.3, as the BSDS500 benchmark computes them."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-import numba
+import cv2
 import numpy as np
 from scipy.sparse import coo_array
 
@@ -33,15 +30,13 @@ def covering(truth: np.ndarray, partition: np.ndarray) -> float:
 
 
 def achievable_accuracy(truth: np.ndarray, partition: np.ndarray) -> float:
-    """Fraction of pixels, in (0, 1], that are right when each region answers with its most frequent segment
-    (ASA)."""
+    """Fraction of pixels, in (0, 1], that are right when each region is given its most frequent segment (ASA)."""
     shared = overlaps(truth, partition)
     return float(shared.max(0).sum() / shared.sum())
 
 
 def best_union_covering(truth: np.ndarray, partition: np.ndarray) -> float:
-    """What a perfect merging reaches: the covering of the truth by unions of regions, each region given to
-    the segment it overlaps most."""
+    """The covering of the truth by unions of regions, each region given to the segment it overlaps most."""
     return covering(truth, overlaps(truth, partition).argmax(0)[partition])
 
 
@@ -89,9 +84,20 @@ def ucm_hierarchy(ucm2: np.ndarray, thresholds: np.ndarray) -> Hierarchy:
     if ucm2.ndim != 2 or min(ucm2.shape) < 3 or not all(side % 2 for side in ucm2.shape):
         wanted = "a ucm2 has odd height and width, 2 x the image's + 1"
         raise InputError(f"a contour map of shape {ucm2.shape}: {wanted}")
-    since = np.searchsorted(thresholds, ucm2.ravel(), side="left").reshape(ucm2.shape)
-    since[np.isnan(ucm2)] = len(thresholds)
-    return Hierarchy(*_flood(since, len(thresholds)))
+    parts = [cv2.connectedComponents((ucm2 <= level).astype(np.uint8))[1][1::2, 1::2] for level in thresholds]
+    finest = parts[0].ravel().astype(np.int64)
+    alone = np.flatnonzero(finest == 0)  # pixels in none of the finest regions are labels by themselves
+    finest[alone] = finest.max() + 1 + np.arange(len(alone))
+    first, labels = _in_order(finest)
+    groups = [_in_order(np.append(0, part.ravel()[first]))[1][1:] for part in parts]
+    return Hierarchy(labels.reshape(parts[0].shape), np.array(groups))
+
+
+def _in_order(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each of the values (n,) is first, and the values numbered from 0 in that order."""
+    _, first, number = np.unique(values, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return first[order], np.argsort(order)[number]
 
 
 class _Shared(NamedTuple):
@@ -161,8 +167,7 @@ def _coverings(shared: _Shared, areas: np.ndarray, annotators: int) -> tuple[np.
 
 
 def _pairwise(shared: _Shared, annotator: np.ndarray) -> tuple[float, float]:
-    """Rand index and variation of information, each the mean over annotators; `annotator` (segments,) says
-    whose a segment is."""
+    """Rand index and variation of information, means over annotators; annotator: (segments,), whose each is."""
     annotators = int(annotator.max()) + 1
     regions = np.bincount(shared.region, shared.pixels) / annotators
     segments = np.bincount(shared.segment, shared.pixels, minlength=len(annotator))
@@ -179,60 +184,3 @@ def _pairwise(shared: _Shared, annotator: np.ndarray) -> tuple[float, float]:
 def _entropy_terms(fractions: np.ndarray) -> np.ndarray:
     """-p log2 p, and 0 for p = 0."""
     return -fractions * np.log2(np.where(fractions > 0, fractions, 1))
-
-
-@numba.njit(nogil=True, cache=True)
-def _find(parent: np.ndarray, cell: int) -> int:
-    while parent[cell] != cell:
-        parent[cell] = parent[parent[cell]]
-        cell = parent[cell]
-    return cell
-
-
-@numba.njit(nogil=True, cache=True)
-def _flood(since: np.ndarray, levels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Join 8-connected cells level by level; a cell is in from level `since` on.
-
-    Returns the finest labels of the pixels (H, W), and (levels, labels) groups from 1 (0: not in yet)."""
-    height, width = since.shape
-    order = np.argsort(since.ravel(), kind="mergesort")
-    parent = np.full(height * width, -1, np.int64)  # -1: not in yet
-    labels = np.full((height // 2, width // 2), -1, np.int64)
-    representatives = np.empty(labels.size, np.int64)
-    groups = np.zeros((levels, 0), np.int64)
-    number = np.zeros(height * width, np.int64)
-    at, regions = 0, 0
-    for level in range(levels):
-        while at < len(order) and since[order[at] // width, order[at] % width] <= level:
-            cell = order[at]
-            y, x = cell // width, cell % width
-            parent[cell] = cell
-            for v in range(max(y - 1, 0), min(y + 2, height)):
-                for u in range(max(x - 1, 0), min(x + 2, width)):
-                    if parent[v * width + u] >= 0:
-                        first, second = _find(parent, cell), _find(parent, v * width + u)
-                        parent[max(first, second)] = min(first, second)
-            at += 1
-        if level == 0:  # the finest labels: the parts at this level, and each pixel that is in none by itself
-            for y in range(labels.shape[0]):
-                for x in range(labels.shape[1]):
-                    cell = (2 * y + 1) * width + 2 * x + 1
-                    root = _find(parent, cell) if parent[cell] >= 0 else cell
-                    if number[root] == 0:
-                        representatives[regions] = cell
-                        regions += 1
-                        number[root] = regions
-                    labels[y, x] = number[root] - 1
-            groups = np.zeros((levels, regions), np.int64)
-        number[:] = 0
-        count = 0
-        for region in range(regions):
-            cell = representatives[region]
-            if parent[cell] < 0:
-                continue
-            root = _find(parent, cell)
-            if number[root] == 0:
-                count += 1
-                number[root] = count
-            groups[level, region] = number[root]
-    return labels, groups

@@ -1,7 +1,5 @@
 """Scores of a semantic segmentation from its confusion matrix. NumPy only."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from hgrl.core.errors import InputError
@@ -13,15 +11,14 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> 
 
     truth, predicted: integer arrays of one shape, 0 .. classes-1; where truth is VOID nothing is counted,
     whatever the prediction. Sum the matrices of a split before scoring it: the field's mIoU is of the whole
-    split, not a mean over images.
-    Raises InputError for shapes that differ and for ids that are no class."""
+    split, not a mean over images. Raises InputError for shapes that differ and for ids that are no class."""
     truth, predicted = np.asarray(truth), np.asarray(predicted)
     if truth.shape != predicted.shape:
         shapes = f"truth of shape {truth.shape} and prediction of shape {predicted.shape}"
         raise InputError(f"{shapes}: resize one before scoring")
     scored = truth != VOID
-    truth, predicted = _class_ids(truth[scored], "truth", classes), predicted[scored]
-    predicted = _class_ids(predicted, "prediction", classes)
+    truth = _class_ids(truth[scored], "truth", classes)
+    predicted = _class_ids(predicted[scored], "prediction", classes)
     return np.bincount(truth * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
@@ -40,9 +37,7 @@ def iou_per_class(confusion: np.ndarray) -> np.ndarray:
 
 
 def miou(confusion: np.ndarray) -> float:
-    """Mean IoU over the classes that occur in the truth or the prediction; nan when nothing was scored.
-
-    A class that is predicted but never true counts, with an IoU of 0."""
+    """Mean IoU over the classes in the truth or the prediction alone (IoU 0); nan when nothing was scored."""
     return _nan_mean(iou_per_class(confusion))
 
 
@@ -58,8 +53,7 @@ def mean_accuracy(confusion: np.ndarray) -> float:
 
 
 def segmentation_scores(confusion: np.ndarray, classes: tuple[str, ...]) -> dict[str, object]:
-    """The scores of a split, ready for json: miou, pixel_accuracy, mean_accuracy, and iou by class name (None
-    for an absent class)."""
+    """A split's scores for json: miou, pixel_accuracy, mean_accuracy, iou by class name (None if absent)."""
     ious = zip(classes, iou_per_class(confusion), strict=True)
     return {
         "miou": miou(confusion),
@@ -70,7 +64,6 @@ def segmentation_scores(confusion: np.ndarray, classes: tuple[str, ...]) -> dict
 
 
 def _nan_divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Element-wise quotient, nan where the denominator is 0."""
     quotient = np.full(denominator.shape, np.nan)
     return np.divide(numerator, denominator, out=quotient, where=denominator > 0)
 

@@ -1,11 +1,7 @@
 """Scores of a video segmentation: J (regions) and F (boundaries) as DAVIS 2017 computes them.
 
 Perazzi et al., CVPR 2016, and Pont-Tuset et al., arXiv:1704.00675, by the rules of the official evaluation
-(davis2017-evaluation) for the semi-supervised task: void pixels are background there, and are scored. NumPy
-and OpenCV's dilation only.
-"""
-
-from __future__ import annotations
+(davis2017-evaluation) for the semi-supervised task: void pixels are background there, and are scored."""
 
 from collections.abc import Sequence
 
@@ -106,7 +102,6 @@ def video_scores(objects: dict[int, dict[str, list[float]]]) -> dict[int, dict[s
 
 
 def mean_scores(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    """Each statistic's mean over objects (DAVIS 2017 averages over the objects of all sequences), and
-    `jf_mean`, the mean of J and F."""
+    """Each statistic's mean over all videos' objects (DAVIS 2017), and `jf_mean`, the mean of J and F."""
     means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
     return {**means, "jf_mean": (means["j_mean"] + means["f_mean"]) / 2}

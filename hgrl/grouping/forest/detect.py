@@ -1,12 +1,10 @@
-"""Detecting edges with a structured forest: numba kernels, as OpenCV's `detectEdges` but for sharpening.
+"""Detecting edges with a structured forest (numba kernels): OpenCV's `detectEdges`, and sharpening.
 
-Dollar & Zitnick, "Fast edge detection using structured forests", section 3.3: at every second pixel, four of
-the trees answer with a mask; its boundaries are added up. Against OpenCV's detector: a feature rounded
-differently may fall on the other side of a threshold; the caller adds the margin that OpenCV adds itself; and
-OpenCV cannot sharpen: its model file has the masks' boundaries, not the masks. The paper's public code joins
-segments of at most 5 px to their neighbours; that changed nothing (20 val images) and is not done."""
-
-from __future__ import annotations
+Dollar & Zitnick, "Fast edge detection using structured forests", section 3.3: at every second pixel four of
+the trees answer with a mask, whose boundaries are added up. Unlike OpenCV's: a feature rounded differently
+may fall on the other side of a threshold, and the caller adds the margin. OpenCV cannot sharpen: its file has
+boundaries, no masks. The paper's code joins segments of at most 5 px to their neighbours; it changed nothing
+on 20 val images and is not done."""
 
 import numba
 import numpy as np
@@ -18,8 +16,11 @@ from hgrl.grouping.forest.sharpen import PIXELS, add_sharpened_edges, colours
 BLOCK = 16384  # leaves looked at together: of all at once, the places of the boundaries take 400 MB
 STRIDE = 2  # pixels between patches
 EVALUATED = 4  # trees asked at a place, of those there are
-# by px of sharpening, the last for more: votes gather in fewer pixels (the paper's public code)
-GAIN = (2.0, 1.8, 1.66)
+GAIN = (
+    2.0,
+    1.8,
+    1.66,
+)  # by px of sharpening, the last for more: votes gather in fewer pixels (the paper's code)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -67,15 +68,6 @@ def edge_bins(forest: Forest) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([[0], np.cumsum(np.concatenate(counts))]), np.concatenate(bins)
 
 
-def leaves(forest: Forest, padded: np.ndarray) -> np.ndarray:
-    """Nodes (rows, columns, 4) int32 reached in a padded image (H, W, 3) uint8, sides multiples of 4."""
-    places = [-(-(side - PATCH) // STRIDE) for side in padded.shape[:2]]
-    found = np.empty((*places, min(EVALUATED, forest.trees)), np.int32)
-    nodes = (forest.first, forest.child, forest.feature, forest.threshold)
-    find_leaves(*feature_maps(padded), feature_table(), *nodes, found)
-    return found
-
-
 def edge_strength(
     forest: Forest, boundaries: tuple[np.ndarray, np.ndarray], padded: np.ndarray, sharpen: int = 0
 ) -> np.ndarray:
@@ -84,7 +76,10 @@ def edge_strength(
     boundaries: `edge_bins(forest)`. padded: (H, W, 3) uint8, sides multiples of 4. sharpen: px from a
     boundary within which a mask is fitted to the image first; 0 gives what OpenCV's `detectEdges` gives.
     Returns (H, W) float32; within 16 px of the border fewer patches vote than inside, so the caller pads."""
-    found = leaves(forest, padded)
+    places = [-(-(side - PATCH) // STRIDE) for side in padded.shape[:2]]
+    found = np.empty((*places, min(EVALUATED, forest.trees)), np.int32)
+    nodes = (forest.first, forest.child, forest.feature, forest.threshold)
+    find_leaves(*feature_maps(padded), feature_table(), *nodes, found)
     votes = np.zeros(padded.shape[:2], np.float32)
     if sharpen:
         masks = forest.masks.reshape(-1, PIXELS)

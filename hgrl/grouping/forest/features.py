@@ -1,11 +1,7 @@
-"""What a structured forest looks at: 13 channels at half resolution, 3,328 regular and 3,900 self-similarity
-features.
+"""What a structured forest sees: 13 channels at half resolution, 3,328 regular and 3,900 other features.
 
-Channels come from OpenCV's own extractor, and a feature's number means what OpenCV's detector takes it to
-mean, so that a forest trained here can be run there. Dollar & Zitnick, "Fast edge detection using structured
-forests", section 4.1."""
-
-from __future__ import annotations
+Dollar & Zitnick, "Fast edge detection using structured forests", section 4.1. Channels come from OpenCV's
+extractor and features are numbered as in OpenCV's detector, so that a forest trained here can run there."""
 
 import cv2
 import numpy as np
@@ -26,21 +22,6 @@ SIMILARITY_SMOOTHING = 4  # triangle radius in cells (8 px)
 REGULAR = CELLS * CELLS * CHANNELS  # 3,328
 FEATURES = REGULAR + CHANNELS * (GRID**2 * (GRID**2 - 1)) // 2  # 7,228
 
-_extractor = None
-
-
-def channels(image: np.ndarray) -> np.ndarray:
-    """The 13 channels of an image (H, W, 3) uint8, H and W multiples of 4: (H/2, W/2, 13) float32."""
-    global _extractor
-    if _extractor is None:
-        _extractor = cv2.ximgproc.createRFFeatureGetter()
-    height, width = image.shape[:2]
-    # the extractor fills, never allocates
-    out = np.zeros((height // SHRINK, width // SHRINK, CHANNELS), np.float32)
-    rgb = np.ascontiguousarray(image, dtype=np.float32) / np.float32(255)
-    _extractor.getFeatures(rgb, out, NORMALISATION_RADIUS, GRADIENT_SMOOTHING, SHRINK, CHANNELS, 4)
-    return out
-
 
 def smooth(maps: np.ndarray, radius: int) -> np.ndarray:
     """Triangle filter of each channel of (h, w, C) float32; its side is 2 radius + 1."""
@@ -50,15 +31,15 @@ def smooth(maps: np.ndarray, radius: int) -> np.ndarray:
 
 
 def feature_maps(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(regular, similarity) maps of an image (H, W, 3) uint8: two (H/2, W/2, 13) float32."""
-    maps = channels(image)
+    """(regular, similarity) maps (H/2, W/2, 13) float32 of an image (H, W, 3) uint8, sides multiples of 4."""
+    height, width = image.shape[:2]
+    maps = np.zeros(
+        (height // SHRINK, width // SHRINK, CHANNELS), np.float32
+    )  # the extractor fills, never allocates
+    rgb = np.ascontiguousarray(image, dtype=np.float32) / np.float32(255)
+    extractor = cv2.ximgproc.createRFFeatureGetter()
+    extractor.getFeatures(rgb, maps, NORMALISATION_RADIUS, GRADIENT_SMOOTHING, SHRINK, CHANNELS, 4)
     return smooth(maps, REGULAR_SMOOTHING), smooth(maps, SIMILARITY_SMOOTHING)
-
-
-def grid_positions() -> np.ndarray:
-    """Rows (and columns) of the 5x5 grid inside a patch, in cells: (5,) int64."""
-    half = round(CELLS / (2 * GRID))
-    return np.array([int((i + 1) * (CELLS + 2 * half - 1) / (GRID + 1) - half + 0.5) for i in range(GRID)])
 
 
 def feature_table() -> np.ndarray:
@@ -71,7 +52,10 @@ def feature_table() -> np.ndarray:
     table[:REGULAR, 0] = number % CELLS
     table[:REGULAR, 1] = number // CELLS % CELLS
     table[:REGULAR, 4] = number // CELLS**2
-    at = grid_positions()
+    half = round(CELLS / (2 * GRID))
+    at = np.array(
+        [int((i + 1) * (CELLS + 2 * half - 1) / (GRID + 1) - half + 0.5) for i in range(GRID)]
+    )  # cells
     first, second = np.triu_indices(GRID**2, 1)
     pairs = np.stack([at[first % GRID], at[first // GRID], at[second % GRID], at[second // GRID]], axis=1)
     table[REGULAR:, :4] = np.tile(pairs, (CHANNELS, 1))

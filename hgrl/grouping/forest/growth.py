@@ -1,14 +1,11 @@
 """Growing one tree of a structured forest: numba kernels over feature maps and human segmentations.
 
-Dollar & Zitnick, "Fast edge detection using structured forests", sections 3 and 4.1: at each node the 16x16
-masks are mapped to two classes (the sign of the first principal component of "are these two pixels in one
-segment?" over 256 pixel pairs), and the best Gini split over a random set of features is taken; a leaf keeps
-the mask nearest to the mean of its masks.
-Features are read from the maps when needed, never tabulated: 1M patches would need 7 GB per tree. Not done:
-their choice of k classes (two are what they use), and their exhaustive threshold search at nodes of over 256
-patches, where 255 evenly spaced thresholds on at most 20,000 patches decide."""
-
-from __future__ import annotations
+Dollar & Zitnick, "Fast edge detection using structured forests", sections 3 and 4.1: each node maps the 16x16
+masks to two classes (the sign of the first principal component of "are these two pixels in one segment?" over
+256 pixel pairs) and takes the best Gini split over a random set of features; a leaf stores the mask nearest
+to the mean. Features are read from the maps, never tabulated: 1M patches would need 7 GB per tree. Not done:
+more than two classes, and an exhaustive search at nodes of over 256 patches (255 even thresholds on at most
+20,000 patches decide)."""
 
 from typing import NamedTuple
 
@@ -41,7 +38,7 @@ class GrownTree(NamedTuple):
     child: np.ndarray  # (m,) int32
     feature: np.ndarray  # (m,) int32
     threshold: np.ndarray  # (m,) float32, float16-exact: feature < threshold goes to `child`
-    medoid: np.ndarray  # (m,) int32: the patch whose mask a leaf keeps; -1 inside
+    medoid: np.ndarray  # (m,) int32: the patch whose mask a leaf stores; -1 inside
 
 
 @numba.njit(nogil=True, cache=True)
@@ -91,15 +88,6 @@ def project(bits, mean, direction, out):
 
 
 @numba.njit(nogil=True, cache=True, fastmath=True)
-def column_means(bits):
-    mean = np.zeros(bits.shape[1], np.float32)
-    for i in range(bits.shape[0]):
-        for p in range(bits.shape[1]):
-            mean[p] += bits[i, p]
-    return mean / np.float32(bits.shape[0])
-
-
-@numba.njit(nogil=True, cache=True, fastmath=True)
 def principal_component(bits, mean):
     """First principal component of the rows of bits, by power iteration; zeros if all agree."""
     direction = bits[farthest(bits, mean, 1.0)] - mean
@@ -134,27 +122,31 @@ def farthest(bits, mean, sign):
 
 
 @numba.njit(nogil=True, cache=True)
-def purity(left, left_ones, count, ones):
-    """Sum over both sides of (squared class counts / side's count): count minus Gini impurity."""
-    right, right_ones = count - left, ones - left_ones
-    first = (left_ones**2 + (left - left_ones) ** 2) / left
-    return first + (right_ones**2 + (right - right_ones) ** 2) / right
+def best_cut(left, left_ones, count, ones, least):
+    """(purity, number) of the first of the best cuts, by the patches and ones to their left; purity -1: none.
+
+    Purity is the sum over both sides of (squared class counts / side's count): count minus Gini impurity."""
+    best, number = -1.0, 0
+    for k in range(len(left)):
+        right, right_ones = count - left[k], ones - left_ones[k]
+        if left[k] >= least and right >= least:
+            now = (left_ones[k] ** 2 + (left[k] - left_ones[k]) ** 2) / left[k]
+            now += (right_ones**2 + (right - right_ones) ** 2) / right
+            if now > best:
+                best, number = now, k
+    return best, number
 
 
 @numba.njit(nogil=True, cache=True)
 def exact_split(values, classes, least):
     """(purity, threshold) of the best split into two sides of at least `least`; purity -1 without one."""
     order = np.argsort(values)
-    count, ones = len(values), classes.sum()
-    best, threshold, left_ones = -1.0, np.float32(0.0), 0
-    for i in range(count - 1):
-        left_ones += classes[order[i]]
-        low, high = values[order[i]], values[order[i + 1]]
-        if low < high and i + 1 >= least and count - i - 1 >= least:
-            now = purity(i + 1, left_ones, count, ones)
-            if now > best:
-                best, threshold = now, np.float32(0.5) * (low + high)
-    return best, threshold
+    ordered, ones = values[order], np.cumsum(classes[order])
+    cuts = np.flatnonzero(ordered[:-1] < ordered[1:])
+    best, number = best_cut(cuts + 1, ones[cuts], len(values), ones[-1], least)
+    if best < 0:
+        return best, np.float32(0.0)
+    return best, np.float32(0.5) * (ordered[cuts[number]] + ordered[cuts[number] + 1])
 
 
 @numba.njit(nogil=True, cache=True)
@@ -169,16 +161,9 @@ def binned_split(values, classes, least):
         k = min(int((values[i] - low) * scale), BINS - 1)
         total[k] += 1
         positive[k] += classes[i]
-    count, ones = len(values), positive.sum()
-    best, threshold, left, left_ones = -1.0, np.float32(0.0), 0, 0
-    for k in range(BINS - 1):
-        left += total[k]
-        left_ones += positive[k]
-        if left >= least and count - left >= least:
-            now = purity(left, left_ones, count, ones)
-            if now > best:
-                best, threshold = now, low + np.float32(k + 1) / scale
-    return best, threshold
+    left, left_ones = np.cumsum(total[:-1]), np.cumsum(positive[:-1])
+    best, number = best_cut(left, left_ones, len(values), positive.sum(), least)
+    return best, low + np.float32(number + 1) / scale
 
 
 @numba.njit(nogil=True, cache=True)
@@ -198,16 +183,6 @@ def best_split(patches, rows, classes, table, candidates, least):
 
 
 @numba.njit(nogil=True, cache=True)
-def draw_pixels():
-    """PAIRS random pairs of different pixels of a mask: (PAIRS, 2) int64, 16 row + column."""
-    pixels = np.empty((PAIRS, 2), np.int64)
-    for p in range(PAIRS):
-        pixels[p, 0] = np.random.randint(0, 256)
-        pixels[p, 1] = (pixels[p, 0] + np.random.randint(1, 256)) % 256
-    return pixels
-
-
-@numba.njit(nogil=True, cache=True)
 def draw_rows(rows, count):
     """At most `count` of the rows, evenly spread and in order."""
     if len(rows) <= count:
@@ -217,24 +192,6 @@ def draw_rows(rows, count):
     for i in range(count):
         chosen[i] = rows[min(int((i + np.random.random()) * step), len(rows) - 1)]
     return chosen
-
-
-@numba.njit(nogil=True, cache=True)
-def draw_features(subset, count):
-    """`count` different members of the subset, which is shuffled in part."""
-    for i in range(count):
-        j = np.random.randint(i, len(subset))
-        subset[i], subset[j] = subset[j], subset[i]
-    return subset[:count].copy()
-
-
-@numba.njit(nogil=True, cache=True)
-def two_classes(bits, mean):
-    """The sign of each row's first principal component: (n,) int64 of 0 and 1."""
-    few = bits[:: max(1, len(bits) // COMPONENT)].copy()  # contiguous, or the loops below are not vectorised
-    score = np.empty(len(bits), np.float32)
-    project(bits, mean, principal_component(few, mean), score)
-    return (score < 0).astype(np.int64)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -255,21 +212,28 @@ def partition(values, rows, threshold, spare):
 @numba.njit(nogil=True, cache=True)
 def node_split(patches, rows, table, subset, least):
     """(feature or -1, threshold, medoid row) of one node."""
-    some = draw_rows(rows, DECIDING)
-    bits = np.empty((len(some), PAIRS), np.float32)
-    pair_bits(patches, some, draw_pixels(), bits)
-    mean = column_means(bits)
+    some, pixels = draw_rows(rows, DECIDING), np.empty((PAIRS, 2), np.int64)
+    for p in range(PAIRS):  # two different pixels of a mask, 16 row + column
+        pixels[p, 0] = np.random.randint(0, 256)
+        pixels[p, 1] = (pixels[p, 0] + np.random.randint(1, 256)) % 256
+    bits, score = np.empty((len(some), PAIRS), np.float32), np.empty(len(some), np.float32)
+    pair_bits(patches, some, pixels, bits)
+    # bits are 0 and 1: their sums are exact in any order
+    mean = bits.sum(0) * (np.float32(1) / np.float32(len(bits)))
     medoid = some[farthest(bits, mean, -1.0)]
-    classes = two_classes(bits, mean)
+    few = bits[:: max(1, len(bits) // COMPONENT)].copy()  # contiguous, or its loops are not vectorised
+    project(bits, mean, principal_component(few, mean), score)
+    classes = (score < 0).astype(np.int64)
     ones = classes.sum()
     if len(rows) < 2 * least or ones == 0 or ones == len(some):
         return -1, np.float32(0.0), medoid
-    candidates = draw_features(subset, round(np.sqrt(len(subset))))
-    feature, threshold, best = best_split(patches, some, classes, table, candidates, least)
+    count = round(np.sqrt(len(subset)))
+    for i in range(count):
+        j = np.random.randint(i, len(subset))
+        subset[i], subset[j] = subset[j], subset[i]
+    feature, threshold, best = best_split(patches, some, classes, table, subset[:count].copy(), least)
     now = (ones**2 + (len(some) - ones) ** 2) / len(some)
-    if best - now < 1e-6 * len(some):
-        feature = -1
-    return feature, threshold, medoid
+    return feature if best - now >= 1e-6 * len(some) else -1, threshold, medoid
 
 
 @numba.njit(nogil=True, cache=True)

@@ -1,10 +1,7 @@
-"""Structured forests: training on BSDS500, and a compact file.
+"""Structured forests (Dollar & Zitnick, "Fast edge detection using structured forests"): training, files.
 
-Dollar & Zitnick, "Fast edge detection using structured forests". The compact file keeps what a node cannot
-derive: leaves come in breadth-first order, so children need no index; thresholds were float16 before the
-patches were split by them; masks are stored as connected segments."""
-
-from __future__ import annotations
+A file holds what a node cannot derive: leaves come in breadth-first order, so children need no index;
+thresholds were float16 before the patches were split by them; masks are connected segments."""
 
 import io
 import itertools
@@ -12,11 +9,11 @@ import lzma
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
-from hgrl.core import files as store
-from hgrl.core import progress
+from hgrl.core import files, progress
 from hgrl.core.errors import InputError
 from hgrl.grouping.forest.features import FEATURES, LABEL, feature_table
 from hgrl.grouping.forest.growth import GrownTree, Patches, grow
@@ -25,7 +22,6 @@ from hgrl.grouping.forest.samples import TrainingSet, read_training_set
 FEATURE_SHARE = 4  # each tree sees one feature in 4, chosen at random; section 4.1
 LEAST = 8  # patches in a leaf
 MAX_DEPTH = 64
-STORED = ("first", "inner", "feature", "threshold", "masks")  # arrays of the compact file
 
 
 @dataclass(frozen=True)
@@ -33,11 +29,9 @@ class Forest:
     """Trees as flat arrays; node k of tree t is number first[t] + k, and a node's children are neighbours.
 
     first: (trees + 1,) int64; child: (nodes,) int32, the number of the lower child within its tree, 0 for a
-    leaf;
-    feature: (nodes,) int32, a number of `feature_table`; threshold: (nodes,) float32, below it the lower
-    child;
-    leaf: (nodes,) int32, a row of masks, -1 inside; masks: (leaves, 16, 16) uint8, segments numbered from 0.
-    """
+    leaf; feature: (nodes,) int32, a number of `feature_table`; threshold: (nodes,) float32, below it the
+    lower child; leaf: (nodes,) int32, a row of masks, -1 inside; masks: (leaves, 16, 16) uint8, segments
+    numbered from 0."""
 
     first: np.ndarray
     child: np.ndarray
@@ -52,24 +46,23 @@ class Forest:
 
     def save(self, path: Path) -> None:
         """Write the compact file (atomically)."""
-        inner = self.child > 0
-        content = {
-            "first": self.first,
-            "inner": np.packbits(inner),
-            "feature": self.feature[inner].astype(np.uint16),
-            "threshold": self.threshold[inner].astype(np.float16),
-            "masks": np.frombuffer(lzma.compress(self.masks.tobytes(), preset=6), np.uint8),
-        }
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **content)
-        store.write_bytes(path, buffer.getvalue())
+        inner, buffer = self.child > 0, io.BytesIO()
+        np.savez_compressed(
+            buffer,
+            first=self.first,
+            inner=np.packbits(inner),
+            feature=self.feature[inner].astype(np.uint16),
+            threshold=self.threshold[inner].astype(np.float16),
+            masks=np.frombuffer(lzma.compress(self.masks.tobytes(), preset=6), np.uint8),
+        )
+        files.write_bytes(path, buffer.getvalue())
 
     @classmethod
-    def load(cls, path: Path) -> Forest:
+    def load(cls, path: Path) -> Self:
         """Read a compact file. Raises InputError when it is missing, cut off or something else."""
         try:
             with np.load(path, allow_pickle=False) as file:
-                return cls._from_arrays(*(file[name] for name in STORED))
+                return cls._from_arrays(**file)
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; train one with `python -m hgrl train-forest`") from None
         except Exception as error:  # numpy, zip and lzma raise a dozen different things on a broken file
@@ -77,18 +70,23 @@ class Forest:
             raise InputError(f"{path}: not a structured forest ({error}); {remedy}") from None
 
     @classmethod
-    def _from_arrays(cls, first, inner, features, thresholds, masks) -> Forest:
+    def _from_arrays(cls, first, inner, feature, threshold, masks) -> Self:
         nodes = int(first[-1])
         inner = np.unpackbits(inner, count=nodes).astype(bool)
-        child, feature = np.zeros(nodes, np.int32), np.zeros(nodes, np.int32)
-        threshold = np.zeros(nodes, np.float32)
-        # breadth first: the k-th inner node has children 2k+1 and 2k+2
-        for start, stop in itertools.pairwise(first):
+        child, features = np.zeros((2, nodes), np.int32)
+        thresholds = np.zeros(nodes, np.float32)
+        for start, stop in itertools.pairwise(
+            first
+        ):  # breadth first: inner node k has children 2k+1 and 2k+2
             child[start:stop][inner[start:stop]] = 1 + 2 * np.arange(inner[start:stop].sum())
-        feature[inner], threshold[inner] = features, thresholds
-        leaf = np.where(inner, -1, np.cumsum(~inner) - 1).astype(np.int32)
+        features[inner], thresholds[inner] = feature, threshold
         masks = np.frombuffer(lzma.decompress(masks.tobytes()), np.uint8).reshape(-1, LABEL, LABEL)
-        return cls(first, child, feature, threshold, leaf, masks)
+        return cls(first, child, features, thresholds, leaf_rows(child), masks)
+
+
+def leaf_rows(child: np.ndarray) -> np.ndarray:
+    """The row of each node's mask, leaves in node order: (nodes,) int32; -1 inside."""
+    return np.where(child > 0, -1, np.cumsum(child == 0) - 1).astype(np.int32)
 
 
 def mask_edges(masks: np.ndarray) -> np.ndarray:
@@ -122,8 +120,12 @@ def train_forest(
     data = read_training_set(Path(bsds_root), splits)
     with ThreadPoolExecutor(workers) as pool:
         jobs = [pool.submit(grow_tree, data, patches, (seed, tree)) for tree in range(trees)]
-        grown = [job.result() for job in progress.bar(jobs, "growing trees", total=trees)]
-    forest = join_trees(grown)
+        grown, masks = zip(
+            *(job.result() for job in progress.bar(jobs, "growing trees", total=trees)), strict=True
+        )
+    first = np.cumsum([0, *(len(tree.child) for tree in grown)], dtype=np.int64)
+    child, feature, threshold, _ = (np.concatenate(arrays) for arrays in zip(*grown, strict=True))
+    forest = Forest(first, child, feature, threshold, leaf_rows(child), np.concatenate(masks))
     forest.save(Path(out))
     return forest
 
@@ -146,12 +148,3 @@ def leaf_masks(patches: Patches, rows: np.ndarray) -> np.ndarray:
         _, appears, number = np.unique(segments, return_index=True, return_inverse=True)
         mask[...] = np.argsort(np.argsort(appears))[number].reshape(LABEL, LABEL)
     return out
-
-
-def join_trees(grown: list[tuple[GrownTree, np.ndarray]]) -> Forest:
-    """One forest from grown trees and their leaves' masks."""
-    trees, masks = zip(*grown, strict=True)
-    first = np.concatenate([[0], np.cumsum([len(tree.child) for tree in trees])]).astype(np.int64)
-    child, feature, threshold, _ = (np.concatenate(arrays) for arrays in zip(*trees, strict=True))
-    leaf = np.where(child > 0, -1, np.cumsum(child == 0) - 1).astype(np.int32)
-    return Forest(first, child, feature, threshold, leaf, np.concatenate(masks))

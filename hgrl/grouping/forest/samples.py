@@ -1,7 +1,5 @@
 """Training patches for structured forests: BSDS500 as flat arrays and offsets into them."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +21,22 @@ class Annotation:
 
     at_map: int  # first cell of its image in the flat maps
     at_mask: int  # first pixel in the flat segmentations
-    shape: tuple[int, int]  # H, W of the image
+    width: int  # of the image
     map_width: int  # cells in a row of the padded image
     positive: np.ndarray  # flat numbers of patch positions near a boundary
     negative: np.ndarray
+
+    def draw(self, share: int, generator: np.random.Generator) -> tuple[np.ndarray, ...]:
+        """At most `share` positives and as many negatives, as the last four fields of `Patches`."""
+        groups = self.positive, self.negative
+        chosen = [generator.choice(group, min(share, len(group)), replace=False) for group in groups]
+        flat = np.sort(np.concatenate(chosen)).astype(np.int64)
+        row, column = np.divmod(flat, self.map_width)
+        mask = (row * SHRINK + MARGIN - PAD) * self.width + column * SHRINK + MARGIN - PAD
+        map_width, mask_width = (
+            np.full(len(flat), cells, np.int32) for cells in (self.map_width, self.width)
+        )
+        return self.at_map + flat * CHANNELS, map_width, self.at_mask + mask, mask_width
 
 
 @dataclass(frozen=True)
@@ -42,14 +52,13 @@ class TrainingSet:
         """About `count` random patches in image order, half of them positive, equally many per annotation."""
         generator = np.random.default_rng(seed)
         share = math.ceil(count / 2 / len(self.annotations))
-        parts = [_draw_one(annotation, share, generator) for annotation in self.annotations]
+        parts = [annotation.draw(share, generator) for annotation in self.annotations]
         places = (np.concatenate(column) for column in zip(*parts, strict=True))
         return Patches(self.regular, self.similarity, self.segments, *places)
 
 
 def pad_image(image: np.ndarray, pad: int = PAD) -> np.ndarray:
-    """Reflect by `pad` px on every side, then on the right and below to a multiple of 4 (channels are halved
-    twice).
+    """Reflect by `pad` px on every side, then to a multiple of 4 on the right and below.
 
     Works on images smaller than the padding: the reflection is reflected again."""
     height, width = image.shape[:2]
@@ -62,70 +71,35 @@ def read_training_set(bsds_root: Path, splits: tuple[str, ...] = ("train", "val"
 
     Raises InputError when the folders, or a ground truth, are missing."""
     root = Path(bsds_root).resolve()
-    readers = [
-        (samples, i)
-        for samples in (open_bsds(root.parent, root.name, split) for split in splits)
-        for i in range(len(samples))
-    ]
     regular, similarity, segments, annotations = [], [], [], []
     at_map = at_mask = 0
-    for samples, i in readers:
-        padded = pad_image(samples.image(i))
-        maps = feature_maps(padded)
-        for segmentation in samples.ground_truth(i):
-            annotations.append(_annotation(segmentation, at_map, at_mask, padded.shape[1] // SHRINK))
-            segments.append(segmentation.ravel())
-            at_mask += segmentation.size
-        regular.append(maps[0].ravel())
-        similarity.append(maps[1].ravel())
-        at_map += maps[0].size
-    return TrainingSet(_joined(regular), _joined(similarity), _joined(segments), tuple(annotations))
+    for samples in [
+        open_bsds(root.parent, root.name, split) for split in splits
+    ]:  # all are there, or none is read
+        for i in range(len(samples)):
+            padded = pad_image(samples.image(i))
+            maps, map_width = feature_maps(padded), padded.shape[1] // SHRINK
+            for segmentation in samples.ground_truth(i):
+                places = _patch_positions(segmentation, map_width)
+                annotations.append(Annotation(at_map, at_mask, segmentation.shape[1], map_width, *places))
+                segments.append(segmentation.ravel())
+                at_mask += segmentation.size
+            regular.append(maps[0].ravel())
+            similarity.append(maps[1].ravel())
+            at_map += maps[0].size
+    return TrainingSet(*map(np.concatenate, (regular, similarity, segments)), tuple(annotations))
 
 
-def _joined(parts: list[np.ndarray]) -> np.ndarray:
-    """np.concatenate that lets go of each part as it is copied: half the peak memory."""
-    out, at = np.empty(sum(part.size for part in parts), parts[0].dtype), 0
-    for k in range(len(parts)):
-        part, parts[k] = parts[k], None
-        out[at : at + part.size] = part
-        at += part.size
-    return out
-
-
-def _annotation(segmentation: np.ndarray, at_map: int, at_mask: int, map_width: int) -> Annotation:
-    rows, columns = _positions(segmentation.shape)
-    distance = _boundary_distance(segmentation)
-    centre = MARGIN + LABEL // 2 - PAD
-    near = distance[np.ix_(rows * SHRINK + centre, columns * SHRINK + centre)] < NEAR
-    flat = (rows[:, None] * map_width + columns[None, :]).astype(np.int32)
-    return Annotation(at_map, at_mask, segmentation.shape, map_width, flat[near], flat[~near])
-
-
-def _positions(shape: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Cell rows and columns of patches whose mask lies inside the image."""
-    first = (PAD - MARGIN) // SHRINK
-    return tuple(np.arange(first, first + (side - LABEL) // SHRINK + 1) for side in shape)
-
-
-def _boundary_distance(segmentation: np.ndarray) -> np.ndarray:
-    """Pixels to the nearest pixel that differs from its right or lower neighbour: (H, W) float32."""
-    inside = np.ones(segmentation.shape, np.uint8)
+def _patch_positions(segmentation: np.ndarray, map_width: int) -> tuple[np.ndarray, np.ndarray]:
+    """Flat numbers (int32) of the patches whose mask is inside the image: near a boundary, and the others."""
+    inside = np.ones(segmentation.shape, np.uint8)  # but where the right or the lower neighbour differs
     inside[:, :-1][segmentation[:, :-1] != segmentation[:, 1:]] = 0
     inside[:-1][segmentation[:-1] != segmentation[1:]] = 0
-    if inside.all():
-        return np.full(segmentation.shape, np.inf, np.float32)
-    return cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-
-
-def _draw_one(annotation: Annotation, share: int, generator: np.random.Generator) -> tuple[np.ndarray, ...]:
-    chosen = [
-        generator.choice(group, min(share, len(group)), replace=False)
-        for group in (annotation.positive, annotation.negative)
-    ]
-    flat = np.sort(np.concatenate(chosen)).astype(np.int64)
-    row, column = np.divmod(flat, annotation.map_width)
-    mask = (row * SHRINK + MARGIN - PAD) * annotation.shape[1] + column * SHRINK + MARGIN - PAD
-    width, mask_width = (
-        np.full(len(flat), cells, np.int32) for cells in (annotation.map_width, annotation.shape[1])
-    )
-    return annotation.at_map + flat * CHANNELS, width, annotation.at_mask + mask, mask_width
+    distance = np.full(segmentation.shape, np.inf, np.float32)
+    if not inside.all():
+        distance = cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    first, centre = (PAD - MARGIN) // SHRINK, MARGIN + LABEL // 2 - PAD
+    rows, columns = (first + np.arange((side - LABEL) // SHRINK + 1) for side in segmentation.shape)
+    near = distance[np.ix_(rows * SHRINK + centre, columns * SHRINK + centre)] < NEAR
+    flat = (rows[:, None] * map_width + columns).astype(np.int32)
+    return flat[near], flat[~near]

@@ -1,12 +1,9 @@
-"""Sharpening: each found leaf's mask is fitted to the colours under it before its boundaries are counted
-(numba kernels).
+"""Sharpening (numba kernels): each leaf's mask is fitted to the colours under it before its edges count.
 
-Dollar & Zitnick, "Fast edge detection using structured forests" (TPAMI 2015), on edge sharpening: a leaf
-answers for many patches, so its boundaries are right to a few pixels only. Each segment gets the mean colour
-of its pixels; pixels near a boundary then join the neighbouring segment of the nearest mean. Their public
-code compares RGB; CIELUV is used here."""
-
-from __future__ import annotations
+Dollar & Zitnick, "Fast edge detection using structured forests" (TPAMI 2015): a leaf answers for many
+patches, so its boundaries are right to a few pixels only. Each segment gets the mean colour of its pixels;
+pixels near a boundary then join the neighbouring segment of the nearest mean. Their code compares RGB; CIELUV
+is used here."""
 
 import cv2
 import numba
@@ -45,12 +42,10 @@ def is_boundary(mask, pixel):
 
 @numba.njit(nogil=True, cache=True)
 def find_rings(bins, amount, seen, places, ends):
-    """Pixels within `amount` px of a mask's boundary pixels, nearest first: places[: ends[r]] lie within r
-    px, rows and columns apart.
+    """Pixels near a mask's boundary pixels, nearest first: places[: ends[r]] lie within r rows and columns.
 
     bins: the boundary pixels, 16 column + row. `seen` (256,) is working memory."""
     seen[:] = 0
-    count = np.uint64(0)
     for position in range(len(bins)):
         pixel = np.uint64(((bins[position] & 15) << 4) | (bins[position] >> 4))
         places[position] = pixel
@@ -89,35 +84,28 @@ def mean_colours(mask, colour, top, left, means, counts):
 
 
 @numba.njit(nogil=True, cache=True)
-def nearest_segment(mask, pixel, value, means, counts):
-    """Of the segments of a pixel's 4 neighbours the one whose mean colour is nearest to `value`, the first of
-    equals.
-
-    A segment too thin to have a colour is no candidate; with no candidate the pixel stays where it is."""
-    best, best_distance = mask[pixel], np.float32(np.inf)
-    for place in neighbours(pixel):
-        segment = mask[place]
-        distance = np.float32(0.0)
-        for channel in range(3):
-            distance += (means[segment, channel] - value[channel]) ** 2
-        if distance < best_distance and counts[segment] > 0:
-            best, best_distance = segment, distance
-    return best
-
-
-@numba.njit(nogil=True, cache=True)
 def sharpen_mask(mask, places, colour, top, left, means, counts):
-    """Let the places, in turn, join the neighbouring segment of the nearest colour; changes `mask`."""
+    """Let the places, in turn, join the neighbouring segment of the nearest colour, the first of equals.
+
+    A segment too thin to have a colour is no candidate; with no candidate a pixel stays where it is."""
     for pixel in places:
-        if is_boundary(mask, pixel):  # elsewhere it and all its neighbours are of one segment
-            value = colour[top + (pixel >> 4), left + (pixel & 15)]
-            mask[pixel] = nearest_segment(mask, pixel, value, means, counts)
+        if not is_boundary(mask, pixel):  # it and all its neighbours are of one segment
+            continue
+        value = colour[top + (pixel >> 4), left + (pixel & 15)]
+        best, best_distance = mask[pixel], np.float32(np.inf)
+        for place in neighbours(pixel):
+            segment = mask[place]
+            distance = np.float32(0.0)
+            for channel in range(3):
+                distance += (means[segment, channel] - value[channel]) ** 2
+            if distance < best_distance and counts[segment] > 0:
+                best, best_distance = segment, distance
+        mask[pixel] = best
 
 
 @numba.njit(nogil=True, cache=True)
 def add_sharpened_edges(found, leaf, masks, start, bins, colour, amount, out):
-    """Add 1 to `out` at each boundary pixel of each found leaf's mask, after it was fitted to the colours of
-    its place.
+    """Add 1 to `out` at each boundary pixel of each found leaf's mask, fitted to the colours of its place.
 
     found: (rows, columns, trees) node numbers. leaf: (nodes,) rows of masks (leaves, 256) uint8, whose
     boundary pixels are bins[start[row] : start[row + 1]]. colour: (H, W, 3) float32 of the padded image.

@@ -1,11 +1,9 @@
 """Holistically-nested edge detection: VGG-16 with an edge map after each of its stages, and their fusion.
 
-Xie, Tu, "Holistically-nested edge detection" (ICCV 2015); the variant "HED" of the paper's table 1. Not done:
-the 35 px of padding in the first convolution (images are reflected instead), and the mean of the side outputs
-(the fusion alone is the answer). torch is needed here and in `hed.training` only, so both are imported where
+Xie, Tu, "Holistically-nested edge detection" (ICCV 2015); "HED" in the paper's table 1. Not done: the 35 px
+of padding in the first convolution (images are reflected instead), and the mean of the side outputs (the
+fusion alone is the answer). Only this module and `hed.training` need torch, so both are imported where
 `edges: hed` asks for them."""
-
-from __future__ import annotations
 
 from functools import lru_cache
 from itertools import chain
@@ -17,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.vgg import make_layers
 
-from hgrl.core.checkpoint import Checkpoint, load_checkpoint
+from hgrl.core.checkpoint import load_checkpoint
 from hgrl.core.errors import InputError
 from hgrl.data.normalise import normalise
 
@@ -32,8 +30,8 @@ class HED(nn.Module):
     """VGG-16's convolutions with a side output after the last one of each stage, and their fusion.
 
     `width` is the channels of conv1 (64 in VGG-16); `features` has torchvision's names, so that its vgg16
-    (with `batch_norm` its vgg16_bn) fits. From scratch, batch normalisation makes so deep a chain trainable.
-    """
+    (with `batch_norm` its vgg16_bn) fits. From scratch, batch normalisation makes so deep a chain
+    trainable."""
 
     def __init__(self, width: int = 64, batch_norm: bool = False) -> None:
         super().__init__()
@@ -67,12 +65,12 @@ class HED(nn.Module):
 
 
 def balanced_loss(logits: Tensor, target: Tensor) -> Tensor:
-    """Class-balanced cross entropy (HED, equation 2): logits (B, 1, H, W), target (B, H, W) uint8 with 1
-    edge, 0 none, else ignored.
+    """Class-balanced cross entropy (HED, equation 2), the mean over images.
 
-    Per image, with beta the share of counted pixels that are no edge: -beta log p on edges and -(1 - beta)
-    log(1 - p) elsewhere, summed; here divided by the number of counted pixels, so that the rate does not
-    depend on the image's size. An image without an edge has beta = 1 and adds nothing."""
+    logits: (B, 1, H, W); target: (B, H, W) uint8, 1 edge, 0 none, else ignored. Per image, with beta the
+    share of counted pixels that are no edge: -beta log p on edges and -(1 - beta) log(1 - p) elsewhere,
+    summed; here divided by the number of counted pixels, so that the rate does not depend on the image's
+    size. An image without an edge has beta = 1 and adds nothing."""
     edge, none = target == 1, target == 0
     counted = (edge | none).sum(dim=(1, 2), keepdim=True).clamp(min=1)
     beta = none.sum(dim=(1, 2), keepdim=True) / counted  # (B, 1, 1)
@@ -108,23 +106,12 @@ def load_hed(path: Path, device: str = "cpu") -> HED:
 
 @lru_cache(maxsize=1)
 def _load(path: Path, changed: int, device: str) -> HED:
-    saved = load_weights(path)
-    if not saved.complete:
-        remedy = "run `python -m hgrl train-hed` again to finish it"
-        raise InputError(f"{path}: trained to step {saved.step} of {saved.total_steps} only; {remedy}")
-    return network_of(saved).to(device, memory_format=torch.channels_last).eval()
-
-
-def load_weights(path: Path) -> Checkpoint:
-    """A file that `hed_training.train_hed` wrote, complete or not; InputError for anything else."""
     saved = load_checkpoint(path)
     if not isinstance(saved.identity, dict) or saved.identity.get("kind") != KIND:
         raise InputError(f"{path}: holds no edge network; give a file that `python -m hgrl train-hed` wrote")
-    return saved
-
-
-def network_of(saved: Checkpoint) -> HED:
-    """The network that a weights file describes, with its weights."""
+    if not saved.complete:
+        remedy = "run `python -m hgrl train-hed` again to finish it"
+        raise InputError(f"{path}: trained to step {saved.step} of {saved.total_steps} only; {remedy}")
     model = HED(saved.identity["settings"]["width"], saved.identity["batch_norm"])
     model.load_state_dict(saved.method)
-    return model
+    return model.to(device, memory_format=torch.channels_last).eval()

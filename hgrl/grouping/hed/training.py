@@ -1,10 +1,8 @@
 """Training the edge network on human boundaries: consensus of the annotators, crops, one resumable loop.
 
-Not done: HED's SGD with a rate of its own for each layer (AdamW with one rate and a cosine serves both a
-trunk from ImageNet and one from scratch), its 16 rotation angles (the 8 symmetries of the square move no
-pixel between the grid's points)."""
-
-from __future__ import annotations
+Not done: HED's SGD with a rate of its own for each layer (AdamW with one rate and a cosine serves a trunk
+from ImageNet and one from scratch), its 16 rotation angles (the 8 symmetries of the square move no pixel
+between the grid's points)."""
 
 import hashlib
 import math
@@ -33,25 +31,22 @@ Picture = tuple[np.ndarray, np.ndarray]  # image (H, W, 3) uint8 RGB, target (H,
 
 
 def consensus(boundaries: Sequence[np.ndarray], least: float) -> np.ndarray:
-    """Annotators' boundary maps (H, W) bool -> target (H, W) uint8: 1 where at least the share `least` of
-    them drew, 0 where nobody did, 255 (not scored) between, as HED's followers do (Liu et al., "Richer
+    """Boundary maps (H, W) bool -> target (H, W) uint8: 1 edge, 0 where nobody drew, 255 not scored.
+
+    An edge needs the share `least` of them; fewer are not scored, as by HED's followers (Liu et al., "Richer
     convolutional features", CVPR 2017)."""
     share = np.mean(boundaries, axis=0)
     return np.where(share >= least, EDGE, np.where(share > 0, IGNORED, NONE)).astype(np.uint8)
 
 
-def shrunk(
-    image: np.ndarray, boundaries: Sequence[np.ndarray], factor: int
-) -> tuple[np.ndarray, list[np.ndarray]]:
+def shrunk(image: np.ndarray, boundaries: Sequence[np.ndarray], factor: int) -> tuple[np.ndarray, list]:
     """Image and boundary maps at 1/factor of their size: means of blocks, and any boundary in a block."""
     if factor == 1:
         return image, list(boundaries)
-    height, width = (max(1, side // factor) for side in image.shape[:2])
-    if min(image.shape[:2]) < factor:
-        side = min(image.shape[:2])
-        raise InputError(
-            f"setting 'hed.shrink': {factor} is more than an image's side of {side} px; lower it"
-        )
+    if (side := min(image.shape[:2])) < factor:
+        what = f"{factor} is more than an image's side of {side} px"
+        raise InputError(f"setting 'hed.shrink': {what}; lower it")
+    height, width = (side // factor for side in image.shape[:2])
     image, *maps = (array[: height * factor, : width * factor] for array in (image, *boundaries))
     blocks = (drawn.reshape(height, factor, width, factor) for drawn in maps)
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
@@ -83,8 +78,7 @@ def draw_batch(pictures: list[Picture], settings: HedSettings, step: int) -> tup
 
 
 def random_crop(image: np.ndarray, target: np.ndarray, size: int, random: np.random.Generator) -> Picture:
-    """A square of `size` at a random place, turned by a multiple of 90 degrees and flipped at random; the
-    same for both.
+    """A square of `size` at a random place of both, turned by a multiple of 90 degrees and flipped at random.
 
     A smaller image is reflected up to the size; what is reflected is not scored."""
     top, left = (int(random.integers(max(side - size, 0) + 1)) for side in target.shape)
@@ -121,14 +115,13 @@ def initial_network(settings: HedSettings) -> tuple[HED, bool]:
         raise InputError(f"setting 'hed.width': {reason}; set it to {VGG16}")
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-        features = [name for name in weights if name.startswith("features.")]
-        trunk = {name.removeprefix("features."): weights[name] for name in features}
+        prefix = "features."
+        trunk = {name.removeprefix(prefix): weights[name] for name in weights if name.startswith(prefix)}
         batch_norm = "1.running_mean" in trunk
         model = HED(settings.width, batch_norm)
         model.features.load_state_dict(trunk)
     except Exception as error:  # torch raises a dozen different things on a broken or foreign file
-        reason = " ".join(str(error).split())[:120]
-        what = f"not torchvision's vgg16 or vgg16_bn weights ({reason})"
+        what = f"not torchvision's vgg16 or vgg16_bn weights ({' '.join(str(error).split())[:120]})"
         raise InputError(f"{path}: {what}; fetch the file again") from None
     return model, batch_norm
 
@@ -138,13 +131,10 @@ def hed_identity(
 ) -> dict[str, Any]:
     """What decides the weights; `origin` is the code's fingerprint. Training of another is not continued."""
     content = settings.model_dump(mode="json", exclude={"imagenet_weights", "sources", "checkpoint_minutes"})
-    files = [
-        (name, path.stat().st_size if path.exists() else None)
-        for split in samples
-        for name, path in zip(split.names, split.ground_truths, strict=True)
-    ]
-    own = {"kind": KIND, "trunk": trunk_origin(settings), "batch_norm": batch_norm, "images": len(files)}
-    data = hashlib.sha256(repr(files).encode()).hexdigest()[:16]
+    each = (pair for split in samples for pair in zip(split.names, split.ground_truths, strict=True))
+    truths = [(name, path.stat().st_size if path.exists() else None) for name, path in each]
+    own = {"kind": KIND, "trunk": trunk_origin(settings), "batch_norm": batch_norm, "images": len(truths)}
+    data = hashlib.sha256(repr(truths).encode()).hexdigest()[:16]
     return own | {"data": data, "origin": origin, "settings": content}
 
 
@@ -155,12 +145,11 @@ def train_hed(
     device: torch.device,
     origin: str = "",
 ) -> Checkpoint:
-    """Train the edge network on the splits `samples` and write its weights, with settings and origin, to
-    `out`.
+    """Train the edge network on the splits `samples`; write its weights, with settings and origin, to `out`.
 
     A half-trained `out` is continued (to the bit on a CPU), a complete one returned. InputError for an `out`
-    of other settings or data, for missing ImageNet weights or ground truth, and for a loss that is not finite
-    (the last good file stays)."""
+    of other settings or data, for missing ImageNet weights or ground truth, and for a loss or weights that
+    are not finite (the last good file stays)."""
     trunk_origin(settings)  # reports a missing file before the images are read
     out, (model, batch_norm) = Path(out), initial_network(settings)
     identity, step, losses = hed_identity(samples, settings, batch_norm, origin), 0, []
@@ -189,13 +178,13 @@ def train_hed(
             step += 1
             progress.update()
             if len(unread) == LOG_EVERY or step == settings.iterations:
-                losses += _finite(torch.stack(unread).tolist(), step, settings.iterations, out)
+                losses += torch.stack(unread).tolist()
+                _check_finite(model, losses, step, settings.iterations, out)
                 unread = []
                 is_due = time.monotonic() - written > 60 * settings.checkpoint_minutes
                 if is_due and step < settings.iterations:
                     save_checkpoint(out, checkpoint())
                     written = time.monotonic()
-    _check_weights(model, out)
     save_checkpoint(out, checkpoint())
     return checkpoint()
 
@@ -228,17 +217,12 @@ def _train_step(
     return loss.detach()
 
 
-def _finite(values: list[float], step: int, total: int, out: Path) -> list[float]:
-    for offset, value in enumerate(values, start=step - len(values)):
-        if not math.isfinite(value):
-            what = f"the loss is {value} at step {offset} of {total}"
-            raise InputError(f"{out}: {what}; lower hed.lr (--lr) and train again")
-    return values
-
-
-def _check_weights(model: HED, out: Path) -> None:
-    """A loss may be finite and the last gradient not."""
-    for name, weights in model.state_dict().items():
-        if not torch.isfinite(weights).all():
-            what = f"{name} is not finite after training"
-            raise InputError(f"{out}: {what}; lower hed.lr (--lr) and train again")
+def _check_finite(model: HED, losses: list[float], step: int, total: int, out: Path) -> None:
+    """InputError for a loss that is not finite, and at the end for weights: a last gradient may not be."""
+    bad = next((k for k, loss in enumerate(losses) if not math.isfinite(loss)), None)
+    what = None if bad is None else f"the loss is {losses[bad]} at step {bad} of {total}"
+    if what is None and step == total:
+        broken = (name for name, weights in model.state_dict().items() if not weights.isfinite().all())
+        what = next((f"{name} is not finite after training" for name in broken), None)
+    if what is not None:
+        raise InputError(f"{out}: {what}; lower hed.lr (--lr) and train again")

@@ -1,7 +1,5 @@
 """Adding the spectral signal to the arcs of a watershed: three public readings of "combined"."""
 
-from __future__ import annotations
-
 import dataclasses
 
 import numpy as np
@@ -9,7 +7,7 @@ import numpy as np
 from hgrl.core.settings import GroupingSettings
 from hgrl.grouping.arc_segments import arc_normals
 from hgrl.grouping.hierarchy import Arcs, collect_arcs, lattice_weights
-from hgrl.grouping.orientation import weights_at_normals
+from hgrl.grouping.orientation import Pair, weights_at_normals
 from hgrl.grouping.spectral.signal import lattice_signal, oriented_signal, solve
 
 CONTRAST = {"arcs": 4.0, "mcg": 10.0, "minmax": 10.0}  # 10: MCG's factor; 4 was better on BSDS val
@@ -30,13 +28,12 @@ def add_spectral(arcs: Arcs, settings: GroupingSettings) -> Arcs:
     return dataclasses.replace(arcs, strength=arcs.strength + weight * spectral / DIVISOR)
 
 
-def spectral_signal(arcs: Arcs, settings: GroupingSettings) -> tuple[np.ndarray, np.ndarray]:
+def spectral_signal(arcs: Arcs, settings: GroupingSettings) -> Pair:
     """The spectral signal of the arcs' map on horizontal (H, W-1) and vertical (H-1, W) lattice edges.
 
     Oriented derivatives are read at the arc's direction where `arc_strength` is oriented, at the strongest
     orientation otherwise."""
-    contrast = CONTRAST[settings.spectral_mix]
-    edge_map = np.minimum(1.0, contrast * arc_map(arcs))
+    edge_map = np.minimum(1.0, CONTRAST[settings.spectral_mix] * arc_map(arcs))
     solved = solve(edge_map, settings.spectral_exact, settings.spectral_refinements)
     if settings.spectral_derivative == "lattice":
         return lattice_signal(*solved, edge_map.shape)
@@ -48,15 +45,13 @@ def spectral_signal(arcs: Arcs, settings: GroupingSettings) -> tuple[np.ndarray,
 
 def arc_map(arcs: Arcs) -> np.ndarray:
     """Each pixel's strongest arc to its right or below: (H, W) float64; 0 inside regions."""
-    labels, regions = arcs.labels, arcs.regions
-    keys = arcs.ends[:, 0] * regions + arcs.ends[:, 1]  # sorted
-    out = np.zeros(labels.shape)
-    for here, there, part in (
-        (labels[:, :-1], labels[:, 1:], out[:, :-1]),
-        (labels[:-1], labels[1:], out[:-1]),
-    ):
+    labels, out = arcs.labels, np.zeros(arcs.labels.shape)
+    keys = arcs.ends[:, 0] * arcs.regions + arcs.ends[:, 1]  # sorted
+    right, below = (labels[:, 1:], np.s_[:, :-1]), (labels[1:], np.s_[:-1])
+    for there, place in (right, below):
+        here, part = labels[place], out[place]
         crossing = here != there
         low, high = np.minimum(here, there)[crossing], np.maximum(here, there)[crossing]
-        strength = arcs.strength[np.searchsorted(keys, low * regions + high)]
+        strength = arcs.strength[np.searchsorted(keys, low * arcs.regions + high)]
         part[crossing] = np.maximum(part[crossing], strength)
     return out

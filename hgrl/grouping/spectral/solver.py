@@ -1,16 +1,14 @@
 """The smallest eigenvectors of normalised cuts: exact, or from a decimated image and carried back.
 
-Decimation: Pont-Tuset et al., "Multiscale combinatorial grouping" (TPAMI 2017), section 3. It alone answers
-with eigenvalues that are off by a factor, and with other vectors wherever two eigenvalues lie close: its
-signal correlates .82 with the exact one (mean of 10 photographs). So more vectors than wanted are carried
-back, and at each finer level a few steps of a preconditioned subspace iteration (Knyazev's LOBPCG, SIAM J.
-Sci. Comput. 2001; the preconditioner is the coarsest level's factorisation between smoothing steps) bring
-vectors and eigenvalues to the full image's own: .99."""
-
-from __future__ import annotations
+Decimation: Pont-Tuset et al., "Multiscale combinatorial grouping" (TPAMI 2017), section 3. It alone is off by
+a factor in the eigenvalues and mixes vectors of close ones: its signal correlates .82 with the exact one
+(mean of 10 photographs). So more vectors than wanted are carried back, and at each finer level a few steps of
+LOBPCG (Knyazev, SIAM J. Sci. Comput. 2001; preconditioned by the coarsest level's factorisation between
+smoothing steps) bring vectors and eigenvalues to the full image's own: .99."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import scipy.sparse
@@ -18,8 +16,7 @@ import scipy.sparse.linalg
 
 ROUNDS = 2  # of decimation: each keeps a quarter of the pixels
 LEAST_SIDE = 8  # px; smaller images are not decimated further
-# vectors beyond those wanted: where eigenvalues lie close, the last wanted ones are found among them
-SPARE = 4
+SPARE = 4  # vectors beyond those wanted, among which the last wanted ones are where eigenvalues lie close
 STEPS = 2  # of refinement on the full image
 COARSE_STEPS = 2  # of refinement on the levels between; they are cheap
 DAMPING = 0.8
@@ -32,16 +29,17 @@ Solver = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Pencil:
-    """The problem (D - W) v = lambda D v: ties W (n, n), symmetric, and D, their row sums (n, 1)."""
+    """The problem (D - W) v = lambda D v: ties W (n, n), symmetric, and D, their row sums (n, 1).
+
+    damping: (n, 1), of Jacobi's iteration for D - W, without a pixel's tie to itself: else lone pixels never
+    move."""
 
     ties: scipy.sparse.csr_array
     degree: np.ndarray
-    # (n, 1), of Jacobi's iteration for D - W: without a pixel's tie to itself, or lone pixels would never
-    # move
     damping: np.ndarray
 
     @classmethod
-    def of(cls, ties: scipy.sparse.csr_array) -> Pencil:
+    def of(cls, ties: scipy.sparse.csr_array) -> Self:
         degree = np.asarray(ties.sum(axis=1))[:, None]
         return cls(ties, degree, DAMPING / np.maximum(degree - ties.diagonal()[:, None], 1e-12))
 
@@ -69,14 +67,14 @@ def eigenvectors(ties: scipy.sparse.csr_array, count: int) -> tuple[np.ndarray, 
 
 
 def decimated_eigenvectors(
-    ties: scipy.sparse.csr_array, shape: tuple[int, int], count: int, steps: int = STEPS, rounds: int = ROUNDS
+    ties: scipy.sparse.csr_array, shape: tuple[int, int], count: int, steps: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Nearly the same, from every fourth pixel per round: eigenvalues (k,), vectors (HW, k).
 
     Each pixel is tied to the remaining ones by its row of ties, normalised; the eigenvectors found there are
     carried back the same way. steps: of refinement on the full image (see above); 0 is plain decimation,
     whose eigenvalues are about doubled per round and divided by that."""
-    pencils, spreads = _decimate(ties, shape, rounds)
+    pencils, spreads = _decimate(ties, shape)
     if not spreads:
         return eigenvectors(ties, count)
     values, vectors, solver = _solve(pencils[-1], count + SPARE if steps else count)
@@ -85,18 +83,18 @@ def decimated_eigenvectors(
             vectors = spread @ vectors
         return np.maximum(values[1:] / 2 ** len(spreads), 1e-9), vectors[:, 1:]
     for level in reversed(range(len(spreads))):
-        solver = _through(solver, spreads[level])
+        solver = _seen_from_finer(solver, spreads[level])
         vectors = pencils[level].average(spreads[level] @ vectors)
         values, vectors = _refine(pencils[level], vectors, solver, COARSE_STEPS if level else steps)
     return np.maximum(values[1 : count + 1], 1e-9), vectors[:, 1 : count + 1]
 
 
 def _decimate(
-    ties: scipy.sparse.csr_array, shape: tuple[int, int], rounds: int
+    ties: scipy.sparse.csr_array, shape: tuple[int, int]
 ) -> tuple[list[Pencil], list[scipy.sparse.csr_array]]:
     """The problem at each level, finest first, and what carries vectors from each level to the finer one."""
     pencils, spreads = [Pencil.of(ties)], []
-    while len(spreads) < rounds and min(shape) >= LEAST_SIDE:
+    while len(spreads) < ROUNDS and min(shape) >= LEAST_SIDE:
         is_coarse = np.zeros(shape, bool)
         is_coarse[::2, ::2] = True
         nearby = ties[:, np.flatnonzero(is_coarse)].tocsr()
@@ -104,7 +102,7 @@ def _decimate(
         spread = (scale @ nearby).tocsr()
         ties = (nearby.T @ spread).tocsr()
         ties = (ties + ties.T) / 2
-        shape = ((shape[0] + 1) // 2, (shape[1] + 1) // 2)
+        shape = tuple((side + 1) // 2 for side in shape)
         spreads.append(spread)
         pencils.append(Pencil.of(ties))
     return pencils, spreads
@@ -116,23 +114,19 @@ def _solve(pencil: Pencil, count: int) -> tuple[np.ndarray, np.ndarray, Solver]:
     scale = 1 / np.sqrt(pencil.degree)
     diagonal = scipy.sparse.dia_array((scale.T, [0]), shape=pencil.ties.shape)
     laplacian = (1 + SHIFT) * scipy.sparse.eye_array(nodes) - diagonal @ pencil.ties @ diagonal
-    # 4 times faster than the default
-    ordering = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0, "options": {"SymmetricMode": True}}
-    inverse = scipy.sparse.linalg.splu(laplacian.tocsc(), **ordering).solve
+    quick = {"permc_spec": "MMD_AT_PLUS_A", "diag_pivot_thresh": 0, "options": {"SymmetricMode": True}}
+    inverse = scipy.sparse.linalg.splu(laplacian.tocsc(), **quick).solve  # 4 times as fast as the default
     if nodes <= max(DENSE, count + 2):
         values, vectors = np.linalg.eigh(laplacian.toarray())
     else:
         start = np.random.default_rng(0).standard_normal(nodes)
         operator = scipy.sparse.linalg.LinearOperator(laplacian.shape, matvec=inverse, dtype=np.float64)
-        values, vectors = scipy.sparse.linalg.eigsh(
-            laplacian, count + 1, sigma=0, which="LM", v0=start, OPinv=operator
-        )
+        values, vectors = scipy.sparse.linalg.eigsh(laplacian, count + 1, sigma=0, v0=start, OPinv=operator)
     order = np.argsort(values)[: max(1, min(count + 1, nodes - 1))]
     return values[order] - SHIFT, scale * vectors[:, order], lambda right: scale * inverse(scale * right)
 
 
-def _through(solver: Solver, spread: scipy.sparse.csr_array) -> Solver:
-    """A coarse level's solver, seen from the next finer level."""
+def _seen_from_finer(solver: Solver, spread: scipy.sparse.csr_array) -> Solver:
     gather = spread.T.tocsr()
     return lambda right: spread @ solver(gather @ right)
 
@@ -143,8 +137,9 @@ def _refine(pencil: Pencil, vectors: np.ndarray, coarse: Solver, steps: int) -> 
     basis, tied = vectors, ties @ vectors
     for step in range(steps):
         values, mix = _rayleigh_ritz(basis, tied, degree, count)
-        # where the step before went
-        moves = [array[:, count:] @ mix[count:, 1:] for array in (basis, tied)] if step else []
+        moves = (
+            [array[:, count:] @ mix[count:, 1:] for array in (basis, tied)] if step else []
+        )  # the step before's
         vectors, tied_vectors = basis @ mix, tied @ mix
         residual = degree * vectors[:, 1:] * (1 - values[1:]) - tied_vectors[:, 1:]
         search = pencil.average(coarse(pencil.gather(residual)))
@@ -163,7 +158,8 @@ def _rayleigh_ritz(
     scale = 1 / np.sqrt(np.diag(mass))
     mass, energy = mass * scale * scale[:, None], energy * scale * scale[:, None]
     weights, directions = np.linalg.eigh(mass)
-    # columns that say the same are left out
-    directions = directions[:, weights > 1e-10] / np.sqrt(weights[weights > 1e-10])
+    directions = directions[:, weights > 1e-10] / np.sqrt(
+        weights[weights > 1e-10]
+    )  # without dependent columns
     values, mix = np.linalg.eigh(directions.T @ energy @ directions)
     return values[:count], scale[:, None] * (directions @ mix[:, :count])
