@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.data
+from conftest import write_profile
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -18,11 +19,12 @@ from test_processes import wait_for_the_end
 
 from hgrl import __main__ as cli
 from hgrl.core.errors import InputError
+from hgrl.core.experiment import load_experiment
 from hgrl.core.loading import grouping_preset
 from hgrl.core.settings import GroupingSettings
 from hgrl.data.samples import Samples
 from hgrl.data.sets.folder import open_folder
-from hgrl.grouping import edges, group
+from hgrl.grouping import edges, group, stage
 from hgrl.grouping.forest.model import Forest
 from hgrl.grouping.group import full_hierarchy, group_images, height_scale, region_tree
 from hgrl.grouping.outputs import EDGE_LEVELS, edge_map_path, is_edge_map, save_edge_map, tree_path
@@ -265,7 +267,7 @@ def test_a_result_that_would_lie_on_an_input_is_refused_before_any_work(tmp_path
     for root in (tmp_path, tmp_path / "link"):
         samples = Samples(names, tuple(root / f"{name}.png" for name in names))
         before = files_of(tmp_path)
-        with pytest.raises(InputError, match=r"a\.edges\.png: would be written over"):
+        with pytest.raises(InputError, match=r"a\.edges\.png: .* would be overwritten; choose another --out"):
             group_images(samples, tmp_path, FAST, edges=True)
         assert files_of(tmp_path) == before
 
@@ -441,3 +443,43 @@ def test_height_scale_brings_the_median_to_the_target(heights, target):
 def test_height_scale_without_a_tree_to_measure_says_so():
     with pytest.raises(InputError, match="height scale"):
         height_scale([chain([])], 0.8, 0.85)
+
+
+def test_the_stage_is_done_only_with_the_trees_of_todays_settings_images_and_code(pipeline, monkeypatch):
+    small, images = (
+        load_experiment("small"),
+        sorted((pipeline / "artifacts/small/data").rglob("unlabelled_*.jpg")),
+    )
+    assert stage.is_grouped(small)
+    write_profile(pipeline, {"grouping.image_scale": 1.0})
+    assert not stage.is_grouped(load_experiment("small"))
+    write_profile(pipeline)
+    with monkeypatch.context() as patch:
+        patch.setattr(group, "code_fingerprint", lambda *modules: "other code")
+        assert not stage.is_grouped(small)
+    tree = small.files.tree_file(f"VOC2012/{images[0].stem}")
+    content = tree.read_bytes()
+    for damage in (lambda: tree.unlink(), lambda: tree.write_bytes(content[:-40])):
+        damage()
+        assert not stage.is_grouped(small)
+        stage.group(small)
+        assert stage.is_grouped(small) and tree.read_bytes() == content
+    photo = images[0].read_bytes()
+    images[0].write_bytes(images[1].read_bytes())
+    assert not stage.is_grouped(small)
+    tree.unlink()
+    images[0].write_bytes(photo[:300])  # cannot be read, and so needs no tree, until it changes
+    assert list(stage.group(small)["failures"]) == [f"VOC2012/{images[0].stem}"] and stage.is_grouped(small)
+    images[0].write_bytes(photo)
+    assert not stage.is_grouped(small)
+
+
+def test_trees_of_images_that_left_the_set_go_and_other_files_stay(pipeline):
+    small = load_experiment("small")
+    own = sorted(small.files.trees().rglob("*.npz"))
+    left, foreign = small.files.tree_file("Gone/a"), small.files.tree_file("VOC2012/mine")
+    left.parent.mkdir()
+    left.write_bytes(own[0].read_bytes())
+    np.savez(foreign, data=np.arange(3))
+    stage.group(small)
+    assert sorted(small.files.trees().rglob("*.npz")) == sorted([*own, foreign]) and not left.parent.exists()

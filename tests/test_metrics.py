@@ -85,7 +85,8 @@ def test_importing_one_metric_pulls_in_no_other(module):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(json.loads(done.stdout))
     heavy = {"scipy", "numba", "cv2", "torch", "higra", "matplotlib", "skimage", "pandas"}
-    needs = {"regions": {"scipy", "cv2"}, "bsds": {"scipy", "numba", "cv2"}, "video": {"cv2"}}.get(module, set())
+    needs = {"regions": {"scipy", "cv2"}, "bsds": {"scipy", "numba", "cv2"}, "video": {"cv2"}}
+    needs = needs.get(module, set())
     assert needs <= loaded and not (heavy - needs) & loaded
     others = {"bsds": {"bootstrap", "boundaries", "regions"}, "video": {"outlines"}}.get(module, set())
     assert {name for name in loaded if name.startswith("hgrl.metrics.")} == {

@@ -13,7 +13,7 @@ from hgrl.grouping.edges import shipped_forest
 from hgrl.grouping.forest.detect import edge_strength
 from hgrl.grouping.forest.model import mask_edges
 from hgrl.grouping.forest.samples import pad_image
-from hgrl.grouping.forest.sharpen import add_sharpened_edges, colours
+from hgrl.grouping.forest.sharpen import add_edges, colours
 
 CROP = np.ascontiguousarray(skimage.data.astronaut()[100:196, 150:262])
 
@@ -25,7 +25,7 @@ def votes_of(mask, colour, amount):
     out, padded = np.zeros((32, 32), np.float32), np.zeros((32, 32, 3), np.float32)
     padded[8:24, 8:24] = colour
     found = np.zeros((1, 1, 1), np.int32)
-    add_sharpened_edges(found, np.zeros(1, np.int32), mask.reshape(1, 256), starts, bins, padded, amount, out)
+    add_edges(found, np.zeros(1, np.int32), mask.reshape(1, 256), starts, bins, padded, amount, out)
     assert out.sum() == out[8:24, 8:24].sum()
     return out[8:24, 8:24]
 

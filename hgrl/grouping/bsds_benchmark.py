@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from hgrl.core import files
-from hgrl.core.cache import code_fingerprint, fingerprint
+from hgrl.core.cache import code_fingerprint, fingerprint, store_scores, stored_scores
 from hgrl.core.errors import InputError
 from hgrl.core.processes import as_completed
 from hgrl.core.progress import bar
@@ -161,28 +161,25 @@ def _score_task(task: tuple) -> tuple[str, ImageScore | str]:
     """(image, its score or what is wrong); the score is also written to a file of its own."""
     sample, file, kind, thresholds, part, code = task
     name, key = sample.images[0].stem, fingerprint(file, sample.ground_truths[0], kind, thresholds, code)
-    with suppress(OSError, ValueError, KeyError, TypeError):  # left whole by an interrupted run, or not
-        content = json.loads(part.read_text())
-        if content["key"] == key:
-            return name, _score(content, thresholds)
+    if (content := stored_scores(part, key)) is not None:  # left by an interrupted run
+        return name, _score(content, thresholds)
     try:
         score = score_file(file, kind, sample, benchmark_thresholds(thresholds))
     except InputError as error:
         return name, str(error)
-    files.write_bytes(part, json.dumps({"key": key, **_numbers(score)}).encode(), durable=False)
+    store_scores(part, key, _numbers(score))
     return name, score
 
 
 def _numbers(score: ImageScore) -> dict[str, dict[str, Any]]:
     """A score for json: a list per count, or one number where all thresholds have the same."""
+
+    def shortened(values: np.ndarray | float) -> Any:
+        rounded = [float(f"{v:.10g}") if isinstance(v, float) else v for v in np.atleast_1d(values).tolist()]
+        return rounded[0] if len(set(rounded)) == 1 else rounded
+
     counts = {part: values._asdict() for part, values in score._asdict().items() if values is not None}
-    return {part: {name: _shortened(v) for name, v in values.items()} for part, values in counts.items()}
-
-
-def _shortened(values: np.ndarray | float) -> Any:
-    values = np.atleast_1d(values)
-    rounded = [float(f"{value:.10g}") if values.dtype.kind == "f" else int(value) for value in values]
-    return rounded[0] if len(set(rounded)) == 1 else rounded
+    return {part: {name: shortened(v) for name, v in values.items()} for part, values in counts.items()}
 
 
 def _score(numbers: dict[str, dict[str, Any]], thresholds: int) -> ImageScore:

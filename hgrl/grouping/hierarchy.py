@@ -90,8 +90,8 @@ def _combined(
 def merge_small(arcs: Arcs, least: float) -> Arcs:
     """Merge each region of fewer than `least` pixels into the neighbour behind its weakest arc.
 
-    In rounds, until none is left: all small regions at once, then arcs are averaged again. Two regions that
-    are large enough are never merged."""
+    In rounds, all small regions at once, then arcs are averaged again. No two large enough regions are ever
+    merged."""
     while True:
         small = np.bincount(arcs.labels.ravel()) < least
         if arcs.regions == 1 or not small.any():
@@ -112,9 +112,9 @@ def merge_small(arcs: Arcs, least: float) -> Arcs:
 def average_linkage(arcs: Arcs, weight: str = "length") -> tuple[np.ndarray, np.ndarray]:
     """Merge the two regions parted by the weakest arc, average the arcs they share, repeat.
 
-    weight: an arc counts by its `length`, or by the `root` of it. Returns children (n-1, 2) int64 and heights
-    (n-1,) float64 in merge order. A mean can be rounded to below the arc removed before it, so a merge is
-    raised to the highest of what it joins."""
+    weight: an arc counts by its `length`, or its `root`. Returns children (n-1, 2) int64 and heights (n-1,)
+    float64 in merge order; a mean rounded to below the arc removed before it is raised to the highest of what
+    it joins."""
     graph = hg.UndirectedGraph(arcs.regions)
     graph.add_edges(arcs.ends[:, 0], arcs.ends[:, 1])
     weights = arcs.length if weight == "length" else np.sqrt(arcs.length)

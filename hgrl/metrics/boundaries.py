@@ -1,7 +1,7 @@
 """Boundaries against human ones: thinning, one-to-one matching, and the counts behind precision and recall.
 
-Martin, Fowlkes and Malik, TPAMI 2004, as the BSDS500 benchmark does it (Arbelaez et al., TPAMI 2011, section
-2.2). NumPy and numba."""
+As the BSDS500 benchmark does it (Martin, Fowlkes, Malik, TPAMI 2004; Arbelaez et al., TPAMI 2011, section
+2.2)."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -36,7 +36,7 @@ def benchmark_thresholds(count: int = THRESHOLDS) -> np.ndarray:
 
 
 def contour_strength(labels: np.ndarray, distances: np.ndarray) -> np.ndarray:
-    """(H, W): the largest distance of regions within a pixel, its right, its lower and its lower-right neighbour.
+    """(H, W): the largest distance of regions in a pixel, its right, lower and lower-right neighbours.
 
     labels: (H, W) regions; distances: (regions, regions), an ultrametric. What a ucm2 of the same tree holds
     at [2::2, 2::2]: at any threshold the contours are those of `boundary_map` of that cut."""
@@ -102,14 +102,9 @@ def count_boundaries(maps: Iterable[np.ndarray], truths: Sequence[np.ndarray]) -
     return BoundaryCounts(*np.array(rows, np.int64).reshape(-1, 4).T)
 
 
-def _count(found: np.ndarray, truths: Sequence[np.ndarray]) -> tuple[int, int, int, int]:
-    matched_truth, matched_any = 0, np.zeros(found.shape, bool)
-    for truth in truths:
-        of_found, of_truth = match_boundaries(found, truth)
-        matched_any |= of_found
-        matched_truth += np.count_nonzero(of_truth)
-    total = sum(np.count_nonzero(truth) for truth in truths)
-    return matched_truth, total, np.count_nonzero(matched_any), np.count_nonzero(found)
+def _count(found: np.ndarray, truths: Sequence[np.ndarray]) -> tuple[int, ...]:
+    of_found, of_truth = zip(*(match_boundaries(found, truth) for truth in truths), strict=True)
+    return tuple(map(np.count_nonzero, (of_truth, truths, np.any(of_found, axis=0), found)))
 
 
 def _disk(radius: float) -> np.ndarray:
@@ -122,8 +117,8 @@ def _disk(radius: float) -> np.ndarray:
     return np.stack([y[order], x[order]], axis=1)
 
 
-# The matching's arrays: found_at, truth_at (pixels, 2), where they lie; node, the found pixel at a place, or -1;
-# offsets (K, 2), from a truth pixel to where its partner may lie; pair_of_truth, pair_of_found, partners, or -1.
+# The matching's arrays: found_at, truth_at (pixels, 2), where they lie; node, the found pixel at a place, or
+# -1; offsets (K, 2), from a truth pixel to where its partner may lie; pair_of_truth, pair_of_found, or -1.
 
 
 @numba.njit(nogil=True, cache=True)
@@ -151,10 +146,10 @@ def _match(found_at, truth_at, offsets, height, width):
 
 @numba.njit(nogil=True, cache=True)
 def _augment(start, node, truth_at, offsets, pair_of_truth, pair_of_found, reached_from, queue, reached):
-    """Search breadth first from a free truth pixel for a free found pixel, and swap the pairs along the path.
+    """Search breadth first from a free truth pixel for a free found one, and swap the pairs along the path.
 
-    What a failed search has reached lies on no augmenting path any more (a Hungarian tree): it stays marked
-    in `reached_from`, so all failed searches together look at each pixel once."""
+    What a failed search has reached lies on no augmenting path any more (a Hungarian tree) and stays
+    marked."""
     queue[0], head, tail, count, end = start, 0, 1, 0, -1
     while head < tail and end < 0:
         t = queue[head]

@@ -2,15 +2,8 @@
 
 Arbelaez, Maire, Fowlkes and Malik, TPAMI 2011, by the conventions of the authors' MATLAB code
 (BSDS500/bench): best F between thresholds by linear interpolation, covering as sums over pixels, PRI and VI
-as means over images.
-
-    thresholds = benchmark_thresholds()                              # 99 of them
-    scores = [score_ucm(ucm2[name], boundaries[name], truths[name], thresholds) for name in names]
-    counts = gather(names, thresholds, scores)
-    print(figures_text(benchmark_figures(counts)))
-    paired_bootstrap(counts, other_counts, "ods")                    # (difference, low, high)
-
-On files and in several processes: `python -m hgrl bsds-bench`, `hgrl.grouping.bsds_benchmark`."""
+as means over images. Score images by `score_ucm`, `gather` them, then take `benchmark_figures` and
+`paired_bootstrap`. On files and in several processes: `hgrl.grouping.bsds_benchmark`."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -110,14 +103,12 @@ def precision_recall(
 
 
 def image_best(counts: BenchmarkCounts) -> np.ndarray:
-    """(N, 4): each image's best threshold, recall, precision and F, thresholds interpolated (eval_bdry_img)."""
+    """(N, 4): each image's best threshold, interpolated, and recall, precision and F there (eval_bdry_img)."""
     return _best_f(counts.thresholds, *_fractions(*counts.boundaries))
 
 
 def image_covering(counts: BenchmarkCounts) -> np.ndarray:
-    """(N, 3): each image's best threshold, its covering there, and that of the regions by the segments.
-
-    The authors' eval_cover_img."""
+    """(N, 3): each image's best threshold, the covering there, and that of regions by segments (eval_cover_img)."""
     regions = counts.require_regions()
     best = regions.covered.argmax(1)
     at = np.arange(len(counts)), best
@@ -153,7 +144,7 @@ def _average_precision(counts: BenchmarkCounts, weights: np.ndarray) -> np.ndarr
 
 
 def _covering(counts: BenchmarkCounts, weights: np.ndarray, which: str) -> np.ndarray:
-    """(D,) at each image's own best threshold ("ois") or by the best regions of all ("best"); (D, T) for "ods"."""
+    """(D,) at each image's own threshold ("ois"), by the best regions of all ("best"); (D, T) for "ods"."""
     regions = counts.require_regions()
     if which == "ods":
         return weights @ regions.covered / (weights @ regions.truth)
@@ -182,7 +173,7 @@ BOUNDARY_FIGURES = ("ods", "ois", "ap")
 
 @numba.njit(nogil=True, cache=True)
 def _best_f(thresholds: np.ndarray, recalls: np.ndarray, precisions: np.ndarray) -> np.ndarray:
-    """(D, 4): threshold, recall, precision and F where F is largest, along lines between neighbouring thresholds."""
+    """(D, 4): threshold, recall, precision and F where F is largest, between the thresholds too."""
     best = np.zeros((len(recalls), 4))
     for d in range(len(recalls)):
         for i in range(len(thresholds)):

@@ -30,7 +30,7 @@ def covering(truth: np.ndarray, partition: np.ndarray) -> float:
 
 
 def achievable_accuracy(truth: np.ndarray, partition: np.ndarray) -> float:
-    """Fraction of pixels, in (0, 1], that are right when each region is given its most frequent segment (ASA)."""
+    """Fraction of pixels that are right when each region is given its most frequent segment (ASA)."""
     shared = overlaps(truth, partition)
     return float(shared.max(0).sum() / shared.sum())
 
@@ -167,7 +167,7 @@ def _coverings(shared: _Shared, areas: np.ndarray, annotators: int) -> tuple[np.
 
 
 def _pairwise(shared: _Shared, annotator: np.ndarray) -> tuple[float, float]:
-    """Rand index and variation of information, means over annotators; annotator: (segments,), whose each is."""
+    """Rand index and variation of information, means over annotators; annotator: (segments,), of each."""
     annotators = int(annotator.max()) + 1
     regions = np.bincount(shared.region, shared.pixels) / annotators
     segments = np.bincount(shared.segment, shared.pixels, minlength=len(annotator))

@@ -9,9 +9,9 @@ on 20 val images and is not done."""
 import numba
 import numpy as np
 
-from hgrl.grouping.forest.features import LABEL, MARGIN, PATCH, feature_maps, feature_table, smooth
+from hgrl.grouping.forest.features import LABEL, PATCH, feature_maps, feature_table, smooth
 from hgrl.grouping.forest.model import Forest, mask_edges
-from hgrl.grouping.forest.sharpen import PIXELS, add_sharpened_edges, colours
+from hgrl.grouping.forest.sharpen import PIXELS, add_edges, colours
 
 BLOCK = 16384  # leaves looked at together: of all at once, the places of the boundaries take 400 MB
 STRIDE = 2  # pixels between patches
@@ -46,18 +46,6 @@ def find_leaves(regular, similarity, table, first, child, feature, threshold, fo
                 found[i, j, k] = node
 
 
-@numba.njit(nogil=True, cache=True)
-def add_edges(found, leaf, start, bins, out):
-    """Add 1 to `out` at each boundary pixel of each found leaf's mask, laid at the middle of its patch."""
-    for i in range(found.shape[0]):
-        for j in range(found.shape[1]):
-            for k in range(found.shape[2]):
-                row = leaf[found[i, j, k]]
-                for position in range(start[row], start[row + 1]):
-                    x, y = divmod(bins[position], 16)  # column-major, as in OpenCV's file
-                    out[2 * i + y, 2 * j + x] += 1.0
-
-
 def edge_bins(forest: Forest) -> tuple[np.ndarray, np.ndarray]:
     """Boundary pixels of the masks: starts (leaves + 1,) int64 into bins (.,) uint8: 16 column + row."""
     counts, bins = [], []
@@ -81,10 +69,7 @@ def edge_strength(
     nodes = (forest.first, forest.child, forest.feature, forest.threshold)
     find_leaves(*feature_maps(padded), feature_table(), *nodes, found)
     votes = np.zeros(padded.shape[:2], np.float32)
-    if sharpen:
-        masks = forest.masks.reshape(-1, PIXELS)
-        add_sharpened_edges(found, forest.leaf, masks, *boundaries, colours(padded), sharpen, votes)
-    else:
-        add_edges(found, forest.leaf, *boundaries, votes[MARGIN:, MARGIN:])
+    colour = colours(padded) if sharpen else np.zeros((0, 0, 3), np.float32)
+    add_edges(found, forest.leaf, forest.masks.reshape(-1, PIXELS), *boundaries, colour, sharpen, votes)
     votes *= GAIN[min(sharpen, len(GAIN) - 1)] * STRIDE**2 / LABEL**2 / found.shape[2]
     return smooth(votes[..., None], 1).reshape(votes.shape)

@@ -1,11 +1,11 @@
 """Growing one tree of a structured forest: numba kernels over feature maps and human segmentations.
 
-Dollar & Zitnick, "Fast edge detection using structured forests", sections 3 and 4.1: each node maps the 16x16
-masks to two classes (the sign of the first principal component of "are these two pixels in one segment?" over
-256 pixel pairs) and takes the best Gini split over a random set of features; a leaf stores the mask nearest
-to the mean. Features are read from the maps, never tabulated: 1M patches would need 7 GB per tree. Not done:
-more than two classes, and an exhaustive search at nodes of over 256 patches (255 even thresholds on at most
-20,000 patches decide)."""
+Dollar & Zitnick, "Fast edge detection using structured forests", sections 3 and 4.1: a node maps the 16x16
+masks to two classes (the sign of the first principal component of "do these two pixels lie in one segment?"
+over 256 pairs) and takes the best Gini split over random features; a leaf stores the mask nearest to the
+mean. Features are read from the maps, never tabulated (7 GB per tree of 1M patches). Not done: more than two
+classes, and an exhaustive search at nodes of over 256 patches (255 even thresholds on at most 20,000 patches
+decide)."""
 
 from typing import NamedTuple
 
@@ -167,22 +167,6 @@ def binned_split(values, classes, least):
 
 
 @numba.njit(nogil=True, cache=True)
-def best_split(patches, rows, classes, table, candidates, least):
-    """(feature, threshold, purity) of the best split over the candidate features; feature -1 without one."""
-    values = np.empty((len(candidates), len(rows)), np.float32)
-    feature_values(patches, rows, table[candidates], values)
-    best, best_feature, best_threshold = -1.0, -1, np.float32(0.0)
-    for f in range(len(candidates)):
-        if len(rows) <= EXACT:
-            now, threshold = exact_split(values[f], classes, least)
-        else:
-            now, threshold = binned_split(values[f], classes, least)
-        if now > best:
-            best, best_feature, best_threshold = now, candidates[f], threshold
-    return best_feature, best_threshold, best
-
-
-@numba.njit(nogil=True, cache=True)
 def draw_rows(rows, count):
     """At most `count` of the rows, evenly spread and in order."""
     if len(rows) <= count:
@@ -231,9 +215,18 @@ def node_split(patches, rows, table, subset, least):
     for i in range(count):
         j = np.random.randint(i, len(subset))
         subset[i], subset[j] = subset[j], subset[i]
-    feature, threshold, best = best_split(patches, some, classes, table, subset[:count].copy(), least)
-    now = (ones**2 + (len(some) - ones) ** 2) / len(some)
-    return feature if best - now >= 1e-6 * len(some) else -1, threshold, medoid
+    values = np.empty((count, len(some)), np.float32)
+    feature_values(patches, some, table[subset[:count]], values)
+    best, feature, threshold = -1.0, -1, np.float32(0.0)
+    for f in range(count):
+        if len(some) <= EXACT:
+            now, cut = exact_split(values[f], classes, least)
+        else:
+            now, cut = binned_split(values[f], classes, least)
+        if now > best:
+            best, feature, threshold = now, subset[f], cut
+    gain = best - (ones**2 + (len(some) - ones) ** 2) / len(some)
+    return feature if gain >= 1e-6 * len(some) else -1, threshold, medoid
 
 
 @numba.njit(nogil=True, cache=True)

@@ -104,12 +104,12 @@ def sharpen_mask(mask, places, colour, top, left, means, counts):
 
 
 @numba.njit(nogil=True, cache=True)
-def add_sharpened_edges(found, leaf, masks, start, bins, colour, amount, out):
+def add_edges(found, leaf, masks, start, bins, colour, amount, out):
     """Add 1 to `out` at each boundary pixel of each found leaf's mask, fitted to the colours of its place.
 
     found: (rows, columns, trees) node numbers. leaf: (nodes,) rows of masks (leaves, 256) uint8, whose
     boundary pixels are bins[start[row] : start[row + 1]]. colour: (H, W, 3) float32 of the padded image.
-    amount: px from a boundary that may change segment, at least 1; out: (H, W) float32."""
+    amount: px from a boundary that may change segment (0: masks stay as they are); out: (H, W) float32."""
     mask, seen = np.empty(PIXELS, np.uint8), np.empty(PIXELS, np.uint8)
     places, ends = np.empty(PIXELS + 1, np.int64), np.empty(amount + 1, np.int64)
     means, counts = np.empty((PIXELS, 3), np.float32), np.empty(PIXELS, np.int64)
@@ -119,6 +119,10 @@ def add_sharpened_edges(found, leaf, masks, start, bins, colour, amount, out):
             for k in range(found.shape[2]):
                 row = leaf[found[i, j, k]]
                 if start[row] == start[row + 1]:
+                    continue
+                if amount == 0:
+                    for position in bins[start[row] : start[row + 1]]:
+                        out[top + (position & 15), left + (position >> 4)] += 1
                     continue
                 mask[:] = masks[row]
                 find_rings(bins[start[row] : start[row + 1]], amount, seen, places, ends)

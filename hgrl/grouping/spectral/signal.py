@@ -9,7 +9,7 @@ import numpy as np
 import scipy.sparse
 
 from hgrl.grouping.orientation import ORIENTATIONS, Pair
-from hgrl.grouping.spectral.solver import STEPS, decimated_eigenvectors, eigenvectors
+from hgrl.grouping.spectral.solver import STEPS, Solution, decimated_eigenvectors, eigenvectors
 
 OFFSETS = ((0, 1), (1, 0), (1, 1), (1, -1), (0, 2), (2, 0))  # pixels tied: all within a radius of 2
 SHARPNESS = 0.12  # ties are exp(-edge / 0.12)
@@ -47,9 +47,7 @@ def _ends(array: np.ndarray, down: int, right: int) -> tuple[np.ndarray, np.ndar
     return array[:rows, left : left + columns], array[down:, left + right : left + right + columns]
 
 
-def solve(
-    edge_map: np.ndarray, exact: bool = False, refinements: int = STEPS
-) -> tuple[np.ndarray, np.ndarray]:
+def solve(edge_map: np.ndarray, exact: bool = False, refinements: int = STEPS) -> Solution:
     """Eigenvalues (k,) and eigenvectors (HW, k) of an edge map (H, W) in [0, 1]; k is 6 but for tiny images.
 
     exact: on the whole image (3 to 5 s per photograph); otherwise decimated and refined that many steps (0.5

@@ -25,6 +25,8 @@ SHIFT = 1e-6  # shift-invert just under 0: exact, and the same at every run
 DENSE = 64  # pixels up to which plain algebra is used
 
 Solver = Callable[[np.ndarray], np.ndarray]
+Solution = tuple[np.ndarray, np.ndarray]  # eigenvalues (k,) and vectors (n, k)
+Ties = scipy.sparse.csr_array
 
 
 @dataclass(frozen=True)
@@ -34,12 +36,12 @@ class Pencil:
     damping: (n, 1), of Jacobi's iteration for D - W, without a pixel's tie to itself: else lone pixels never
     move."""
 
-    ties: scipy.sparse.csr_array
+    ties: Ties
     degree: np.ndarray
     damping: np.ndarray
 
     @classmethod
-    def of(cls, ties: scipy.sparse.csr_array) -> Self:
+    def of(cls, ties: Ties) -> Self:
         degree = np.asarray(ties.sum(axis=1))[:, None]
         return cls(ties, degree, DAMPING / np.maximum(degree - ties.diagonal()[:, None], 1e-12))
 
@@ -57,7 +59,7 @@ class Pencil:
         return residuals
 
 
-def eigenvectors(ties: scipy.sparse.csr_array, count: int) -> tuple[np.ndarray, np.ndarray]:
+def eigenvectors(ties: Ties, count: int) -> Solution:
     """The `count` smallest non-trivial solutions of (D - W) v = lambda D v: eigenvalues (k,), vectors (n, k).
 
     Exact (shift-invert) from a fixed start, so that every run gives the same. k is smaller for very few
@@ -66,14 +68,12 @@ def eigenvectors(ties: scipy.sparse.csr_array, count: int) -> tuple[np.ndarray, 
     return np.maximum(values[1:], 1e-9), vectors[:, 1:]
 
 
-def decimated_eigenvectors(
-    ties: scipy.sparse.csr_array, shape: tuple[int, int], count: int, steps: int
-) -> tuple[np.ndarray, np.ndarray]:
+def decimated_eigenvectors(ties: Ties, shape: tuple[int, int], count: int, steps: int) -> Solution:
     """Nearly the same, from every fourth pixel per round: eigenvalues (k,), vectors (HW, k).
 
-    Each pixel is tied to the remaining ones by its row of ties, normalised; the eigenvectors found there are
-    carried back the same way. steps: of refinement on the full image (see above); 0 is plain decimation,
-    whose eigenvalues are about doubled per round and divided by that."""
+    Pixels are tied to the remaining ones by their rows of ties, normalised, and vectors carried back the same
+    way. steps: of refinement on the full image; 0 is plain decimation, whose eigenvalues, about doubled per
+    round, are divided."""
     pencils, spreads = _decimate(ties, shape)
     if not spreads:
         return eigenvectors(ties, count)
@@ -89,9 +89,7 @@ def decimated_eigenvectors(
     return np.maximum(values[1 : count + 1], 1e-9), vectors[:, 1 : count + 1]
 
 
-def _decimate(
-    ties: scipy.sparse.csr_array, shape: tuple[int, int]
-) -> tuple[list[Pencil], list[scipy.sparse.csr_array]]:
+def _decimate(ties: Ties, shape: tuple[int, int]) -> tuple[list[Pencil], list[Ties]]:
     """The problem at each level, finest first, and what carries vectors from each level to the finer one."""
     pencils, spreads = [Pencil.of(ties)], []
     while len(spreads) < ROUNDS and min(shape) >= LEAST_SIDE:
@@ -126,12 +124,12 @@ def _solve(pencil: Pencil, count: int) -> tuple[np.ndarray, np.ndarray, Solver]:
     return values[order] - SHIFT, scale * vectors[:, order], lambda right: scale * inverse(scale * right)
 
 
-def _seen_from_finer(solver: Solver, spread: scipy.sparse.csr_array) -> Solver:
+def _seen_from_finer(solver: Solver, spread: Ties) -> Solver:
     gather = spread.T.tocsr()
     return lambda right: spread @ solver(gather @ right)
 
 
-def _refine(pencil: Pencil, vectors: np.ndarray, coarse: Solver, steps: int) -> tuple[np.ndarray, np.ndarray]:
+def _refine(pencil: Pencil, vectors: np.ndarray, coarse: Solver, steps: int) -> Solution:
     """Eigenvalues (k,) and vectors (n, k) after `steps` of LOBPCG from `vectors`, the constant one first."""
     ties, degree, count = pencil.ties, pencil.degree, vectors.shape[1]
     basis, tied = vectors, ties @ vectors
@@ -149,9 +147,7 @@ def _refine(pencil: Pencil, vectors: np.ndarray, coarse: Solver, steps: int) -> 
     return values, basis @ mix
 
 
-def _rayleigh_ritz(
-    basis: np.ndarray, tied: np.ndarray, degree: np.ndarray, count: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _rayleigh_ritz(basis: np.ndarray, tied: np.ndarray, degree: np.ndarray, count: int) -> Solution:
     """The `count` best solutions in the span of `basis` (n, m): values ascending, and weights (m, count)."""
     mass = basis.T @ (degree * basis)
     energy = mass - basis.T @ tied
