@@ -111,15 +111,10 @@ def test_cut_into_gives_as_many_regions_as_asked(count):
     assert len(np.unique(hand_drawn().cut_into(count))) == count
 
 
-def test_ucm_of_the_hand_drawn_tree():
-    expected = [[0.5, 0.5, 0, 0], [0, 0.5, 0.7, 0.7], [0, 0.7, 0, 0]]  # the larger of right and below
-    np.testing.assert_array_equal(hand_drawn().ucm(), np.array(expected, np.float32))
-
-
 def test_a_single_region_is_a_tree():
     tree = single()
     assert tree.regions == 1 and tree.problem() is None
-    assert tree.distances().shape == (1, 1) and not tree.ucm().any() and not tree.cut(1).any()
+    assert tree.distances().shape == (1, 1) and not tree.cut(1).any()
 
 
 @pytest.mark.parametrize("make", [hand_drawn, single])

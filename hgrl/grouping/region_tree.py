@@ -58,13 +58,6 @@ class RegionTree:
         _, appears, number = np.unique(group[: self.regions], return_index=True, return_inverse=True)
         return np.argsort(np.argsort(appears))[number].astype(np.uint8)
 
-    def ucm(self) -> np.ndarray:
-        """Ultrametric contour map (H, W) float32: the larger distance to the leaf on the right or below."""
-        distances, out = self.distances(), np.zeros(self.labels.shape, np.float32)
-        np.maximum(out[:, :-1], distances[self.labels[:, :-1], self.labels[:, 1:]], out=out[:, :-1])
-        np.maximum(out[:-1], distances[self.labels[:-1], self.labels[1:]], out=out[:-1])
-        return out
-
     def save(self, path: Path, origin: str = "") -> None:
         """Write an .npz file, atomically. origin: a fingerprint of what the tree was made from.
 

@@ -14,6 +14,7 @@ from hgrl.core.errors import InputError
 
 MATCH_TOLERANCE = 0.0075  # of the image's diagonal: the benchmark's maxDist
 THRESHOLDS = 99  # the benchmark's nthresh
+Maps = Sequence[np.ndarray]  # one per annotator
 
 
 class BoundaryCounts(NamedTuple):
@@ -81,14 +82,12 @@ def match_boundaries(
     return matched_found, matched_truth
 
 
-def boundary_counts(
-    strength: np.ndarray, truths: Sequence[np.ndarray], thresholds: np.ndarray
-) -> BoundaryCounts:
+def boundary_counts(strength: np.ndarray, truths: Maps, thresholds: np.ndarray) -> BoundaryCounts:
     """`count_boundaries` of (H, W) float strengths at each threshold, which is inclusive."""
     return count_boundaries((strength >= threshold for threshold in thresholds), truths)
 
 
-def count_boundaries(maps: Iterable[np.ndarray], truths: Sequence[np.ndarray]) -> BoundaryCounts:
+def count_boundaries(maps: Iterable[np.ndarray], truths: Maps) -> BoundaryCounts:
     """Counts of one image's boundary maps, one per threshold, against the annotators'; all boolean (H, W).
 
     The maps are thinned first. Raises InputError for shapes that differ and for no annotator."""
@@ -102,7 +101,7 @@ def count_boundaries(maps: Iterable[np.ndarray], truths: Sequence[np.ndarray]) -
     return BoundaryCounts(*np.array(rows, np.int64).reshape(-1, 4).T)
 
 
-def _count(found: np.ndarray, truths: Sequence[np.ndarray]) -> tuple[int, ...]:
+def _count(found: np.ndarray, truths: Maps) -> tuple[int, ...]:
     of_found, of_truth = zip(*(match_boundaries(found, truth) for truth in truths), strict=True)
     return tuple(map(np.count_nonzero, (of_truth, truths, np.any(of_found, axis=0), found)))
 

@@ -15,9 +15,10 @@ import numpy as np
 
 from hgrl.core.errors import InputError
 from hgrl.metrics import bootstrap
-from hgrl.metrics.boundaries import BoundaryCounts, boundary_counts
+from hgrl.metrics.boundaries import BoundaryCounts, Maps, boundary_counts
 from hgrl.metrics.regions import Hierarchy, RegionCounts, hierarchy_counts, ucm_hierarchy
 
+Difference = tuple[float, float, float]  # and its interval's ends
 STEPS = 100  # points between two thresholds at which the best F is looked for: MATLAB's linspace(0, 1)
 
 
@@ -48,11 +49,7 @@ class BenchmarkCounts:
 
 
 def score_image(
-    strength: np.ndarray,
-    hierarchy: Hierarchy | None,
-    boundaries: Sequence[np.ndarray],
-    truths: Sequence[np.ndarray],
-    thresholds: np.ndarray,
+    strength: np.ndarray, hierarchy: Hierarchy | None, boundaries: Maps, truths: Maps, thresholds: np.ndarray
 ) -> ImageScore:
     """The score of contours (H, W) in [0, 1] and the partitions that they bound.
 
@@ -62,9 +59,7 @@ def score_image(
     return ImageScore(boundary_counts(strength, boundaries, thresholds), regions)
 
 
-def score_ucm(
-    ucm2: np.ndarray, boundaries: Sequence[np.ndarray], truths: Sequence[np.ndarray], thresholds: np.ndarray
-) -> ImageScore:
+def score_ucm(ucm2: np.ndarray, boundaries: Maps, truths: Maps, thresholds: np.ndarray) -> ImageScore:
     """`score_image` of an ultrametric contour map of double size, (2H+1, 2W+1) in [0, 1]."""
     hierarchy = ucm_hierarchy(ucm2, thresholds)
     return score_image(ucm2[2::2, 2::2], hierarchy, boundaries, truths, thresholds)
@@ -103,12 +98,12 @@ def precision_recall(
 
 
 def image_best(counts: BenchmarkCounts) -> np.ndarray:
-    """(N, 4): each image's best threshold, interpolated, and recall, precision and F there (eval_bdry_img)."""
+    """(N, 4): each image's best threshold, interpolated, and recall, precision, F there (eval_bdry_img)."""
     return _best_f(counts.thresholds, *_fractions(*counts.boundaries))
 
 
 def image_covering(counts: BenchmarkCounts) -> np.ndarray:
-    """(N, 3): each image's best threshold, the covering there, and that of regions by segments (eval_cover_img)."""
+    """(N, 3): each image's best threshold, the covering there, and the regions' by the segments."""
     regions = counts.require_regions()
     best = regions.covered.argmax(1)
     at = np.arange(len(counts)), best
@@ -225,7 +220,7 @@ def figures_text(figures: dict[str, float]) -> str:
 
 def paired_bootstrap(
     counts_a: BenchmarkCounts, counts_b: BenchmarkCounts, figure: str, draws: int = 10_000, seed: int = 0
-) -> tuple[float, float, float]:
+) -> Difference:
     """(difference, low, high): a figure of a minus that of b, and its 95 % interval over draws of images.
 
     The same images are drawn for both, with replacement, so what is hard for both cancels. figure: a name of
@@ -243,11 +238,9 @@ def paired_bootstrap(
     return float(whole[0]), *bootstrap.interval(drawn)
 
 
-def paired_mean(
-    values_a: np.ndarray, values_b: np.ndarray, draws: int = 10_000, seed: int = 0
-) -> tuple[float, float, float]:
+def paired_mean(a: np.ndarray, b: np.ndarray, draws: int = 10_000, seed: int = 0) -> Difference:
     """(difference, low, high) of the mean of one number per image (N,), drawn as in `paired_bootstrap`."""
-    difference = np.asarray(values_a, float) - np.asarray(values_b, float)
+    difference = np.asarray(a, float) - np.asarray(b, float)
     weights = bootstrap.draws(np.random.default_rng(seed), draws, len(difference))
     return float(difference.mean()), *bootstrap.interval(weights @ difference / len(difference))
 

@@ -33,7 +33,8 @@ def _class_ids(ids: np.ndarray, name: str, classes: int) -> np.ndarray:
 def iou_per_class(confusion: np.ndarray) -> np.ndarray:
     """(classes,) float64 intersection over union in [0, 1]; nan for a class that is in neither map."""
     hits = np.diag(confusion)
-    return _nan_divide(hits, confusion.sum(0) + confusion.sum(1) - hits)
+    union = confusion.sum(0) + confusion.sum(1) - hits
+    return hits / np.where(union > 0, union, np.nan)
 
 
 def miou(confusion: np.ndarray) -> float:
@@ -49,7 +50,8 @@ def pixel_accuracy(confusion: np.ndarray) -> float:
 
 def mean_accuracy(confusion: np.ndarray) -> float:
     """Mean recall over the classes that occur in the truth; nan when nothing was scored."""
-    return _nan_mean(_nan_divide(np.diag(confusion), confusion.sum(1)))
+    true = confusion.sum(1)
+    return _nan_mean(np.diag(confusion) / np.where(true > 0, true, np.nan))
 
 
 def segmentation_scores(confusion: np.ndarray, classes: tuple[str, ...]) -> dict[str, object]:
@@ -61,11 +63,6 @@ def segmentation_scores(confusion: np.ndarray, classes: tuple[str, ...]) -> dict
         "mean_accuracy": mean_accuracy(confusion),
         "iou": {name: None if np.isnan(value) else float(value) for name, value in ious},
     }
-
-
-def _nan_divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    quotient = np.full(denominator.shape, np.nan)
-    return np.divide(numerator, denominator, out=quotient, where=denominator > 0)
 
 
 def _nan_mean(values: np.ndarray) -> float:

@@ -12,6 +12,7 @@ from hgrl.core.errors import InputError
 from hgrl.core.labels import VOID
 from hgrl.metrics.outlines import boundary_map
 
+Scores = dict[int, dict[str, list[float]]]  # of each object: {"j": [...], "f": [...]}, per scored frame
 BOUNDARY_TOLERANCE = 0.008  # of the image's diagonal, rounded up to pixels
 
 
@@ -59,10 +60,8 @@ def object_ids(first_mask: np.ndarray) -> range:
     return range(1, int(first_mask[first_mask != VOID].max(initial=0)) + 1)
 
 
-def object_scores(
-    truth: Sequence[np.ndarray], predicted: Sequence[np.ndarray]
-) -> dict[int, dict[str, list[float]]]:
-    """J and F of every object on every scored frame of one video: {object id: {"j": [...], "f": [...]}}.
+def object_scores(truth: Sequence[np.ndarray], predicted: Sequence[np.ndarray]) -> Scores:
+    """J and F of every object on every scored frame of one video, by object id.
 
     truth, predicted: an (H, W) integer id map per frame; 0 is background, 1..n are objects, and VOID in the
     truth counts as background. The first frame, which the tracker was given, and the last are not scored.
@@ -93,7 +92,7 @@ def _check_video(truth: Sequence[np.ndarray], predicted: Sequence[np.ndarray]) -
             raise InputError(f"frame {t}: {what}; they must be height x width whole numbers")
 
 
-def video_scores(objects: dict[int, dict[str, list[float]]]) -> dict[int, dict[str, float]]:
+def video_scores(objects: Scores) -> dict[int, dict[str, float]]:
     """{object id: {"j_mean", "j_recall", "j_decay", "f_mean", ...}} from what `object_scores` returns."""
     return {
         k: {f"{m}_{name}": v for m in "jf" for name, v in davis_statistics(lists[m]).items()}

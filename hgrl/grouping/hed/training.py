@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
+from torch.optim import AdamW
 
 from hgrl.core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hgrl.core.errors import InputError
@@ -27,6 +28,7 @@ from hgrl.grouping.hed.network import HED, KIND, deep_loss
 EDGE, NONE, IGNORED = 1, 0, 255
 LOG_EVERY = 10  # steps between two looks at the loss: a look waits for the device
 VGG16 = 64  # channels of its first convolution
+Batch = tuple[Tensor, Tensor]
 Picture = tuple[np.ndarray, np.ndarray]  # image (H, W, 3) uint8 RGB, target (H, W) uint8
 
 
@@ -68,7 +70,7 @@ def read_pictures(samples: Sequence[ContourSamples], settings: HedSettings) -> l
     return pictures
 
 
-def draw_batch(pictures: list[Picture], settings: HedSettings, step: int) -> tuple[Tensor, Tensor]:
+def draw_batch(pictures: list[Picture], settings: HedSettings, step: int) -> Batch:
     """Crops for one step, (B, 3, S, S) uint8 and targets (B, S, S) uint8, by seed and step alone."""
     random = np.random.default_rng((settings.seed, step))
     chosen = random.integers(len(pictures), size=settings.batch)
@@ -139,11 +141,7 @@ def hed_identity(
 
 
 def train_hed(
-    samples: Sequence[ContourSamples],
-    settings: HedSettings,
-    out: Path,
-    device: torch.device,
-    origin: str = "",
+    samples: list[ContourSamples], settings: HedSettings, out: Path, device: torch.device, origin: str = ""
 ) -> Checkpoint:
     """Train the edge network on the splits `samples`; write its weights, with settings and origin, to `out`.
 
@@ -154,7 +152,7 @@ def train_hed(
     out, (model, batch_norm) = Path(out), initial_network(settings)
     identity, step, losses = hed_identity(samples, settings, batch_norm, origin), 0, []
     model = model.to(device, memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    optimizer = AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     if out.exists():
         saved = load_checkpoint(out)
         saved.require(identity, out)
@@ -197,12 +195,7 @@ def learning_rate(settings: HedSettings, step: int) -> float:
 
 
 def _train_step(
-    model: HED,
-    optimizer: torch.optim.Optimizer,
-    batch: tuple[Tensor, Tensor],
-    settings: HedSettings,
-    step: int,
-    device: torch.device,
+    model: HED, optimizer: AdamW, batch: Batch, settings: HedSettings, step: int, device: torch.device
 ) -> Tensor:
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(settings, step)
