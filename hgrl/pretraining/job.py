@@ -20,11 +20,11 @@ class TrainingJob:
     method: str
     settings: Settings
     samples: Samples
-    trees: Path | None  # the folder of the region trees
+    trees: Path  # the folder of the region trees
     height_scale: float  # the factor of `height_unit: auto`
     seed: int
     path: Path  # the checkpoint; earlier states and snapshots lie beside it
-    origin: str = ""  # a fingerprint of data and code
+    origin: str  # a fingerprint of data and code
 
     @property
     def schedule(self) -> PretrainSettings:

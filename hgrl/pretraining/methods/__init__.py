@@ -49,13 +49,10 @@ def check_methods(experiment: Experiment) -> None:
     _require_known(experiment.settings.tuned, methods, f"{file}: setting 'tuned'")
     _require_known(tuning, REGISTRY, f"{paths.PARAMS}: section 'tuning'")
     _check_own(experiment.settings, str(file))
-    for method, overrides in experiment.settings.tuned.items():
-        origin = f"{file}: tuned.{method}"
+    layers = [(f"{file}: tuned.{method}", own) for method, own in experiment.settings.tuned.items()]
+    layers += [(f"{paths.PARAMS}: tuning.{method}", own) for method in tuning for own in tuning[method]]
+    for origin, overrides in layers:
         _check_own(experiment.settings_with(overrides, origin=origin), origin)
-    for method, trials in tuning.items():
-        origin = f"{paths.PARAMS}: tuning.{method}"
-        for overrides in trials:
-            _check_own(experiment.settings_with(overrides, origin=origin), origin)
     for run in experiment.definitions:
         _check_own(experiment.run(run).settings, f"{paths.PARAMS}: runs.{run}")
 
