@@ -156,7 +156,9 @@ def test_a_tree_of_another_image_is_refused_and_named(dataset, tiny, tree, short
     samples, trees = dataset
     three_regions(*tree).save(trees / f"{samples.names[0]}.npz")
     views = TrainingViews(samples, trees, tiny({"data.short_side": short_side}), seed=0, height_scale=1.0)
-    with pytest.raises(InputError, match=r"0\.npz: .*another image; delete the tree and group again") as caught:
+    with pytest.raises(
+        InputError, match=r"0\.npz: .*another image; delete the tree and group again"
+    ) as caught:
         views[0, 0]
     assert f"{tree[1]}x{tree[0]} pixels" in str(caught.value) and "\n" not in str(caught.value)
 

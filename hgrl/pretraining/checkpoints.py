@@ -86,8 +86,8 @@ class CheckpointKeeper:
                 print(f"{damage}; training resumes from {file.name}, {of}", flush=True)
 
     def make_ready(self, aside: Path) -> None:
-        """Restore the last good state, or move a checkpoint that this job can neither resume nor end with,
-        and all beside it, into the folder of `aside`, and say why."""
+        """Restore the last good state; move a checkpoint of no use to this job, and all beside it, to the folder
+        of `aside`. Both are told."""
         self.restore_last_good()
         reason = stale_reason(self.path, self.job.identity) or self._missing_snapshots()
         set_stale_aside(self.path, reason, aside, *companions(self.path))
@@ -125,8 +125,8 @@ class CheckpointKeeper:
             file.unlink(missing_ok=True)
 
     def _link_newest(self) -> Path | None:
-        """A second name for the newest checkpoint, which survives its replacement: no byte is copied where
-        the file system has links. None if there is none or it is damaged."""
+        """A second name for the newest checkpoint, or a copy where the file system has no links; None if there
+        is none or it is damaged."""
         try:
             older = older_file(self.path, load_checkpoint(self.path).step)
         except InputError:
@@ -139,6 +139,7 @@ class CheckpointKeeper:
         return older
 
     def snapshots_at(self, step: int) -> list[Path]:
+        """Where the state after a step is to be saved as well."""
         shares, total = self.job.schedule.snapshots, self.job.steps
         return [snapshot_file(self.path, share) for share in shares if snapshot_step(share, total) == step]
 

@@ -43,10 +43,9 @@ def train(job: TrainingJob, tick: Callable[[int], None]) -> None:
 
 
 class TrainingLoop:
-    """Steps of one job, their losses, and when they are saved."""
+    """Steps of one job, from its checkpoint if it has one; their losses, and when they are saved."""
 
     def __init__(self, job: TrainingJob, device: torch.device) -> None:
-        """From the job's checkpoint, if it has one."""
         self.job, self.keeper, method = job, CheckpointKeeper(job), job.method_class
         images, batch = len(job.samples), job.schedule.batch
         part = ranks.part_of_batch(images, batch)
@@ -60,7 +59,7 @@ class TrainingLoop:
         self.order = EpochOrder(images, batch, job.schedule.run_epochs, job.seed, self.state.step, part)
 
     def run_until(self, last: int, tick: Callable[[int], None]) -> None:
-        """Train up to step `last`, then save. After a SIGTERM save after the step in progress, raise Stopped."""
+        """Train up to step `last`, or up to the one in progress at a SIGTERM (raises Stopped), then save."""
         state, total = self.state, self.job.steps
         if state.step < last:
             with StopSignal() as signal:
@@ -68,8 +67,8 @@ class TrainingLoop:
                 self._save(self.keeper.save)
                 signal.obeyed = state.step < last
             if signal.obeyed:
-                done = f"{self.job.path}: stopped by a signal at step {state.step} of {total}"
-                raise Stopped(f"{done}: training is not complete; run the same command to resume")
+                done = f"stopped by a signal at step {state.step} of {total}: training is not complete"
+                raise Stopped(f"{self.job.path}: {done}; run the same command to resume")
         if state.step == total:
             from_first(self.keeper.finish)
 
@@ -87,11 +86,11 @@ class TrainingLoop:
                 unread = []
                 if snapshots:
                     self._save(self.keeper.save_snapshots)
-                if not end and ranks.any_rank(time.monotonic() - saved > pause):
+                if end:
+                    break
+                if ranks.any_rank(time.monotonic() - saved > pause):
                     self._save(self.keeper.save)
                     saved = time.monotonic()
-            if end:
-                break
 
     def _read_losses(self, unread: list[Tensor]) -> None:
         """The global batch's losses: the means over ranks."""
@@ -116,10 +115,9 @@ def learning_rate(settings: PretrainSettings, step: int, total: int) -> float:
 
 
 class TrainingState:
-    """A run between two steps, alike on every rank."""
+    """A run between two steps, alike on every rank: at first fresh weights by the job's seed."""
 
     def __init__(self, job: TrainingJob, device: torch.device) -> None:
-        """Fresh weights by the job's seed."""
         self.job, self.device, settings = job, device, job.schedule
         torch.manual_seed(mixed_seed(job.seed))
         self.method: Method = build_method(job.method, job.settings).to(device)
@@ -150,8 +148,8 @@ class TrainingState:
     def loss_module(self) -> nn.Module:
         """Batch -> loss: compiled if the settings say so, and with the mean of the ranks' gradients."""
         if self.job.schedule.compile:
-            for module in (self.method.network.backbone, self.method.network.hypercolumn):
-                module.compile(dynamic=False)  # in place: names in the checkpoint stay
+            for layer in ("backbone", "hypercolumn"):
+                getattr(self.method.network, layer).compile(dynamic=False)  # in place: names stay
         if ranks.world() == 1:
             return self.method
         together = DistributedDataParallel(self.method, gradient_as_bucket_view=True)

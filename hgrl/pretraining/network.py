@@ -1,7 +1,5 @@
 """Section 4.2's network: a ResNet from scratch, a hypercolumn over two of its stages, and the embedding."""
 
-import re
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -49,12 +47,11 @@ class Backbone(ResNet):
         """Take over torchvision's weights, without the classifier and the stages that are not built.
 
         Raises RuntimeError, from torch, when they are of another network."""
-        renamed = {
-            re.sub(r"^layer(\d)\.", lambda found: f"stages.{int(found[1]) - 1}.", name): value
-            for name, value in weights.items()
-        }
-        behind = tuple(f"stages.{stage}." for stage in range(len(self.stages), 4)) + ("fc.",)
-        self.load_state_dict({name: value for name, value in renamed.items() if not name.startswith(behind)})
+        behind = tuple(f"layer{stage}." for stage in range(len(self.stages) + 1, 5)) + ("fc.",)
+        read = {name: value for name, value in weights.items() if not name.startswith(behind)}
+        for stage in range(len(self.stages)):
+            read = {name.replace(f"layer{stage + 1}.", f"stages.{stage}."): read[name] for name in read}
+        self.load_state_dict(read)
 
 
 class Hypercolumn(nn.Module):
@@ -66,8 +63,8 @@ class Hypercolumn(nn.Module):
         self.projections = nn.ModuleList()
         for index in self.indices:
             convolution = nn.Conv2d(stage_channels[index], channels, 3, padding=1, bias=False)
-            norm = nn.BatchNorm2d(channels)
-            self.projections.append(nn.Sequential(convolution, norm, nn.ReLU(inplace=True)))
+            own = convolution, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
+            self.projections.append(nn.Sequential(*own))
         self.channels = channels * len(self.indices)
 
     def forward(self, stages: list[Tensor]) -> Tensor:

@@ -1,10 +1,8 @@
-"""Several processes that train one network: who they are, what they exchange, and how they agree. Without
-`torchrun` all of it is one process.
+"""Several processes that train one network, started by `torchrun`; without it all of this is one process.
 
 Each process ("rank") takes its part of every global batch. The mean of the ranks' losses is the loss of the
-global batch, because DistributedDataParallel takes the mean of their gradients; what ranks exchange on the
-way (`sum_over_ranks`) passes gradients back to the rank they belong to. Every rank makes the random draws of
-the global batch and uses its part."""
+global batch, as DistributedDataParallel takes the mean of their gradients; what ranks exchange on the way
+(`sum_over_ranks`) passes gradients back. Every rank makes the global batch's random draws."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -116,7 +114,7 @@ def from_first(function: Callable[[], Value]) -> Value:
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether the flag is up on any rank: the same answer on all. Waits for other ranks, not for the device."""
+    """Whether the flag is up on any rank: the same answer on all. Waits for the ranks, not for the device."""
     up = torch.tensor(int(flag))
     if world() > 1:
         dist.all_reduce(up, dist.ReduceOp.MAX)

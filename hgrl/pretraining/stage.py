@@ -138,15 +138,11 @@ def prepare(experiment: Experiment, *runs: str, grouping: str | None = None) -> 
     """Make what a notebook reads and does not find: data, a grouping's trees, checkpoints of `runs`."""
     if not is_prepared(experiment):
         prepare_data(experiment)
-    _prepare_trees(experiment, grouping)
-    for run in map(experiment.run, runs):
-        if run.method in REGISTRY:
-            _prepare_trees(experiment, run.definition.grouping)
-            pretrain(experiment, experiment.run(run.trained))
-
-
-def _prepare_trees(experiment: Experiment, grouping: str | None) -> None:
-    if experiment.settings_with(grouping=grouping).grouping.edges == "hed":
-        train_edge_network(experiment)
-    if not is_grouped(experiment, grouping):
-        group(experiment, grouping)
+    trained = [run for run in map(experiment.run, runs) if run.method in REGISTRY]
+    for name in dict.fromkeys([grouping, *(run.definition.grouping for run in trained)]):
+        if experiment.settings_with(grouping=name).grouping.edges == "hed":
+            train_edge_network(experiment)
+        if not is_grouped(experiment, name):
+            group(experiment, name)
+    for run in trained:
+        pretrain(experiment, experiment.run(run.trained))

@@ -1,8 +1,7 @@
 """Batch normalisation over the images of all ranks, so that several processes normalise a batch as one would.
 
 torch's own SyncBatchNorm runs on cards alone and makes the host wait for the device in every layer (it drops
-empty batches by a boolean mask); ranks here have equal parts, which needs neither. Statistics travel in one
-collective per layer and direction."""
+empty batches by a boolean mask); ranks here have equal parts. One collective per layer and direction."""
 
 import torch
 import torch.distributed as dist

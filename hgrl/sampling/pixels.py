@@ -6,7 +6,7 @@ image. A cell of the grid is a "pixel" of the equations: the embedding has one v
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from hgrl.core.settings import SamplingSettings
 from hgrl.sampling.order import WHOLE, BatchPart
@@ -16,8 +16,8 @@ from hgrl.sampling.order import WHOLE, BatchPart
 class PixelSample:
     """Indices into the (V * B * N) cells of a batch, view-major, and which of them count.
 
-    If the batch is one rank's part of a global one (W ranks), pixels of other images may lie on other ranks:
-    then `owners` and `elsewhere` say where, for all ranks' anchors, and not `negatives`' last cns columns."""
+    In one of W ranks pixels of other images may lie on other ranks: then `owners` and `elsewhere` say where,
+    for all ranks' anchors, and not the last cns columns of `negatives`."""
 
     anchors: Tensor  # (B, A) int64
     positives: Tensor  # (B, A, 2 * positives) int64: first view, then augmented view
@@ -25,8 +25,7 @@ class PixelSample:
     anchors_valid: Tensor  # (B, A) bool
     positives_valid: Tensor  # (B, A, 2 * positives) bool
     negatives_valid: Tensor  # (B, A, 2 * negatives + cns) bool
-    # (W * B, A, cns) int64, the rank of each cell; None: one process has the whole batch
-    owners: Tensor | None = None
+    owners: Tensor | None = None  # (W * B, A, cns) int64, the rank of each cell; None for one process
     elsewhere: Tensor | None = None  # (W * B, A, cns) int64, its index among that rank's V * B * N cells
 
 
@@ -55,7 +54,7 @@ def sample_pixels(
     distances: Tensor,
     settings: SamplingSettings,
     cns: int,
-    generator: torch.Generator | None = None,
+    generator: Generator | None = None,
     part: BatchPart = WHOLE,
     same_pixels: Tensor | None = None,
 ) -> PixelSample:
@@ -96,9 +95,7 @@ def sample_pixels(
 class _Cells:
     """The cells of each view and image sorted by region, so that a random cell of a region is one look-up."""
 
-    def __init__(
-        self, labels: Tensor, regions: int, generator: torch.Generator | None, part: BatchPart
-    ) -> None:
+    def __init__(self, labels: Tensor, regions: int, generator: Generator | None, part: BatchPart) -> None:
         self.views, self.batch, self.cells = labels.shape
         self.generator, self.part, self.device = generator, part, labels.device
         self.order = labels.argsort(dim=-1, stable=True)  # (V, B, N)
@@ -113,9 +110,8 @@ class _Cells:
         return self.part.of(torch.rand(whole, generator=self.generator, device=self.device))
 
     def of(self, view: int, regions: Tensor) -> Tensor:
-        """A uniformly random cell of each of `regions` (B, A, K), as an index into all V * B * N cells.
-
-        Where the region is not there the index is within range and means nothing: the caller masks it."""
+        """A uniformly random cell of each of `regions` (B, A, K), as an index into all V * B * N cells: one
+        within range, to be masked by the caller, where the region is not there."""
         flat = regions.flatten(1)
         count, first = self.count[view].gather(1, flat), self.first[view].gather(1, flat)
         offset = torch.minimum((self.uniform(*flat.shape) * count).long(), (count - 1).clamp_min(0))
@@ -167,16 +163,13 @@ def _in_second_view(pixels: Tensor, valid: Tensor, same_pixels: Tensor) -> tuple
 
 
 def _draw_from_other_images(cells: _Cells, anchors: int, cns: int) -> tuple[Tensor, Tensor]:
-    """Neg(i)_cns: `cns` cells of other images, of either view, for each anchor of the global batch.
+    """Neg(i)_cns: cells of other images, of either view, for each anchor of the global batch.
 
     Ranks and indices, (W * B, A, cns) each."""
     images = cells.batch * cells.part.world
-
-    def integers(low: int, high: int) -> Tensor:
-        shape = (images, anchors, cns)
-        return torch.randint(low, high, shape, generator=cells.generator, device=cells.device)
-
-    step, view, cell = integers(1, max(images, 2)), integers(0, cells.views), integers(0, cells.cells)
+    bounds = (1, max(images, 2)), (0, cells.views), (0, cells.cells)
+    given = {"size": (images, anchors, cns), "generator": cells.generator, "device": cells.device}
+    step, view, cell = (torch.randint(low, high, **given) for low, high in bounds)
     other = (torch.arange(images, device=cells.device).view(-1, 1, 1) + step) % images
     return other // cells.batch, (view * cells.batch + other % cells.batch) * cells.cells + cell
 

@@ -38,27 +38,20 @@ class Batch:
         return self.images.flatten(0, 1)
 
 
+@dataclass(eq=False)
 class TrainingViews(Dataset):
-    """(epoch, index) -> the tensors of a `Batch` for one image, by name.
+    """(epoch, index) -> the tensors of a `Batch` for one image, by name."""
 
-    trees: None for methods without regions: labels and distances are then zeros.
-    height_scale: the factor of `height_unit: auto`.
-    with_classes: also `classes`, from the image's mask.
-    with_original: the first view is the image itself; also `same_pixels`."""
+    samples: Samples
+    trees: Path | None  # None for methods without regions: labels and distances are then zeros
+    settings: Settings
+    seed: int
+    height_scale: float  # the factor of `height_unit: auto`
+    with_classes: bool = False  # also `classes`, from the image's mask
+    with_original: bool = False  # the first view is the image itself; also `same_pixels`
 
-    def __init__(
-        self,
-        samples: Samples,
-        trees: Path | None,
-        settings: Settings,
-        seed: int,
-        height_scale: float,
-        with_classes: bool = False,
-        with_original: bool = False,
-    ) -> None:
-        self.samples, self.trees, self.settings, self.seed = samples, trees, settings, seed
-        self.height_scale, self.with_classes = height_scale, with_classes
-        self.views = (ImageAndView if with_original else TwoViews)(settings.augment)
+    def __post_init__(self) -> None:
+        self.views = (ImageAndView if self.with_original else TwoViews)(self.settings.augment)
         self.in_memory: dict[int, tuple[Tensor, Tensor, dict[str, Tensor]]] = {}
 
     def __len__(self) -> int:

@@ -28,7 +28,7 @@ class Method(nn.Module):
         for section in self.sections:
             setattr(self, section, getattr(settings, section))
         if self.own:
-            setattr(self, self.own[0], method_settings(settings, *self.own, "settings"))
+            setattr(self, self.own[0], method_settings(settings, *self.own))
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar to minimise, and detached scalar tensors to log. Must not wait for the device."""
@@ -38,6 +38,6 @@ class Method(nn.Module):
         return self.loss(batch)[0]
 
 
-def method_settings(settings: Settings, key: str, section: type[Section], origin: str) -> Section:
+def method_settings(settings: Settings, key: str, section: type[Section], origin: str = "settings"):
     """What the profile has under `methods.<key>`; InputError, beginning with `origin`, for a bad value."""
     return validated(section, settings.methods.get(key, {}), origin, f"methods.{key}.")

@@ -24,8 +24,8 @@ def image_codes(features: Tensor, head: nn.Module) -> Tensor:
 def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
     """MoCo's equation 1, averaged: -log of the own key's weight among the own key and all of the queue.
 
-    queries, keys: (N, D) unit vectors, row by row a pair; queue: (K, D) unit vectors, all negatives. Not
-    under autocast: bf16 would round cosines to 3 digits before the temperature."""
+    queries, keys: (N, D) unit vectors, row by row a pair; queue: (K, D) unit vectors, all negatives."""
+    # bf16 would round cosines to 3 digits, before the temperature
     with torch.autocast(queries.device.type, enabled=False):
         positive = (queries * keys).sum(1, keepdim=True)  # N, 1
         negative = queries @ queue.clone().T  # N, K; cloned: the queue moves on before the backward pass
@@ -65,10 +65,9 @@ class MomentumEncoder(nn.Module):
         places = order.tensor_split(count)[part.rank :: part.world]
         encoded = [self.encode(self.copies, images[place]) for place in places]
         codes = [torch.cat(own) for own in zip(*encoded, strict=True)]
-        empty = [own.new_zeros(len(images), *own.shape[1:]) for own in codes]
-        # the other ranks' codes are zero: sums are exact
-        pairs = zip(empty, codes, strict=True)
-        return tuple(sum_over_ranks(zeros.index_copy(0, torch.cat(places), own)) for zeros, own in pairs)
+        where, size = torch.cat(places), len(images)
+        placed = [own.new_zeros(size, *own.shape[1:]).index_copy(0, where, own) for own in codes]
+        return tuple(map(sum_over_ranks, placed))  # the other ranks' are zero: sums are exact
 
 
 class Queue(nn.Module):

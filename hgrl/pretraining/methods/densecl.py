@@ -26,10 +26,10 @@ class DenseCLSettings(Section):
 
 
 class DenseCL(Method):
-    """Two heads on the last stage, one for the image and one for each cell, two queues, one key encoder.
+    """Two heads on the last stage, for the image and for each cell, two queues, one key encoder.
 
-    The authors' last stage has 7 x 7 cells at stride 32; ours ends at stride 16 and is pooled to the same
-    `grid`. Optimiser, batch and augmentation are the common loop's. Only the backbone is trained."""
+    The authors' last stage has 7 x 7 cells at stride 32; ours ends at stride 16 and is pooled to that `grid`.
+    Optimiser, batch and augmentation are the common loop's. Only the backbone is trained."""
 
     needs_trees = False
     own = ("densecl", DenseCLSettings)
@@ -44,8 +44,8 @@ class DenseCL(Method):
         layers = nn.Conv2d(channels, own.hidden, 1), relu, nn.Conv2d(own.hidden, own.dim, 1)
         self.cell_head = nn.Sequential(*layers)
         self.key_encoder = MomentumEncoder(self._followed(), self._encode, own.momentum, own.groups)
-        self.image_queue = Queue(own.queue, own.dim, settings.pretrain.batch, "methods.densecl.queue")
-        self.cell_queue = Queue(own.queue, own.dim, settings.pretrain.batch, "methods.densecl.queue")
+        queue = own.queue, own.dim, settings.pretrain.batch, "methods.densecl.queue"
+        self.image_queue, self.cell_queue = Queue(*queue), Queue(*queue)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         own, part = self.densecl, batch_part()
@@ -54,9 +54,8 @@ class DenseCL(Method):
         all_keys = self.key_encoder(batch.images[1], batch.generator)
         key_features, key_image, key_cells, _ = (part.of(codes) for codes in all_keys)
         image_loss = info_nce(image, key_image, self.image_queue.keys, own.temperature)
-        matched = matched_cells(features, key_features, key_cells)
-        pairs = cells.flatten(0, 1), matched.flatten(0, 1)
-        cell_loss = info_nce(*pairs, self.cell_queue.keys, own.temperature)
+        matched = matched_cells(features, key_features, key_cells).flatten(0, 1)
+        cell_loss = info_nce(cells.flatten(0, 1), matched, self.cell_queue.keys, own.temperature)
         self.image_queue.push(all_keys[1])
         self.cell_queue.push(all_keys[3])
         loss = (1 - own.cell_weight) * image_loss + own.cell_weight * cell_loss
