@@ -86,8 +86,8 @@ class CheckpointKeeper:
                 print(f"{damage}; training resumes from {file.name}, {of}", flush=True)
 
     def make_ready(self, aside: Path) -> None:
-        """Restore the last good state; move a checkpoint of no use to this job, and all beside it, to the folder
-        of `aside`. Both are told."""
+        """Restore the last good state, or move a checkpoint of no use to this job, and all beside it, to the
+        folder of `aside`; says which."""
         self.restore_last_good()
         reason = stale_reason(self.path, self.job.identity) or self._missing_snapshots()
         set_stale_aside(self.path, reason, aside, *companions(self.path))
@@ -125,8 +125,9 @@ class CheckpointKeeper:
             file.unlink(missing_ok=True)
 
     def _link_newest(self) -> Path | None:
-        """A second name for the newest checkpoint, or a copy where the file system has no links; None if there
-        is none or it is damaged."""
+        """A second name for the newest checkpoint, or a copy where the file system has no links.
+
+        None if there is none or it is damaged."""
         try:
             older = older_file(self.path, load_checkpoint(self.path).step)
         except InputError:
