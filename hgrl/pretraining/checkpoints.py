@@ -1,5 +1,4 @@
-"""The checkpoints of a run: the newest, which evaluations read once it is complete; the few before it while
-it is in progress; and snapshots, which stay."""
+"""The checkpoints of a run: the newest, the few before it while it is in progress, and snapshots."""
 
 import os
 import re
@@ -86,8 +85,7 @@ class CheckpointKeeper:
                 print(f"{damage}; training resumes from {file.name}, {of}", flush=True)
 
     def make_ready(self, aside: Path) -> None:
-        """Restore the last good state, or move a checkpoint of no use to this job, and all beside it, to the
-        folder of `aside`; says which."""
+        """Restore the last good state; move what is of no use to the job to `aside`'s folder. Says so."""
         self.restore_last_good()
         reason = stale_reason(self.path, self.job.identity) or self._missing_snapshots()
         set_stale_aside(self.path, reason, aside, *companions(self.path))
@@ -125,9 +123,7 @@ class CheckpointKeeper:
             file.unlink(missing_ok=True)
 
     def _link_newest(self) -> Path | None:
-        """A second name for the newest checkpoint, or a copy where the file system has no links.
-
-        None if there is none or it is damaged."""
+        """A second name for the newest checkpoint, or a copy; None if there is none or it is damaged."""
         try:
             older = older_file(self.path, load_checkpoint(self.path).step)
         except InputError:

@@ -20,7 +20,7 @@ class Backbone(ResNet):
     """torchvision's ResNet, of any width, that ends at the deepest stage the hypercolumn reads.
 
     width: the stem's channels (64 in torchvision's own). Stage k (torchvision's `layer{k}`, Res{k+1}) has
-    stride 2 ** (k + 1), as there. The classifier and the stages behind the last one read are not built."""
+    stride 2 ** (k + 1). The classifier and the stages behind the last one read are not built."""
 
     def __init__(self, name: str, width: int, stages: int) -> None:
         block, depths = BLOCKS[name]
@@ -44,9 +44,7 @@ class Backbone(ResNet):
         return outputs[1:]
 
     def load_torchvision(self, weights: dict[str, Tensor]) -> None:
-        """Take over torchvision's weights, without the classifier and the stages that are not built.
-
-        Raises RuntimeError, from torch, when they are of another network."""
+        """Take over torchvision's weights of what is built; RuntimeError for another network's."""
         behind = tuple(f"layer{stage}." for stage in range(len(self.stages) + 1, 5)) + ("fc.",)
         read = {name: value for name, value in weights.items() if not name.startswith(behind)}
         for stage in range(len(self.stages)):

@@ -56,9 +56,8 @@ def _has_trees(experiment: Experiment, settings: Settings, grouping: str | None)
 def pretrain(experiment: Experiment, run: Run, seed: int | None = None) -> list[Checkpoint]:
     """Train a run with every seed, side by side, or with one alone; seeds that are trained stay as they are.
 
-    If `torchrun` started this process, all of its processes train the seeds together, one after the other;
-    the first one writes. Scores and curves are written when all seeds are asked for. Raises Stopped after a
-    SIGTERM: the checkpoints are then not complete."""
+    Processes of `torchrun` train the seeds together, one after the other, and the first one writes. Scores
+    and curves are written when all seeds are asked for. Raises Stopped after a SIGTERM."""
     started, settings = time.monotonic(), run.settings
     profile, known = experiment.profile, ", ".join(map(str, settings.seeds))
     check_methods(experiment)

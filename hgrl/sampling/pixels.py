@@ -64,8 +64,8 @@ def sample_pixels(
     labels: (V=2, B, h, w) integer region of each cell, after each view's own crop, flip and resize.
     distances: (B, R, R) float, in the height unit, padded with anything.
     cns: pixels of other images per anchor.
-    part: which images of a global batch these are. Every rank makes the global batch's random draws and uses
-    its rows, so that ranks together draw what one process would, without sending labels or distances.
+    part: which images of a global batch these are. Ranks make the global batch's random draws and use their
+    rows: together they draw what one process would, without sending labels or distances.
     same_pixels: (B, h * w) int64 in [-1, h * w). Positives and negatives of the augmented view are then not
     drawn: they are the first view's, at these cells; those at -1, which the crop has lost, do not count.
 
@@ -110,8 +110,8 @@ class _Cells:
         return self.part.of(torch.rand(whole, generator=self.generator, device=self.device))
 
     def of(self, view: int, regions: Tensor) -> Tensor:
-        """A uniformly random cell of each of `regions` (B, A, K), as an index into all V * B * N cells: one
-        within range, to be masked by the caller, where the region is not there."""
+        """A random cell of each of `regions` (B, A, K), as an index into all V * B * N cells; any, where the
+        region is not there: the caller masks it."""
         flat = regions.flatten(1)
         count, first = self.count[view].gather(1, flat), self.first[view].gather(1, flat)
         offset = torch.minimum((self.uniform(*flat.shape) * count).long(), (count - 1).clamp_min(0))

@@ -23,9 +23,7 @@ COLUMNS = ("p_self_median", "positives_same_class", "negatives_same_class")
 
 def compare_height_units(experiment: Experiment, images: int) -> dict[str, dict[str, float]]:
     """For each unit the median P(self), and the probabilities that positives and negatives have the anchor's
-    true class, in [0, 1], on the first `images` labelled training images. Never used for training.
-
-    Writes the result `height_units` of the stage `sampling`."""
+    true class, in [0, 1], on the first `images` labelled training images: also written as a result."""
     settings, started = experiment.settings, time.monotonic()
     samples = open_samples(settings.data.probe_train, experiment.data_root)
     scale = auto_height_scale(experiment)

@@ -38,6 +38,6 @@ class Method(nn.Module):
         return self.loss(batch)[0]
 
 
-def method_settings(settings: Settings, key: str, section: type[Section], origin: str = "settings"):
+def method_settings(settings: Settings, key: str, kind: type[Section], origin: str = "settings") -> Section:
     """What the profile has under `methods.<key>`; InputError, beginning with `origin`, for a bad value."""
-    return validated(section, settings.methods.get(key, {}), origin, f"methods.{key}.")
+    return validated(kind, settings.methods.get(key, {}), origin, f"methods.{key}.")

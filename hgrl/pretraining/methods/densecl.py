@@ -69,16 +69,14 @@ class DenseCL(Method):
         return dense_codes(backbone(normalise(images))[-1], image_head, cell_head, self.densecl.grid)
 
 
-def dense_codes(
-    features: Tensor, image_head: nn.Module, cell_head: nn.Module, grid: int
-) -> tuple[Tensor, ...]:
+def dense_codes(maps: Tensor, image_head: nn.Module, cell_head: nn.Module, grid: int) -> tuple[Tensor, ...]:
     """(B, C, h, w) -> unit float32: features (B, S, C), image (B, D), cells (B, S, D), their mean (B, D).
 
     S = grid**2 cells, or fewer where h or w is less than `grid`."""
-    height, width = features.shape[-2:]
-    pooled = F.adaptive_avg_pool2d(features, (min(grid, height), min(grid, width)))
+    height, width = maps.shape[-2:]
+    pooled = F.adaptive_avg_pool2d(maps, (min(grid, height), min(grid, width)))
     cells = cell_head(pooled).float().flatten(2).mT  # B, S, D
-    unit, image = F.normalize(pooled.float().flatten(2).mT, dim=2), image_codes(features, image_head)
+    unit, image = F.normalize(pooled.float().flatten(2).mT, dim=2), image_codes(maps, image_head)
     return unit, image, F.normalize(cells, dim=2), F.normalize(cells.mean(1), dim=1)
 
 

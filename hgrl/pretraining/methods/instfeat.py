@@ -40,9 +40,9 @@ class InstFeat(Method):
 def instance_loss(codes: Tensor, temperature: float) -> Tensor:
     """Equation 6, averaged over views: -log P(own other view) - sum of log(1 - P(other image's view)).
 
-    codes: (2 B, D) unit vectors, second views after first ones; compared with those of all ranks. P is a
-    softmax over all other views of the global batch; what is compared with counts as constant. Both as in the
-    authors' code (`BatchAverage.py`); the paper's text has the first views alone in the softmax."""
+    codes: (2 B, D) unit vectors, second views after first ones. P is a softmax over all other views of the
+    global batch, which count as constant, as in the authors' code (`BatchAverage.py`); the paper's text has
+    the first views alone in the softmax."""
     count, everything = len(codes), gather(codes)  # 2 B, D; 2 B per rank, D
     row = torch.arange(count, device=codes.device).unsqueeze(1)  # 2 B, 1
     own, partner = rank() * count + row, rank() * count + row.roll(count // 2, 0)
