@@ -230,7 +230,7 @@ def experiment(pipeline):
 @pytest.fixture
 def steps(monkeypatch):
     """The steps trained from here on: the seed of each."""
-    from hgrl.pretraining.state import TrainingState
+    from hgrl.pretraining.loop import TrainingState
 
     done, real = [], TrainingState.train_step
     monkeypatch.setattr(

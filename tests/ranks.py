@@ -122,9 +122,6 @@ def collectives() -> dict:
     owner, index = torch.tensor([[0, 1], [1, 1]]), torch.tensor([[2, 0], [1, 1]])
     found = ranks.rows_of_ranks(own, owner, index)
     (found * (rank + 1.0)).sum().backward()
-    agreement = ranks.Agreement()
-    asked = [agreement.after_step(rank == 1 and step == 1) for step in range(4)]
-    agreement.settle()
     told = None
     try:
         ranks.from_first(lambda: (_ for _ in ()).throw(InputError("the disk is full")))
@@ -134,7 +131,6 @@ def collectives() -> dict:
         "gathered": ranks.gather(own),
         "found": found.detach(),
         "gradient": own.grad,
-        "asked": asked,
         "any": ranks.any_rank(rank == 1),
         "none": ranks.any_rank(False),
         "first": ranks.from_first(lambda: f"rank {rank}"),

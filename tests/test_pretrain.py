@@ -13,8 +13,8 @@ from hgrl.core.errors import InputError
 from hgrl.core.settings import PretrainSettings
 from hgrl.pretraining import loop, methods
 from hgrl.pretraining.checkpoints import snapshot_file
+from hgrl.pretraining.loop import learning_rate
 from hgrl.pretraining.methods.base import Method
-from hgrl.pretraining.state import learning_rate
 
 
 def assert_same(one, other):

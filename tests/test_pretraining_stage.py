@@ -9,17 +9,18 @@ import pytest
 import torch
 import yaml
 from conftest import SMALL_PARAMS, add_runs, ages, change_profile, told, write_profile
+from jobs import train_until
 
 from hgrl.core import paths
 from hgrl.core.checkpoint import load_checkpoint
 from hgrl.core.experiment import NOT_IN_PROFILE, load_experiment
-from hgrl.grouping.stage import auto_height_scale
+from hgrl.grouping.stage import auto_height_scale, group
 from hgrl.pretraining import loop
 from hgrl.pretraining import stage as stages
 from hgrl.pretraining.checkpoints import snapshot_file
+from hgrl.pretraining.loop import TrainingState
 from hgrl.pretraining.methods import REGISTRY, Method, check_methods
 from hgrl.pretraining.stage import prepare, pretrain, training_jobs, training_samples
-from hgrl.pretraining.state import TrainingState
 
 STEPS = 6  # of each of the two seeds: 6 images, batches of 3, 3 epochs
 
@@ -117,6 +118,27 @@ def test_a_stale_checkpoint_is_trained_anew_and_the_reader_is_told_why(
     assert steps.count(0) == (0 if what == "damage" else STEPS)
 
 
+@pytest.mark.parametrize("what", ["settings", "code"])
+def test_trees_grown_anew_in_another_way_are_trained_on_anew(
+    pipeline, experiment, folder, grouped, monkeypatch, what
+):
+    """Even where the scale of their heights stays the same."""
+
+    def origin():
+        small = experiment()
+        return training_jobs(small, "hierarchical", small.run("ours").settings, folder)[0].origin
+
+    before, file = origin(), experiment().files.height_scale()
+    scale = json.loads(file.read_text())["scale"]
+    if what == "settings":
+        write_profile(pipeline, {"grouping.max_regions": 3})
+    else:
+        monkeypatch.setattr("hgrl.grouping.stage.code_fingerprint", lambda *modules: "other code")
+    group(experiment())
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"scale": scale}))
+    assert origin() != before
+
+
 def test_a_stale_checkpoint_is_there_until_its_replacement_is_complete(
     pipeline, experiment, train, folder, monkeypatch
 ):
@@ -129,7 +151,7 @@ def test_a_stale_checkpoint_is_there_until_its_replacement_is_complete(
     for rate, waiting in ((2e-3, ["seed0.pt"]), (3e-3, ["seed0.pt", "seed0~2.pt"])):
         write_profile(pipeline, {"pretrain.snapshots": [0.5], "pretrain.lr": rate})
         with monkeypatch.context() as patch:
-            patch.setattr(stages, "train", lambda job, tick: loop.pretrain(job, stop_after=4) and stop())
+            patch.setattr(stages, "train", lambda job, tick: train_until(job, 4) and stop())
             with pytest.raises(KeyboardInterrupt):
                 train(seed=0)
         assert [path.name for path in sorted(aside.glob("seed0[.~]*")) if ".at" not in path.name] == waiting
@@ -151,7 +173,7 @@ def test_a_damaged_checkpoint_of_a_run_in_progress_is_replaced_by_the_one_before
     shutil.rmtree(folder)
     small = experiment()
     job, _ = training_jobs(small, "hierarchical", small.run("ours").settings, folder)
-    loop.pretrain(job, stop_after=4)
+    train_until(job, 4)
     steps.clear()
     path = folder / "seed0.pt"
     path.write_bytes(path.read_bytes()[:1000])
@@ -398,7 +420,6 @@ def test_a_run_of_an_unknown_method_is_one_line(pipeline, train):
 
 def test_a_new_method_is_one_class_one_registry_line_and_one_run(pipeline, experiment, train, monkeypatch):
     from hgrl.core.settings import Positive, Section
-    from hgrl.pretraining.methods.base import method_settings
 
     class FarSettings(Section):
         strength: Positive = 1.0
@@ -406,10 +427,6 @@ def test_a_new_method_is_one_class_one_registry_line_and_one_run(pipeline, exper
     class Far(Method):
         needs_trees = False
         own = ("far", FarSettings)
-
-        def __init__(self, settings):
-            super().__init__(settings)
-            self.far = method_settings(settings, *self.own)
 
         def loss(self, batch):
             return -self.far.strength * self.network(batch.flat_images.float() / 255).std(), {}

@@ -148,6 +148,33 @@ def test_a_tree_grown_at_another_size_is_brought_to_the_images(dataset, tiny):
     assert torch.equal(labels, torch.from_numpy(three_regions(80, 96).labels))
 
 
+@pytest.mark.parametrize("tree, short_side", [
+    ((10, 10), None), ((48, 40), None), ((20, 24), None), ((48, 40), 80), ((40, 60), 80), ((10, 10), 80),
+])  # fmt: skip
+def test_a_tree_of_another_image_is_refused_and_named(dataset, tiny, tree, short_side):
+    """Images have 40 x 48 pixels; resized, a tree of the same aspect is theirs."""
+    samples, trees = dataset
+    three_regions(*tree).save(trees / f"{samples.names[0]}.npz")
+    views = TrainingViews(samples, trees, tiny({"data.short_side": short_side}), seed=0, height_scale=1.0)
+    with pytest.raises(
+        InputError, match=r"0\.npz: .*another image; delete the tree and group again"
+    ) as caught:
+        views[0, 0]
+    assert f"{tree[1]}x{tree[0]} pixels" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [(375, 500), (501, 333), (101, 999), (33, 50)])
+def test_a_tree_fits_its_image_however_that_is_resized_when_read(tmp_path, tiny, size):
+    height, width = size
+    Image.fromarray(np.full((height, width, 3), 90, np.uint8)).save(tmp_path / "a.jpg")
+    three_regions(height, width).save(tmp_path / "a.npz")
+    samples = Samples(("a",), (tmp_path / "a.jpg",))
+    for short_side in (None, 20, 37, 160):
+        settings = tiny({"data.short_side": short_side})
+        image, labels, _ = TrainingViews(samples, tmp_path, settings, seed=0, height_scale=1.0)._read(0)
+        assert image.shape[1:] == labels.shape
+
+
 def test_images_of_different_sizes_and_numbers_of_regions_share_a_batch(tmp_path, settings):
     for name, tree in (("a", three_regions(40, 48)), ("b", one_region(50, 33))):
         Image.fromarray(np.full((*tree.labels.shape, 3), 90, np.uint8)).save(tmp_path / f"{name}.png")

@@ -1,12 +1,10 @@
 """Checkpoints: what a run needs to go on, and what an evaluation needs to read it."""
 
-from __future__ import annotations
-
 import io
 import itertools
 import warnings
 import zipfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,7 @@ from hgrl.core.files import write_bytes
 class Checkpoint:
     """A run after `step` of `total_steps` steps."""
 
-    identity: dict[str, Any]  # `pretrain.run_identity`: what a continued run must share
+    identity: dict[str, Any]  # what a continued run must share, e.g. `TrainingJob.identity`
     step: int
     total_steps: int
     method: dict[str, Tensor]
@@ -51,7 +49,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     """Write atomically: a kill or a full disk leaves the former checkpoint in place."""
     # torch.save into a file turns the error of a full disk into one that does not say so
     buffer = io.BytesIO()
-    torch.save({field.name: getattr(checkpoint, field.name) for field in fields(Checkpoint)}, buffer)
+    torch.save(vars(checkpoint), buffer)
     write_bytes(path, buffer.getvalue())
 
 
@@ -60,21 +58,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
     try:
         content = io.BytesIO(path.read_bytes())
         _check_archive(content)
-        with warnings.catch_warnings():
-            # on the format of a foreign file, which is refused in our own words
+        with warnings.catch_warnings():  # on the format of a foreign file, which is refused below
             warnings.simplefilter("ignore")
             return Checkpoint(**torch.load(content, map_location="cpu", weights_only=True))
     except FileNotFoundError:
         raise InputError(f"{path}: no such checkpoint; run `dvc repro` to train it") from None
     except Exception as error:  # torch and pickle raise a dozen different things on a broken file
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(
-            f"{path}: damaged, or not a checkpoint of this project ({reason}); delete it and train again"
-        ) from None
+        problem = f"damaged, or not a checkpoint of this project ({' '.join(str(error).split())[:120]})"
+        raise InputError(f"{path}: {problem}; delete it and train again") from None
 
 
 def _check_archive(content: io.BytesIO) -> None:
-    """Raise BadZipFile unless every record has its checksum; torch itself does not look at them."""
+    """Raise BadZipFile unless every record has its checksum, at which torch does not look."""
     archive = zipfile.ZipFile(content)
     # torch writes no attributes, and reads a record with that of a folder as empty
     odd = [record.filename for record in archive.infolist() if record.external_attr]
@@ -84,7 +79,9 @@ def _check_archive(content: io.BytesIO) -> None:
 
 
 def stale_reason(path: Path, identity: dict[str, Any]) -> str | None:
-    """Why a checkpoint is of no use to the run `identity`: it is damaged, or of other settings."""
+    """Why a checkpoint, if there is one, is of no use to the run `identity`: damage, or other settings."""
+    if not path.exists():
+        return None
     try:
         differing = load_checkpoint(path).differing(identity)
     except InputError as error:
@@ -92,27 +89,26 @@ def stale_reason(path: Path, identity: dict[str, Any]) -> str | None:
     return f"these changed: {', '.join(differing[:4])}" if differing else None
 
 
-def set_stale_aside(path: Path, identity: dict[str, Any], aside: Path) -> bool:
-    """Move a checkpoint that is of no use to the run `identity` to `aside`, and say why; whether it was.
+def set_stale_aside(path: Path, reason: str | None, aside: Path, *companions: Path) -> None:
+    """Move a checkpoint that is of no use for a `reason` to `aside`, its companions beside it, and say why.
 
-    It may go once its replacement stands: `remove_aside`."""
-    reason = stale_reason(path, identity) if path.exists() else None
+    Once its replacement stands it may go: `remove_aside`."""
     if reason:
         former = set_aside(path, aside)
+        for file in companions:
+            set_aside(file, aside.with_name(file.name))
         print(f"{path.name}: trained anew, because {reason}; the former one is {former}", flush=True)
-    return reason is not None
 
 
 def set_aside(path: Path, aside: Path) -> Path:
     """Move a file to `aside`, or to the first free of `aside~2`, `aside~3`, ...; returns where."""
     aside.parent.mkdir(parents=True, exist_ok=True)
     places = (aside.with_name(f"{aside.stem}~{number}{aside.suffix}") for number in itertools.count(2))
-    free = next(place for place in itertools.chain([aside], places) if not place.exists())
-    return path.replace(free)
+    return path.replace(next(place for place in itertools.chain([aside], places) if not place.exists()))
 
 
 def remove_aside(aside: Path) -> None:
-    """Delete what `set_aside` moved there, a run's companions among it: its replacement stands."""
+    """Delete what `set_aside` moved there, a run's companions included."""
     for file in aside.parent.glob(f"{aside.stem}[.~]*"):
         file.unlink()
 

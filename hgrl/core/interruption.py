@@ -31,7 +31,7 @@ class StopSignal:
         if self.former is None:
             return
         signal.signal(signal.SIGTERM, self.former)
-        if self.asked and not self.obeyed:  # it came too late for the loop: whoever listened before is told
+        if self.asked and not self.obeyed:  # too late for the loop: tell whoever listened before
             os.kill(os.getpid(), signal.SIGTERM)
 
 

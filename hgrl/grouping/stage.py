@@ -30,7 +30,7 @@ def train_edge_network(experiment: Experiment) -> dict[str, Any]:
     """Train the network of `edges: hed` on the profile's human boundaries, and say how; a trained one stays.
 
     On a CPU torch is held to one thread, so that the weights do not depend on the number of cores."""
-    from hgrl.core.checkpoint import set_stale_aside  # here: plain grouping needs no torch
+    from hgrl.core.checkpoint import set_stale_aside, stale_reason  # here: plain grouping needs no torch
     from hgrl.core.device import pick_device
     from hgrl.grouping.hed.training import hed_identity, initial_network, train_hed
 
@@ -39,7 +39,7 @@ def train_edge_network(experiment: Experiment) -> dict[str, Any]:
     path, device, summary_file = files.hed_weights, pick_device(settings.device), files.result("hed", "hed")
     origin = code_fingerprint("hgrl.grouping.hed.training")
     identity = hed_identity(samples, settings.hed, initial_network(settings.hed)[1], origin)
-    set_stale_aside(path, identity, files.set_aside(path))
+    set_stale_aside(path, stale_reason(path, identity), files.set_aside(path))
     before = fingerprint(path)
     with _one_thread(device):
         saved = train_hed(samples, settings.hed, path, device, origin)

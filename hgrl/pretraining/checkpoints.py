@@ -1,5 +1,4 @@
-"""The checkpoints of a run: the newest, which evaluations read once it is complete; the few before it while
-it is in progress; and snapshots, which stay."""
+"""The checkpoints of a run: the newest, the few before it while it is in progress, and snapshots."""
 
 import os
 import re
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from hgrl.core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, set_aside, stale_reason
+from hgrl.core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, set_stale_aside, stale_reason
 from hgrl.core.errors import InputError
 from hgrl.core.files import write_bytes
 from hgrl.pretraining.job import TrainingJob
@@ -85,22 +84,18 @@ class CheckpointKeeper:
                 damage, of = str(error).rpartition(";")[0], f"step {step} of {self.job.steps}"
                 print(f"{damage}; training resumes from {file.name}, {of}", flush=True)
 
-    def set_stale_aside(self, aside: Path) -> None:
-        """Move a newest checkpoint that this job can neither resume nor end with, and all beside it, into the
-        folder of `aside`, and say why. See `hgrl.core.checkpoint.set_aside`."""
-        if self.path.exists() and (reason := self._stale()):
-            former = set_aside(self.path, aside)
-            for file in companions(self.path):
-                set_aside(file, aside.with_name(file.name))
-            print(f"{self.path.name}: trained anew, because {reason}; the former one is {former}", flush=True)
+    def make_ready(self, aside: Path) -> None:
+        """Restore the last good state; move what is of no use to the job to `aside`'s folder. Says so."""
+        self.restore_last_good()
+        reason = stale_reason(self.path, self.job.identity) or self._missing_snapshots()
+        set_stale_aside(self.path, reason, aside, *companions(self.path))
 
-    def _stale(self) -> str | None:
-        """Why the newest is of no use: it is damaged, of another job, or went past a missing snapshot."""
-        if reason := stale_reason(self.path, self.job.identity):
-            return reason
-        saved = load_checkpoint(self.path)
-        shares, total = self.job.schedule.snapshots, saved.total_steps
-        passed = [share for share in shares if snapshot_step(share, total) <= saved.step]
+    def _missing_snapshots(self) -> str | None:
+        """Which snapshots the newest went past without leaving them, if any."""
+        if not self.path.exists():
+            return None
+        done, shares = load_checkpoint(self.path).step, self.job.schedule.snapshots
+        passed = [share for share in shares if snapshot_step(share, self.job.steps) <= done]
         missing = [str(share) for share in passed if not self._own(snapshot_file(self.path, share))]
         return f"its snapshots at {', '.join(missing)} of the run are missing" if missing else None
 
@@ -128,8 +123,7 @@ class CheckpointKeeper:
             file.unlink(missing_ok=True)
 
     def _link_newest(self) -> Path | None:
-        """A second name for the newest checkpoint, which survives its replacement: no byte is copied where
-        the file system has links. None if there is none or it is damaged."""
+        """A second name for the newest checkpoint, or a copy; None if there is none or it is damaged."""
         try:
             older = older_file(self.path, load_checkpoint(self.path).step)
         except InputError:
@@ -142,6 +136,7 @@ class CheckpointKeeper:
         return older
 
     def snapshots_at(self, step: int) -> list[Path]:
+        """Where the state after a step is to be saved as well."""
         shares, total = self.job.schedule.snapshots, self.job.steps
         return [snapshot_file(self.path, share) for share in shares if snapshot_step(share, total) == step]
 

@@ -10,7 +10,7 @@ from hgrl.data.samples import Samples
 from hgrl.pretraining.methods import Method, method_class, method_settings
 
 # settings of `pretrain` that change the weights by no more than rounding
-NO_EFFECT = ("workers", "compile", "checkpoint_minutes", "keep_last", "snapshots")
+NO_EFFECT = {"workers", "compile", "checkpoint_minutes", "keep_last", "snapshots"}
 
 
 @dataclass(frozen=True)
@@ -20,11 +20,11 @@ class TrainingJob:
     method: str
     settings: Settings
     samples: Samples
-    trees: Path | None  # the folder of the region trees
+    trees: Path  # the folder of the region trees
     height_scale: float  # the factor of `height_unit: auto`
     seed: int
     path: Path  # the checkpoint; earlier states and snapshots lie beside it
-    origin: str = ""  # a fingerprint of data and code
+    origin: str  # a fingerprint of data and code
 
     @property
     def schedule(self) -> PretrainSettings:
@@ -49,9 +49,9 @@ class TrainingJob:
     def identity(self) -> dict[str, Any]:
         """What two runs must share for one to continue the other."""
         settings, method = self.settings, self.method_class
-        own = settings.model_dump(mode="json", include={"network", "augment", "pretrain", *method.sections})
+        sections = {"network", "augment", "pretrain", *method.sections}
+        own = settings.model_dump(mode="json", include=sections, exclude={"pretrain": NO_EFFECT})
         own["augment"]["views"] = self.views
-        own["pretrain"] = {key: value for key, value in own["pretrain"].items() if key not in NO_EFFECT}
         own |= {"short_side": settings.data.short_side, "max_regions": settings.grouping.max_regions}
         if method.own:
             own[method.own[0]] = method_settings(settings, *method.own).model_dump(mode="json")

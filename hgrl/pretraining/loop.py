@@ -5,30 +5,32 @@ import time
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from hgrl.core.checkpoint import Checkpoint
 from hgrl.core.device import one_thread
 from hgrl.core.interruption import Stopped, StopSignal
+from hgrl.core.settings import PretrainSettings
 from hgrl.pretraining import ranks
 from hgrl.pretraining.checkpoints import CheckpointKeeper
 from hgrl.pretraining.job import TrainingJob
+from hgrl.pretraining.methods import Method, build_method
+from hgrl.pretraining.network import LAYERS
 from hgrl.pretraining.ranks import from_first
-from hgrl.pretraining.state import TrainingState
-from hgrl.sampling.order import EpochOrder
-from hgrl.sampling.views import TrainingViews, batches
+from hgrl.pretraining.synced_norm import sync_batch_norm
+from hgrl.sampling.order import EpochOrder, mixed_seed
+from hgrl.sampling.views import Batch, TrainingViews, batches
 
 LOG_EVERY = 10  # steps between two looks at the loss: a look waits for the device
 
 
-def pretrain(
-    job: TrainingJob, tick: Callable[[int], None] = lambda steps: None, stop_after: int | None = None
-) -> Checkpoint:
-    """Train one job; resumes from its checkpoint, or returns it if it is complete.
+def train(job: TrainingJob, tick: Callable[[int], None]) -> None:
+    """Train one job up to its last step, from its checkpoint if there is one.
 
-    tick: called with the number of steps just done. stop_after: end early at that step, as an interruption
-    would. Inside `ranks.processes` every process calls this with the same job; the first one reads and writes
-    all files. On a CPU torch is held to one thread, so that weights do not depend on the number of cores.
+    tick: called with the number of steps just done. Inside `ranks.processes` every process calls this with
+    the same job; the first one reads and writes all files. On a CPU torch is held to one thread, so that
+    weights do not depend on the number of cores.
 
     Raises InputError for a checkpoint of other settings or another network, for a batch that does not divide
     among the processes, and for a loss that is not finite (the message names the step; the last good
@@ -37,17 +39,16 @@ def pretrain(
     with one_thread(device):
         loop = TrainingLoop(job, device)
         tick(loop.state.step)
-        loop.run_until(min(stop_after or job.steps, job.steps), tick)
-        return loop.state.checkpoint()
+        loop.run_until(job.steps, tick)
 
 
 class TrainingLoop:
-    """Steps of one job, their losses, and when they are saved."""
+    """Steps of one job, from its checkpoint if it has one; their losses, and when they are saved."""
 
     def __init__(self, job: TrainingJob, device: torch.device) -> None:
-        """From the job's checkpoint, if it has one."""
         self.job, self.keeper, method = job, CheckpointKeeper(job), job.method_class
-        part = ranks.part_of_batch(len(job.samples), job.schedule.batch)
+        images, batch = len(job.samples), job.schedule.batch
+        part = ranks.part_of_batch(images, batch)
         self.state = TrainingState(job, device)
         if saved := from_first(self.keeper.newest):
             self.state.restore(saved)
@@ -55,55 +56,115 @@ class TrainingLoop:
         trees = job.trees if method.needs_trees else None
         beside = {"with_classes": method.needs_classes, "with_original": job.views == "one"}
         self.views = TrainingViews(job.samples, trees, job.settings, job.seed, job.height_scale, **beside)
-        epochs, images = job.schedule.run_epochs, len(job.samples)
-        self.order = EpochOrder(images, job.schedule.batch, epochs, job.seed, self.state.step, part)
+        self.order = EpochOrder(images, batch, job.schedule.run_epochs, job.seed, self.state.step, part)
 
     def run_until(self, last: int, tick: Callable[[int], None]) -> None:
-        """Train up to step `last`, then save. After a SIGTERM save after the step in progress (with several
-        ranks the one after it) and raise Stopped."""
+        """Train up to step `last`, or up to the one in progress at a SIGTERM (raises Stopped), then save."""
         state, total = self.state, self.job.steps
         if state.step < last:
             with StopSignal() as signal:
                 self._steps(last, tick, signal)
-                from_first(self._save)
+                self._save(self.keeper.save)
                 signal.obeyed = state.step < last
-            if state.step < last:
-                done = f"{self.job.path}: stopped by a signal at step {state.step} of {total}"
-                raise Stopped(f"{done}: training is not complete; run the same command to resume")
+            if signal.obeyed:
+                done = f"stopped by a signal at step {state.step} of {total}: training is not complete"
+                raise Stopped(f"{self.job.path}: {done}; run the same command to resume")
         if state.step == total:
             from_first(self.keeper.finish)
 
     def _steps(self, last: int, tick: Callable[[int], None], signal: StopSignal) -> None:
-        state, agreement, unread = self.state, ranks.Agreement(), []
+        state, unread = self.state, []
         saved, pause = time.monotonic(), 60 * self.job.schedule.checkpoint_minutes
         state.method.train()
         for batch in batches(self.views, self.order, self.job.schedule.workers, state.device):
             unread.append(state.train_step(self.loss, batch))
             tick(1)
-            end = agreement.after_step(signal.asked) or state.step == last
+            end = ranks.any_rank(signal.asked) or state.step == last
             snapshots = self.keeper.snapshots_at(state.step)
             if end or snapshots or len(unread) == LOG_EVERY:
                 self._read_losses(unread)
                 unread = []
                 if snapshots:
-                    from_first(self._save_snapshots)
-                if not end and ranks.any_rank(time.monotonic() - saved > pause):
-                    from_first(self._save)
+                    self._save(self.keeper.save_snapshots)
+                if end:
+                    break
+                if ranks.any_rank(time.monotonic() - saved > pause):
+                    self._save(self.keeper.save)
                     saved = time.monotonic()
-            if end:
-                agreement.settle()
-                break
 
     def _read_losses(self, unread: list[Tensor]) -> None:
         """The global batch's losses: the means over ranks."""
-        values = ranks.mean_over_ranks(torch.stack(unread)).tolist()
+        values = (ranks.sum_over_ranks(torch.stack(unread)) / ranks.world()).tolist()
         for step, value in enumerate(values, self.state.step - len(values)):
             if not math.isfinite(value):
                 raise ranks.error_of_all(self.keeper.fault(f"loss is {value} at step {step}"))
         self.state.losses.extend(values)
 
-    def _save(self) -> None:
-        self.keeper.save(self.state.checkpoint())
+    def _save(self, save: Callable) -> None:
+        from_first(lambda: save(self.state.checkpoint()))
 
-    def _save_snapshots(self) -> None:
-        self.keeper.save_snapshots(self.state.checkpoint())
+
+def learning_rate(settings: PretrainSettings, step: int, total: int) -> float:
+    """The rate of a step: section 4.2's steps or a cosine to zero, after an optional linear warm-up."""
+    if step < settings.warmup_steps:
+        return settings.lr * (step + 1) / settings.warmup_steps
+    done = step / total
+    if settings.schedule == "cosine":
+        return settings.lr * 0.5 * (1 + math.cos(math.pi * done))
+    return settings.lr * settings.decay ** sum(done >= milestone for milestone in settings.milestones)
+
+
+class TrainingState:
+    """A run between two steps, alike on every rank: at first fresh weights by the job's seed."""
+
+    def __init__(self, job: TrainingJob, device: torch.device) -> None:
+        self.job, self.device, settings = job, device, job.schedule
+        torch.manual_seed(mixed_seed(job.seed))
+        self.method: Method = build_method(job.method, job.settings).to(device)
+        if settings.channels_last:
+            self.method = self.method.to(memory_format=torch.channels_last)
+        if ranks.world() > 1:
+            # DistributedDataParallel would wait in every step to find layers without gradients
+            for layer in set(LAYERS) - set(self.method.layers):
+                getattr(self.method.network, layer).requires_grad_(False)
+            sync_batch_norm(self.method)
+        adam = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": device.type != "mps"}
+        self.optimizer = torch.optim.Adam(self.method.parameters(), **adam)
+        self.generator = torch.Generator(device).manual_seed(mixed_seed(job.seed, 1))
+        self.step, self.losses = 0, []
+
+    def restore(self, saved: Checkpoint) -> None:
+        self.method.load_state_dict(saved.method)
+        self.optimizer.load_state_dict(saved.optimizer)
+        torch.set_rng_state(saved.random_states["torch"])
+        self.generator.set_state(saved.random_states["sampling"])
+        self.step, self.losses = saved.step, saved.losses.tolist()
+
+    def checkpoint(self) -> Checkpoint:
+        states = {"torch": torch.get_rng_state(), "sampling": self.generator.get_state()}
+        done, weights = (self.job.identity, self.step, self.job.steps), self.method.state_dict()
+        return Checkpoint(*done, weights, self.optimizer.state_dict(), states, torch.tensor(self.losses))
+
+    def loss_module(self) -> nn.Module:
+        """Batch -> loss: compiled if the settings say so, and with the mean of the ranks' gradients."""
+        if self.job.schedule.compile:
+            for layer in ("backbone", "hypercolumn"):
+                getattr(self.method.network, layer).compile(dynamic=False)  # in place: names stay
+        if ranks.world() == 1:
+            return self.method
+        together = DistributedDataParallel(self.method, gradient_as_bucket_view=True)
+        together.broadcast_buffers = False  # ranks compute the same; the argument's name changed after 2.11
+        return together
+
+    def train_step(self, loss_of: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+        """One step of the optimiser; the loss of this rank's part, still on the device."""
+        settings, total = self.job.schedule, self.job.steps
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(settings, self.step, total)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
+            loss = loss_of(Batch(**batch, progress=self.step / total, generator=self.generator))
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimizer.step()
+        self.step += 1
+        return loss.detach()

@@ -1,7 +1,5 @@
 """Section 4.2's network: a ResNet from scratch, a hypercolumn over two of its stages, and the embedding."""
 
-import re
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,9 +19,8 @@ LAYERS = ("backbone", "hypercolumn", "embedding")
 class Backbone(ResNet):
     """torchvision's ResNet, of any width, that ends at the deepest stage the hypercolumn reads.
 
-    `width` is the stem's channels (64 in torchvision's own). Strides are unchanged: stage k (torchvision's
-    `layer{k}`, Res{k+1}) has stride 2 ** (k + 1). The classifier and the stages behind the last one read are
-    not built: they would have no gradient."""
+    width: the stem's channels (64 in torchvision's own). Stage k (torchvision's `layer{k}`, Res{k+1}) has
+    stride 2 ** (k + 1). The classifier and the stages behind the last one read are not built."""
 
     def __init__(self, name: str, width: int, stages: int) -> None:
         block, depths = BLOCKS[name]
@@ -33,32 +30,26 @@ class Backbone(ResNet):
         self.conv1 = nn.Conv2d(3, width, kernel_size=7, stride=2, padding=3, bias=False)
         self.bn1, self.relu = nn.BatchNorm2d(width), nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.stages = nn.ModuleList(
-            self._make_layer(block, width * 2**stage, depths[stage], stride=1 if stage == 0 else 2)
-            for stage in range(stages)
-        )
-        self.channels = [width * 2**stage * block.expansion for stage in range(stages)]
+        widths = [width * 2**stage for stage in range(stages)]
+        plan = zip(widths, depths, (1, 2, 2, 2), strict=False)
+        self.stages = nn.ModuleList(self._make_layer(block, *own) for own in plan)
+        self.channels = [width * block.expansion for width in widths]
         initialise(self)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 3, H, W) normalised images -> the output of every stage: (B, C_k, H / 2^(k+1), W / 2^(k+1))."""
-        features = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        outputs = []
+        outputs = [self.maxpool(self.relu(self.bn1(self.conv1(images))))]
         for stage in self.stages:
-            features = stage(features)
-            outputs.append(features)
-        return outputs
+            outputs.append(stage(outputs[-1]))
+        return outputs[1:]
 
     def load_torchvision(self, weights: dict[str, Tensor]) -> None:
-        """Take over torchvision's weights, without the classifier and the stages that are not built.
-
-        Raises RuntimeError, from torch, when they are of another network."""
-        renamed = {
-            re.sub(r"^layer(\d)\.", lambda found: f"stages.{int(found[1]) - 1}.", name): value
-            for name, value in weights.items()
-        }
-        behind = tuple(f"stages.{stage}." for stage in range(len(self.stages), 4)) + ("fc.",)
-        self.load_state_dict({name: value for name, value in renamed.items() if not name.startswith(behind)})
+        """Take over torchvision's weights of what is built; RuntimeError for another network's."""
+        behind = tuple(f"layer{stage}." for stage in range(len(self.stages) + 1, 5)) + ("fc.",)
+        read = {name: value for name, value in weights.items() if not name.startswith(behind)}
+        for stage in range(len(self.stages)):
+            read = {name.replace(f"layer{stage + 1}.", f"stages.{stage}."): read[name] for name in read}
+        self.load_state_dict(read)
 
 
 class Hypercolumn(nn.Module):
@@ -70,8 +61,8 @@ class Hypercolumn(nn.Module):
         self.projections = nn.ModuleList()
         for index in self.indices:
             convolution = nn.Conv2d(stage_channels[index], channels, 3, padding=1, bias=False)
-            norm = nn.BatchNorm2d(channels)
-            self.projections.append(nn.Sequential(convolution, norm, nn.ReLU(inplace=True)))
+            own = convolution, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
+            self.projections.append(nn.Sequential(*own))
         self.channels = channels * len(self.indices)
 
     def forward(self, stages: list[Tensor]) -> Tensor:

@@ -19,11 +19,8 @@ def contrastive_loss(
     embedding: (V, B, D, h, w), not normalised; cosines are taken at the sampled cells alone, in float32.
     Returns a scalar and detached diagnostics. `ratio` is minus the mean of equation 1's terms, in [-1, 0];
     `log` is the mean of -log of the same terms. Both average over the positives that count; without any the
-    loss is 0, not NaN. The denominator has the positive's own similarity, not the other positives', as in
-    equation 1.
-
-    The mean of several ranks' losses is the global batch's loss: negatives from other ranks' images come with
-    their gradients, positives are counted together."""
+    loss is 0, not NaN. The denominator has the positive's own similarity alone, as in equation 1. The mean of
+    several ranks' losses is the global batch's loss, with the gradients of other ranks' negatives."""
     cells = embedding.permute(0, 1, 3, 4, 2).flatten(0, 3)  # (V * B * N, D)
     anchor = _unit(cells[sample.anchors]).unsqueeze(-1)  # (B, A, D, 1)
     # under bf16 a product would be rounded to 3 digits, before the temperature
@@ -31,15 +28,14 @@ def contrastive_loss(
         positive = (_unit(cells[sample.positives]) @ anchor).squeeze(-1)  # (B, A, P) cosine
         negative = (_unit(_negatives(cells, sample)) @ anchor).squeeze(-1)  # (B, A, M)
     logits = (negative / settings.temperature).masked_fill(~sample.negatives_valid, NO_NEGATIVE)
-    # log of negatives over positive
     margin = logits.logsumexp(-1, keepdim=True) - positive / settings.temperature
     terms = F.softplus(margin) if settings.form == "log" else -torch.sigmoid(-margin)
     count = sum_over_ranks(sample.positives_valid.sum()).clamp_min(1) / world()
-    loss = (terms * sample.positives_valid).sum() / count
-    return loss, {
+    similarities = {
         "positive_similarity": _mean(positive, sample.positives_valid),
         "negative_similarity": _mean(negative, sample.negatives_valid),
     }
+    return (terms * sample.positives_valid).sum() / count, similarities
 
 
 def _negatives(cells: Tensor, sample: PixelSample) -> Tensor:

@@ -1,10 +1,8 @@
-"""Several processes that train one network: who they are, what they exchange, and how they agree. Without
-`torchrun` all of it is one process.
+"""Several processes that train one network, started by `torchrun`; without it all of this is one process.
 
 Each process ("rank") takes its part of every global batch. The mean of the ranks' losses is the loss of the
-global batch, because DistributedDataParallel takes the mean of their gradients; what ranks exchange on the
-way (`sum_over_ranks`) passes gradients back to the rank they belong to. Every rank makes the random draws of
-the global batch and uses its part."""
+global batch, as DistributedDataParallel takes the mean of their gradients; what ranks exchange on the way
+(`sum_over_ranks`) passes gradients back. Every rank makes the global batch's random draws."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -38,7 +36,7 @@ def world() -> int:
 
 def is_first() -> bool:
     """Whether this process writes checkpoints, logs and results."""
-    return (int(os.environ.get("RANK", 0)) if started_by_torchrun() else rank()) == 0
+    return not started_by_torchrun() or os.environ.get("RANK", "0") == "0"
 
 
 def started_by_torchrun() -> bool:
@@ -52,15 +50,15 @@ def training_device(name: str) -> torch.device:
     Raises InputError for a setting that names one card for all, and for a process without a card."""
     several = started_by_torchrun()
     if several and name not in ("auto", "cpu", "cuda"):
-        problem = f"setting 'device': {name!r} is one device, and several processes train"
-        raise InputError(f"{problem}; set it to cuda, cpu or auto")
+        problem = f"{name!r} is one device, and several processes train"
+        raise InputError(f"setting 'device': {problem}; set it to cuda, cpu or auto")
     device = pick_device(name)
     if not several or device.type == "cpu":
         return device
     own, cards = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if own >= cards:
-        problem = f"torchrun: process {own} of this machine has no card, there are {cards}"
-        raise InputError(f"{problem}; lower --nproc-per-node")
+        problem = f"process {own} of this machine has no card, there are {cards}"
+        raise InputError(f"torchrun: {problem}; lower --nproc-per-node")
     return torch.device("cuda", own)
 
 
@@ -102,25 +100,24 @@ def from_first(function: Callable[[], Value]) -> Value:
     """What `function` returns on the first rank, which alone runs it; all ranks raise its InputError."""
     if world() == 1:
         return function()
-    answer: list = [None, None]
+    answer: list = [None, None]  # what it returned, and the error's message
+    error = None
     if is_first():
         try:
             answer[0] = function()
-        except InputError as error:
-            answer[1] = error
-    told = [answer[0], answer[1] and str(answer[1])]
-    dist.broadcast_object_list(told, src=0, device=torch.device("cpu"))
-    if told[1] is not None:
-        raise answer[1] or ToldByFirst(told[1])
-    return told[0]
+        except InputError as caught:
+            error, answer[1] = caught, str(caught)
+    dist.broadcast_object_list(answer, src=0, device=torch.device("cpu"))
+    if answer[1] is not None:
+        raise error or ToldByFirst(answer[1])
+    return answer[0]
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether the flag is up on any rank: the same answer on all of them. Waits for the slowest."""
-    if world() == 1:
-        return flag
+    """Whether the flag is up on any rank: the same answer on all. Waits for the ranks, not for the device."""
     up = torch.tensor(int(flag))
-    dist.all_reduce(up, dist.ReduceOp.MAX)
+    if world() > 1:
+        dist.all_reduce(up, dist.ReduceOp.MAX)
     return bool(up)
 
 
@@ -135,8 +132,7 @@ def gather(rows: Tensor) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """all_reduce with gradients. torch's own, in torch.distributed.nn.functional, is deprecated in torch
-    2.14, without a public successor."""
+    """all_reduce with gradients: torch deprecates its own in 2.14, without a public successor."""
 
     @staticmethod
     def forward(_, values: Tensor) -> Tensor:
@@ -154,38 +150,8 @@ def sum_over_ranks(values: Tensor) -> Tensor:
     return values if world() == 1 or not values.numel() else _Sum.apply(values)
 
 
-def mean_over_ranks(values: Tensor) -> Tensor:
-    return sum_over_ranks(values) / world()
-
-
 def rows_of_ranks(rows: Tensor, owner: Tensor, index: Tensor) -> Tensor:
-    """rows[index] of the rank `owner`, with gradients: (n, D) rows of every rank, indices (...) -> (..., D)
-    float32, alike on all ranks.
+    """rows[index] of the rank `owner`, with gradients: (n, D) rows, indices (...) -> (..., D) float32.
 
     Only the wanted rows travel: each rank fills in its own and the rest is zero, so the sum is exact."""
     return sum_over_ranks(rows[index].float().masked_fill((owner != rank()).unsqueeze(-1), 0.0))
-
-
-class Agreement:
-    """A flag that any rank may raise, and that all see in the same step without waiting for each other: what
-    is asked in one step is known to all in the next."""
-
-    def __init__(self) -> None:
-        self.sent: tuple[dist.Work, Tensor] | None = None
-
-    def after_step(self, flag: bool) -> bool:
-        """Call once per step, on every rank. One process has its answer at once."""
-        if world() == 1:
-            return flag
-        agreed, up = self.settle(), torch.tensor(int(flag))
-        self.sent = dist.all_reduce(up, dist.ReduceOp.MAX, async_op=True), up
-        return agreed
-
-    def settle(self) -> bool:
-        """The answer to what was asked last."""
-        if self.sent is None:
-            return False
-        work, up = self.sent
-        self.sent = None
-        work.wait()
-        return bool(up)

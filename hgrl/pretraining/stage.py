@@ -1,7 +1,6 @@
 """The stage `pretraining`: every seed of a run trained side by side, to checkpoints and loss curves."""
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +24,8 @@ from hgrl.grouping.stage import auto_height_scale, group, is_grouped, train_edge
 from hgrl.pretraining import ranks
 from hgrl.pretraining.checkpoints import CheckpointKeeper
 from hgrl.pretraining.job import TrainingJob
-from hgrl.pretraining.loop import pretrain as train_to_the_end
+from hgrl.pretraining.loop import train
 from hgrl.pretraining.methods import REGISTRY, check_methods, method_class
-from hgrl.pretraining.ranks import training_device
 
 METHODS = "hgrl.pretraining.methods"
 
@@ -37,13 +35,13 @@ def training_samples(
 ) -> Samples:
     """The pretraining images that have a tree: unreadable ones are left out, for methods without trees too.
 
-    All images of a run's own `data.pretrain` if the method reads no trees and none were grown for them. The
-    probe's labelled images if the method learns from labels."""
-    data, root = settings.data, experiment.data_root
-    if method_class(method).needs_classes:
-        return open_samples(data.probe_train, root)
-    samples = pretraining_samples(data, root)
-    if not method_class(method).needs_trees and not _has_trees(experiment, settings, grouping):
+    All of `data.pretrain` if the method reads no trees and none were grown for them; the probe's labelled
+    images if it learns from labels."""
+    root, kind = experiment.data_root, method_class(method)
+    if kind.needs_classes:
+        return open_samples(settings.data.probe_train, root)
+    samples = pretraining_samples(settings.data, root)
+    if not kind.needs_trees and not _has_trees(experiment, settings, grouping):
         return samples
     there = [experiment.files.tree_file(name, grouping).exists() for name in samples.names]
     return samples.subset(np.flatnonzero(there))
@@ -58,25 +56,21 @@ def _has_trees(experiment: Experiment, settings: Settings, grouping: str | None)
 def pretrain(experiment: Experiment, run: Run, seed: int | None = None) -> list[Checkpoint]:
     """Train a run with every seed, side by side, or with one alone; seeds that are trained stay as they are.
 
-    If `torchrun` started this process, all of its processes train the seeds together, one after the other;
-    the first one writes. Scores and curves are written when all seeds are asked for. Raises Stopped after a
-    SIGTERM: the checkpoints are then not complete."""
+    Processes of `torchrun` train the seeds together, one after the other, and the first one writes. Scores
+    and curves are written when all seeds are asked for. Raises Stopped after a SIGTERM."""
     started, settings = time.monotonic(), run.settings
+    profile, known = experiment.profile, ", ".join(map(str, settings.seeds))
     check_methods(experiment)
     if reason := experiment.left_out(run.name):
-        raise InputError(
-            f"run {run.name!r} is left out of profile {experiment.profile!r}: {reason}; see {paths.PARAMS}"
-        )
+        problem = f"run {run.name!r} is left out of profile {profile!r}: {reason}"
+        raise InputError(f"{problem}; see {paths.PARAMS}")
     if run.trained != run.name:
         problem = f"run {run.name!r} has the checkpoints of {run.trained!r}"
         raise InputError(f"{paths.PARAMS}: {problem}; list that under 'trained', not this")
-    if seed is not None and seed not in settings.seeds:
-        known = ", ".join(map(str, settings.seeds))
-        raise InputError(
-            f"profile {experiment.profile}: seed {seed} is none of its seeds; choose one of: {known}"
-        )
+    if seed not in (None, *settings.seeds):
+        raise InputError(f"profile {profile}: seed {seed} is none of its seeds; choose one of: {known}")
     one = settings if seed is None else settings.model_copy(update={"seeds": (seed,)})
-    with ranks.processes(training_device(settings.device)):
+    with ranks.processes(ranks.training_device(settings.device)):
         folder = experiment.files.checkpoints(run.name)
         jobs = training_jobs(experiment, run.method, one, folder, run.definition.grouping)
         checkpoints = train_jobs(experiment, jobs, f"pretrain {run.name}")
@@ -93,11 +87,11 @@ def training_jobs(
     Raises InputError if there is no image to learn from."""
     samples, files = training_samples(experiment, settings, method, grouping), experiment.files
     if not len(samples):
-        stage = f"grouping-{grouping}@{files.profile}" if grouping else f"grouping@{files.profile}"
-        file = paths.profile_file(files.profile)
-        first = f"list the run's own `data.pretrain` under 'data.extra' in {file}, then "
-        first = "" if _has_trees(experiment, settings, grouping) else first
-        raise InputError(f"{files.trees(grouping)}: no region trees; {first}run `dvc repro {stage}` first")
+        remedy = f"run `dvc repro grouping{f'-{grouping}' if grouping else ''}@{files.profile}` first"
+        if not _has_trees(experiment, settings, grouping):
+            file = paths.profile_file(files.profile)
+            remedy = f"list the run's own `data.pretrain` under 'data.extra' in {file}, then {remedy}"
+        raise InputError(f"{files.trees(grouping)}: no region trees; {remedy}")
     own = method_class(method).__module__
     code = code_fingerprint("hgrl.pretraining.loop", without=(METHODS,)), code_fingerprint(own)
     origin = fingerprint(*code, samples.names, files.manifest, files.height_scale(grouping))
@@ -113,67 +107,41 @@ def train_jobs(experiment: Experiment, jobs: list[TrainingJob], desc: str) -> li
 
     A damaged checkpoint is replaced by the last good one; a stale one is set aside until its replacement
     stands. Of several ranks the first alone reads the checkpoints back, the others return none."""
-    settings, first = jobs[0].settings, ranks.is_first()
-    aside = [experiment.files.set_aside(job.path) for job in jobs]
-    ranks.from_first(lambda: [_make_ready(*pair) for pair in zip(jobs, aside, strict=True)])
-    steps, processes = sum(job.steps for job in jobs), settings.jobs if ranks.world() == 1 else 1
+    first, place_of = ranks.is_first(), experiment.files.set_aside
+    ranks.from_first(lambda: [CheckpointKeeper(job).make_ready(place_of(job.path)) for job in jobs])
+    steps, processes = sum(job.steps for job in jobs), jobs[0].settings.jobs if ranks.world() == 1 else 1
     desc = f"{desc}: {len(jobs)} seeds, steps"
     with passing_on_sigterm():
         run_tasks(train, [(job,) for job in jobs], processes, desc, steps, shown=first)
     if not first:
         return []
     trained = [load_checkpoint(job.path) for job in jobs]
-    for place in aside:
-        remove_aside(place)
+    for job in jobs:
+        remove_aside(place_of(job.path))
     return trained
 
 
-def _make_ready(job: TrainingJob, aside: Path) -> None:
-    keeper = CheckpointKeeper(job)
-    keeper.restore_last_good()
-    keeper.set_stale_aside(aside)
-
-
-def train(job: TrainingJob, tick: Callable[[int], None]) -> None:
-    """Train one seed up to its last step, from its checkpoint if there is one: a task of `run_tasks`."""
-    train_to_the_end(job, tick)
-
-
 def _write_training(experiment: Experiment, run: Run, checkpoints: list[Checkpoint], started: float) -> None:
-    seeds = dict(zip(run.settings.seeds, checkpoints, strict=True))
-    scores = {
-        k: {"loss": float(saved.losses[-50:].mean()), "steps": saved.step} for k, saved in seeds.items()
-    }
-    settings = run.settings.model_dump(mode="json")
+    """Each seed's last losses, and a CSV of up to 100 means over stretches, which `dvc plots` draws."""
+    scores, rows = {}, [LOSS_COLUMNS]
+    for seed, saved in zip(run.settings.seeds, checkpoints, strict=True):
+        scores[seed] = {"loss": float(saved.losses[-50:].mean()), "steps": saved.step}
+        for part in np.array_split(np.arange(saved.step), min(100, saved.step)):
+            rows.append(f"{seed},{part[-1] + 1},{saved.losses.numpy()[part].mean():.6f}")
+    settings, file = run.settings.model_dump(mode="json"), experiment.files.result("pretraining", run.name)
     write_results(experiment, "pretraining", run.name, {"seeds": scores}, settings, started)
-    write_text(experiment.files.result("pretraining", run.name).with_suffix(".csv"), _loss_curves(seeds))
-
-
-def _loss_curves(seeds: dict[int, Checkpoint], points: int = 100) -> str:
-    """CSV of the loss over the steps, each point the mean of a stretch of the run: what `dvc plots` draws."""
-    rows = [LOSS_COLUMNS]
-    for seed, saved in seeds.items():
-        stretches = np.array_split(np.arange(saved.step), min(points, saved.step))
-        rows += [f"{seed},{part[-1] + 1},{saved.losses.numpy()[part].mean():.6f}" for part in stretches]
-    return "\n".join(rows) + "\n"
+    write_text(file.with_suffix(".csv"), "\n".join(rows) + "\n")
 
 
 def prepare(experiment: Experiment, *runs: str, grouping: str | None = None) -> None:
-    """Make what a notebook reads and does not find: data, the trees of a grouping, the checkpoints of `runs`.
-
-    In the pipeline all is there; a reader who opens one notebook alone waits for the smoke-sized rest."""
+    """Make what a notebook reads and does not find: data, a grouping's trees, checkpoints of `runs`."""
     if not is_prepared(experiment):
         prepare_data(experiment)
-    _prepare_trees(experiment, grouping)
-    for run in map(experiment.run, runs):
-        if run.method in REGISTRY:
-            if run.definition.grouping != grouping:
-                _prepare_trees(experiment, run.definition.grouping)
-            pretrain(experiment, experiment.run(run.trained))
-
-
-def _prepare_trees(experiment: Experiment, grouping: str | None) -> None:
-    if experiment.settings_with(grouping=grouping).grouping.edges == "hed":
-        train_edge_network(experiment)
-    if not is_grouped(experiment, grouping):
-        group(experiment, grouping)
+    trained = [run for run in map(experiment.run, runs) if run.method in REGISTRY]
+    for name in dict.fromkeys([grouping, *(run.definition.grouping for run in trained)]):
+        if experiment.settings_with(grouping=name).grouping.edges == "hed":
+            train_edge_network(experiment)
+        if not is_grouped(experiment, name):
+            group(experiment, name)
+    for run in trained:
+        pretrain(experiment, experiment.run(run.trained))

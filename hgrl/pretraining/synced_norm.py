@@ -1,8 +1,7 @@
 """Batch normalisation over the images of all ranks, so that several processes normalise a batch as one would.
 
 torch's own SyncBatchNorm runs on cards alone and makes the host wait for the device in every layer (it drops
-empty batches by a boolean mask); ranks here have equal parts, which needs neither. Statistics travel in one
-collective per layer and direction."""
+empty batches by a boolean mask); ranks here have equal parts. One collective per layer and direction."""
 
 import torch
 import torch.distributed as dist
@@ -22,8 +21,11 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         """(B, C, H, W) of this rank -> the same shape and dtype."""
         if not self.training or ranks.world() == 1:
             return super().forward(images)
-        mean, variance = _global_statistics(images)
         with torch.no_grad():
+            variance, mean = torch.var_mean(images.float(), AXES, correction=0)  # of this rank's part
+            means, variances = ranks.gather(torch.stack([mean, variance])[None]).unbind(1)  # (world, C) each
+            mean = means.mean(0)
+            variance = (variances + (means - mean).square()).mean(0)
             count = images[:, 0].numel() * ranks.world()
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
@@ -31,23 +33,12 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         return _Normalise.apply(images, self.weight, self.bias, mean, variance, self.eps)
 
 
-@torch.no_grad()
-def _global_statistics(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and (biased) variance of each channel over all ranks, float32."""
-    variance, mean = torch.var_mean(images.float(), AXES, correction=0)
-    gathered = ranks.gather(torch.stack([mean, variance])[None])  # world, 2, C
-    means, variances = gathered.unbind(1)
-    mean = means.mean(0)
-    return mean, (variances + (means - mean).square()).mean(0)
-
-
 class _Normalise(torch.autograd.Function):
     """(x - mean) / sqrt(variance + eps) * weight + bias, where mean and variance are of x on all ranks."""
 
     @staticmethod
-    def forward(
-        ctx, images: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float
-    ) -> Tensor:
+    def forward(ctx, images: Tensor, weight: Tensor, bias: Tensor, *statistics: Tensor | float) -> Tensor:
+        mean, variance, eps = statistics
         ctx.save_for_backward(images, weight, mean, (variance + eps).rsqrt())
         return F.batch_norm(images, mean, variance, weight, bias, training=False, eps=eps)
 
@@ -56,8 +47,7 @@ class _Normalise(torch.autograd.Function):
         images, weight, mean, scale = ctx.saved_tensors
         gradient, mean, scale = gradient.float(), mean.view(-1, 1, 1), scale.view(-1, 1, 1)
         normalised = (images.float() - mean) * scale
-        # of bias and weight: this rank's own
-        sums = torch.stack([gradient.sum(AXES), (gradient * normalised).sum(AXES)])
+        sums = torch.stack([gradient.sum(AXES), (gradient * normalised).sum(AXES)])  # this rank's own
         means = sums.clone()
         dist.all_reduce(means)
         means /= images[:, 0].numel() * ranks.world()
@@ -68,8 +58,7 @@ class _Normalise(torch.autograd.Function):
 
 
 def sync_batch_norm(module: nn.Module) -> None:
-    """Replace, in place, every nn.BatchNorm2d that learns; copies without gradient (momentum encoders) keep
-    their own statistics."""
+    """Replace, in place, every nn.BatchNorm2d that learns; momentum encoders keep their own statistics."""
     for name, child in module.named_children():
         if type(child) is nn.BatchNorm2d and child.weight.requires_grad:
             synced = SyncedBatchNorm2d(child.num_features, child.eps, child.momentum)

@@ -9,8 +9,7 @@ from hgrl.core.settings import AugmentSettings
 
 
 class TwoViews:
-    """Random resized crop, horizontal flip and colour jitter, twice; labels follow the geometry by nearest
-    neighbour.
+    """Random resized crop, horizontal flip and colour jitter, twice; labels follow by nearest neighbour.
 
     grid: the embedding's stride; the labels of a view are read at the centre of each grid cell."""
 
@@ -21,10 +20,9 @@ class TwoViews:
         self.transform = v2.Compose([crop, v2.RandomHorizontalFlip(settings.flip), jitter])
 
     def __call__(self, image: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, ...]:
-        """(3, H, W) uint8 and (H, W) uint8 -> (2, 3, S, S) uint8 and (2, S / grid, S / grid) uint8, by `seed`
-        alone."""
+        """(3, H, W) and (H, W) uint8 -> (2, 3, S, S) and (2, S / grid, S / grid) uint8, by `seed` alone."""
         with torch.random.fork_rng(devices=[]):
-            # torch.manual_seed would reseed the GPU too, which nothing here restores
+            # not torch.manual_seed: it would reseed the GPU too, which nothing here restores
             torch.default_generator.manual_seed(seed)
             return self._views(tv_tensors.Image(image), tv_tensors.Mask(labels))
 
@@ -41,8 +39,8 @@ class ImageAndView(TwoViews):
     """The paper's words ("augmented reference"): the image itself, and one view of it as in `TwoViews`.
 
     The whole image is resized to S x S whatever its aspect ratio, without flip or jitter. A third part, int64
-    of (S / grid)**2, tells for each cell of the image, row by row, the cell of the view that shows the pixel
-    at its centre; -1 where the crop has lost it."""
+    ((S / grid)**2,), has for each cell of the image, row by row, the cell of the view that shows its centre;
+    -1 where the crop has lost it."""
 
     def _views(self, image: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
         height, width = image.shape[-2:]
@@ -54,8 +52,7 @@ class ImageAndView(TwoViews):
         keypoints = tv_tensors.KeyPoints(points, canvas_size=(height, width))
         *view, moved = self.transform(image, labels, keypoints)
         (left, right), moved = moved[:2, 0], moved[2:].as_subclass(Tensor)
-        # torchvision flips x to S - 1 - x, not to S - x
-        moved = moved + torch.tensor([float(left > right), 0.0])
+        moved = moved + torch.tensor([float(left > right), 0.0])  # torchvision flips x to S - 1 - x
         column, row = (moved / self.grid).floor().long().unbind(-1)
         lost = ((moved < 0) | (moved >= self.size)).any(-1)
         cells = (row * (self.size // self.grid) + column).masked_fill(lost, -1)

@@ -33,29 +33,22 @@ class BatchPart:
         count = len(rows) // self.world
         return rows[self.rank * count : (self.rank + 1) * count]
 
-    def uniform(
-        self, shape: tuple[int, ...], generator: torch.Generator | None, device: torch.device
-    ) -> Tensor:
-        """Numbers in [0, 1) of a shape that begins with this process's images: its rows of a global draw."""
-        return self.of(torch.rand((shape[0] * self.world, *shape[1:]), generator=generator, device=device))
-
 
 WHOLE = BatchPart()
 
 
 class EpochOrder(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index), each epoch in a new order by seed, without the last partial batch; from any
-    step on.
+    """Batches of (epoch, index) from step `start` on: each epoch in a new order by seed, whole batches only.
 
-    part: this process's part of every batch; `batch` is the global batch, whose order does not depend on the
-    number of processes. Raises InputError if there is no image."""
+    batch: of all processes, whose number has no say in the order; part: this process's part of it.
+    Raises InputError if there is no image."""
 
     def __init__(
         self, images: int, batch: int, epochs: int, seed: int, start: int = 0, part: BatchPart = WHOLE
     ) -> None:
         if not images:
-            problem = "no images to learn from: the split is empty"
-            raise InputError(f"{problem}; check the data root and the profile's `data` section")
+            remedy = "check the data root and the profile's `data` section"
+            raise InputError(f"no images to learn from: the split is empty; {remedy}")
         self.images, self.batch, self.epochs = images, min(batch, images), epochs
         self.seed, self.start, self.part = seed, start, part
         self.steps_per_epoch = images // self.batch

@@ -1,13 +1,12 @@
 """Which pixels are drawn for which anchor: equations 2 and 3, over a batch and both views, on the device.
 
-Symbols in shapes: B images, V = 2 views, N = h * w cells of the embedding's grid, R regions (the largest tree
-in the batch), A anchors per image. A cell of the grid is a "pixel" of the equations: the embedding has one
-vector there."""
+Symbols in shapes: B images, V = 2 views, N = h * w cells of the embedding's grid, R regions, A anchors per
+image. A cell of the grid is a "pixel" of the equations: the embedding has one vector there."""
 
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from hgrl.core.settings import SamplingSettings
 from hgrl.sampling.order import WHOLE, BatchPart
@@ -17,9 +16,8 @@ from hgrl.sampling.order import WHOLE, BatchPart
 class PixelSample:
     """Indices into the (V * B * N) cells of a batch, view-major, and which of them count.
 
-    If the batch is one rank's part of a global one (W ranks), pixels of other images may lie on other ranks:
-    the last cns columns of `negatives` then mean nothing, and `owners` and `elsewhere` say for the anchors of
-    all ranks where they are."""
+    In one of W ranks pixels of other images may lie on other ranks: then `owners` and `elsewhere` say where,
+    for all ranks' anchors, and not the last cns columns of `negatives`."""
 
     anchors: Tensor  # (B, A) int64
     positives: Tensor  # (B, A, 2 * positives) int64: first view, then augmented view
@@ -27,17 +25,15 @@ class PixelSample:
     anchors_valid: Tensor  # (B, A) bool
     positives_valid: Tensor  # (B, A, 2 * positives) bool
     negatives_valid: Tensor  # (B, A, 2 * negatives + cns) bool
-    # (W * B, A, cns) int64, the rank of each cell; None: one process has the whole batch
-    owners: Tensor | None = None
+    owners: Tensor | None = None  # (W * B, A, cns) int64, the rank of each cell; None for one process
     elsewhere: Tensor | None = None  # (W * B, A, cns) int64, its index among that rank's V * B * N cells
 
 
 def positive_probability(distances: Tensor, sigma_p: float, present: Tensor) -> Tensor:
     """Equation 2: P(a pixel of region b is a positive of a pixel of region a).
 
-    distances: (..., R, R) ultrametric d_T, in the height unit; present: (..., R) bool, the regions that are
-    visible. Returns (..., R, R): row a sums to 1 over the visible b. The similarity of a region with itself
-    is 1."""
+    distances: (..., R, R) ultrametric d_T, in the height unit; present: (..., R) bool, the visible regions.
+    Returns (..., R, R): row a sums to 1 over the visible b. The similarity of a region with itself is 1."""
     similarity = torch.exp(-distances / sigma_p)
     similarity = similarity.masked_fill(_diagonal(distances), 1.0).masked_fill(~present.unsqueeze(-2), 0.0)
     return similarity / similarity.sum(-1, keepdim=True).clamp_min(torch.finfo(similarity.dtype).tiny)
@@ -46,12 +42,10 @@ def positive_probability(distances: Tensor, sigma_p: float, present: Tensor) -> 
 def negative_probability(distances: Tensor, sigma_p: float, present: Tensor) -> Tensor:
     """Equation 3: P(a pixel of region b is a negative of a pixel of region a); zero for b = a.
 
-    Shapes as in `positive_probability`. A row without another visible region is all zeros: there is nothing
-    to draw."""
+    Shapes as in `positive_probability`. A row without another visible region is all zeros."""
     allowed = present.unsqueeze(-2) & ~_diagonal(distances)
     scaled = (distances / sigma_p).masked_fill(~allowed, -torch.inf)
-    # the largest exponent taken out: no overflow
-    weight = torch.exp(scaled - scaled.amax(-1, keepdim=True).clamp_min(0.0))
+    weight = torch.exp(scaled - scaled.amax(-1, keepdim=True).clamp_min(0.0))  # does not overflow
     return weight / weight.sum(-1, keepdim=True).clamp_min(torch.finfo(weight.dtype).tiny)
 
 
@@ -60,27 +54,25 @@ def sample_pixels(
     distances: Tensor,
     settings: SamplingSettings,
     cns: int,
-    generator: torch.Generator | None = None,
+    generator: Generator | None = None,
     part: BatchPart = WHOLE,
     same_pixels: Tensor | None = None,
 ) -> PixelSample:
-    """Draw anchors, positives and negatives for every image of a batch (section 3, "Pixel Sampling",
-    "Augmented Reference Sampling").
+    """Draw anchors, positives and negatives for every image of a batch, with replacement (section 3, "Pixel
+    Sampling", "Augmented Reference Sampling").
 
     labels: (V=2, B, h, w) integer region of each cell, after each view's own crop, flip and resize.
     distances: (B, R, R) float, in the height unit, padded with anything.
     cns: pixels of other images per anchor.
+    part: which images of a global batch these are. Ranks make the global batch's random draws and use their
+    rows: together they draw what one process would, without sending labels or distances.
+    same_pixels: (B, h * w) int64 in [-1, h * w). Positives and negatives of the augmented view are then not
+    drawn: they are the first view's, at these cells; those at -1, which the crop has lost, do not count.
 
     A region that a view's crop has lost is never drawn from that view. Anchors are pixels of different
     regions, visible in the first view; an image with fewer regions has fewer anchors. Where the augmented
     view has lost the anchor's region its positives do not count: every other region would be a guess. An
-    image of one region has no negatives of its own; a batch of one image has none from others. Draws are with
-    replacement.
-
-    part: which images of a global batch these are. Every rank makes the global batch's random draws and uses
-    its rows, so that ranks together draw what one process would, without sending labels or distances.
-    same_pixels: (B, h * w) int64 in [-1, h * w). Positives and negatives of the augmented view are then not
-    drawn: they are the first view's, at these cells; those at -1, which the crop has lost, do not count."""
+    image of one region has no negatives of its own; a batch of one image has none from others."""
     views, batch = labels.shape[:2]
     cells = _Cells(labels.flatten(2), distances.shape[-1], generator, part)
     regions, anchors_valid = _draw_anchor_regions(cells, settings)  # (B, A) each
@@ -103,9 +95,7 @@ def sample_pixels(
 class _Cells:
     """The cells of each view and image sorted by region, so that a random cell of a region is one look-up."""
 
-    def __init__(
-        self, labels: Tensor, regions: int, generator: torch.Generator | None, part: BatchPart
-    ) -> None:
+    def __init__(self, labels: Tensor, regions: int, generator: Generator | None, part: BatchPart) -> None:
         self.views, self.batch, self.cells = labels.shape
         self.generator, self.part, self.device = generator, part, labels.device
         self.order = labels.argsort(dim=-1, stable=True)  # (V, B, N)
@@ -114,13 +104,14 @@ class _Cells:
         self.first = self.count.cumsum(-1) - self.count
         self.present = self.count > 0  # (V, B, R)
 
-    def uniform(self, *shape: int) -> Tensor:
-        return self.part.uniform(shape, self.generator, self.device)
+    def uniform(self, images: int, *shape: int) -> Tensor:
+        """Numbers in [0, 1) for this process's images: its rows of a global draw."""
+        whole = (images * self.part.world, *shape)
+        return self.part.of(torch.rand(whole, generator=self.generator, device=self.device))
 
     def of(self, view: int, regions: Tensor) -> Tensor:
-        """A uniformly random cell of each of `regions` (B, A, K), as an index into all V * B * N cells.
-
-        Where the region is not there the index is within range and means nothing: the caller masks it."""
+        """A random cell of each of `regions` (B, A, K), as an index into all V * B * N cells; any, where the
+        region is not there: the caller masks it."""
         flat = regions.flatten(1)
         count, first = self.count[view].gather(1, flat), self.first[view].gather(1, flat)
         offset = torch.minimum((self.uniform(*flat.shape) * count).long(), (count - 1).clamp_min(0))
@@ -140,33 +131,25 @@ def _draw_anchor_regions(cells: _Cells, settings: SamplingSettings) -> tuple[Ten
 
 
 def _draw_in_view(
-    cells: _Cells,
-    view: int,
-    regions: Tensor,
-    anchors_valid: Tensor,
-    distances: Tensor,
-    settings: SamplingSettings,
+    cells: _Cells, view: int, regions: Tensor, valid: Tensor, distances: Tensor, settings: SamplingSettings
 ) -> list[tuple[Tensor, Tensor]]:
-    """Positives and negatives of one view for anchors of `regions`: indices, and which count, (B, A, K)."""
+    """Positives and negatives of a view for anchors of `regions`: indices, and which count, (B, A, K)."""
     row, present = regions.unsqueeze(-1).expand(-1, -1, distances.shape[-1]), cells.present[view]
-    visible, drawn = present.gather(1, regions) & anchors_valid, []
-    for probability, count, valid in (
-        (positive_probability, settings.positives, visible),
-        (negative_probability, settings.negatives, anchors_valid),
-    ):
+    positive = positive_probability, settings.positives, present.gather(1, regions) & valid
+    drawn = []
+    negative = negative_probability, settings.negatives, valid
+    for probability, count, counting in (positive, negative):
         rows = probability(distances, settings.sigma_p, present).gather(1, row)  # (B, A, R)
         chosen, exists = _draw_regions(rows, cells.uniform(*regions.shape, count))
-        drawn.append((cells.of(view, chosen), (exists & valid).unsqueeze(-1).expand_as(chosen)))
+        drawn.append((cells.of(view, chosen), (exists & counting).unsqueeze(-1).expand_as(chosen)))
     return drawn
 
 
 def _draw_regions(probability: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """For each of `uniform` (B, A, K), in [0, 1), a region by its row of (B, A, R), and whether the row has
-    any (B, A)."""
+    """Regions (B, A, K) by the rows of (B, A, R) from `uniform` (B, A, K), and which rows have any (B, A)."""
     cumulative = probability.cumsum(-1)
     target = uniform * cumulative[..., -1:]
-    # right: an empty region has no width
-    drawn = torch.searchsorted(cumulative.contiguous(), target, right=True)
+    drawn = torch.searchsorted(cumulative.contiguous(), target, right=True)  # right: never an empty region
     last = probability.shape[-1] - 1 - (probability.flip(-1) > 0).int().argmax(-1, keepdim=True)
     return torch.minimum(drawn, last), probability.sum(-1) > 0.5
 
@@ -180,15 +163,13 @@ def _in_second_view(pixels: Tensor, valid: Tensor, same_pixels: Tensor) -> tuple
 
 
 def _draw_from_other_images(cells: _Cells, anchors: int, cns: int) -> tuple[Tensor, Tensor]:
-    """Neg(i)_cns: `cns` cells of other images, either view, for each anchor of the global batch. Ranks and
-    indices, (W * B, A, cns) each."""
+    """Neg(i)_cns: cells of other images, of either view, for each anchor of the global batch.
+
+    Ranks and indices, (W * B, A, cns) each."""
     images = cells.batch * cells.part.world
-
-    def integers(low: int, high: int) -> Tensor:
-        shape = (images, anchors, cns)
-        return torch.randint(low, high, shape, generator=cells.generator, device=cells.device)
-
-    step, view, cell = integers(1, max(images, 2)), integers(0, cells.views), integers(0, cells.cells)
+    bounds = (1, max(images, 2)), (0, cells.views), (0, cells.cells)
+    given = {"size": (images, anchors, cns), "generator": cells.generator, "device": cells.device}
+    step, view, cell = (torch.randint(low, high, **given) for low, high in bounds)
     other = (torch.arange(images, device=cells.device).view(-1, 1, 1) + step) % images
     return other // cells.batch, (view * cells.batch + other % cells.batch) * cells.cells + cell
 

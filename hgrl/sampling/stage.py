@@ -22,11 +22,8 @@ COLUMNS = ("p_self_median", "positives_same_class", "negatives_same_class")
 
 
 def compare_height_units(experiment: Experiment, images: int) -> dict[str, dict[str, float]]:
-    """For each unit: the median P(self), and how much of the probability of positives and of negatives falls
-    on the anchor's own true class, in [0, 1].
-
-    Measured on the first `images` labelled training images, with trees grown here; never used for training.
-    Writes the result `height_units` of the stage `sampling`."""
+    """For each unit the median P(self), and the probabilities that positives and negatives have the anchor's
+    true class, in [0, 1], on the first `images` labelled training images: also written as a result."""
     settings, started = experiment.settings, time.monotonic()
     samples = open_samples(settings.data.probe_train, experiment.data_root)
     scale = auto_height_scale(experiment)
@@ -37,7 +34,11 @@ def compare_height_units(experiment: Experiment, images: int) -> dict[str, dict[
         for name, unit in UNITS.items():
             sigma_p = RANK_SIGMA if unit == "rank" else settings.sampling.sigma_p
             found[name].append(_rows(in_height_unit(tree, unit, scale), classes, sigma_p))
-    units = {name: _summary(np.concatenate(rows)) for name, rows in found.items()}
+    units = {}
+    for name, rows in found.items():
+        selves, positives, negatives = np.concatenate(rows).T
+        values = np.median(selves), positives.mean(), negatives.mean()
+        units[name] = dict(zip(COLUMNS, map(float, values), strict=True))
     used = settings.sampling.model_dump(mode="json")
     write_results(experiment, "sampling", "height_units", {"units": units}, used, started)
     return units
@@ -60,8 +61,3 @@ def _rows(tree: RegionTree, classes: np.ndarray, sigma_p: float) -> np.ndarray:
     # the chance that a random pixel of one region has the class of a random pixel of the other
     same = classes @ classes.T
     return np.column_stack([positive.diagonal(), (positive * same).sum(1), (negative * same).sum(1)])
-
-
-def _summary(rows: np.ndarray) -> dict[str, float]:
-    values = np.median(rows[:, 0]), rows[:, 1].mean(), rows[:, 2].mean()
-    return dict(zip(COLUMNS, map(float, values), strict=True))

@@ -22,15 +22,14 @@ from hgrl.sampling.order import EpochOrder, mixed_seed
 
 @dataclass(frozen=True)
 class Batch:
-    """What a method's loss is given; V = 2 views."""
+    """What a method's loss is given; V = 2 views of S x S pixels."""
 
     images: Tensor  # (V, B, 3, S, S) uint8
     labels: Tensor  # (V, B, S / 4, S / 4) uint8, the region of each cell of the embedding
     distances: Tensor  # (B, R, R) float32, d_T in the height unit, padded with zeros
     progress: float  # fraction of the run that is done, in [0, 1)
     generator: torch.Generator  # on the images' device
-    # (B, C) float32, 1 where the image shows the class; only for methods that need it
-    classes: Tensor | None = None
+    classes: Tensor | None = None  # (B, C) float32, 1 where the image shows the class; if `needs_classes`
     # (B, (S / 4)**2) int64, the second view's cell that shows each of the first's, or -1; for `views: one`
     same_pixels: Tensor | None = None
 
@@ -39,27 +38,20 @@ class Batch:
         return self.images.flatten(0, 1)
 
 
+@dataclass(eq=False)
 class TrainingViews(Dataset):
-    """(epoch, index) -> the tensors of a `Batch` for one image, by name.
+    """(epoch, index) -> the tensors of a `Batch` for one image, by name."""
 
-    trees: None for methods without regions: labels and distances are then zeros.
-    height_scale: the factor of `height_unit: auto`.
-    with_classes: also `classes`, from the image's mask.
-    with_original: the first view is the image itself; also `same_pixels`."""
+    samples: Samples
+    trees: Path | None  # None for methods without regions: labels and distances are then zeros
+    settings: Settings
+    seed: int
+    height_scale: float  # the factor of `height_unit: auto`
+    with_classes: bool = False  # also `classes`, from the image's mask
+    with_original: bool = False  # the first view is the image itself; also `same_pixels`
 
-    def __init__(
-        self,
-        samples: Samples,
-        trees: Path | None,
-        settings: Settings,
-        seed: int,
-        height_scale: float,
-        with_classes: bool = False,
-        with_original: bool = False,
-    ) -> None:
-        self.samples, self.trees, self.settings, self.seed = samples, trees, settings, seed
-        self.height_scale, self.with_classes = height_scale, with_classes
-        self.views = (ImageAndView if with_original else TwoViews)(settings.augment)
+    def __post_init__(self) -> None:
+        self.views = (ImageAndView if self.with_original else TwoViews)(self.settings.augment)
         self.in_memory: dict[int, tuple[Tensor, Tensor, dict[str, Tensor]]] = {}
 
     def __len__(self) -> int:
@@ -72,6 +64,7 @@ class TrainingViews(Dataset):
         return dict(zip(("images", "labels", "same_pixels"), views, strict=False)) | rest
 
     def _read(self, index: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Image (3, H, W) and labels (H, W), uint8; distances, and classes if asked for."""
         if index in self.in_memory:
             return self.in_memory[index]
         pixels = torch.from_numpy(self.samples.image(index, self.settings.data.short_side))
@@ -79,8 +72,9 @@ class TrainingViews(Dataset):
         labels, distances = self._read_tree(index, tuple(image.shape[-2:]))
         rest = {"distances": distances}
         if self.with_classes:
-            shown = np.bincount(self.samples.mask(index).ravel(), minlength=len(self.samples.classes)) > 0
-            rest["classes"] = torch.from_numpy(shown[: len(self.samples.classes)].astype(np.float32))
+            count = len(self.samples.classes)
+            shown = np.bincount(self.samples.mask(index).ravel(), minlength=count)[:count] > 0
+            rest["classes"] = torch.from_numpy(shown.astype(np.float32))
         if self.settings.data.keep_in_memory:
             self.in_memory[index] = image, labels, rest
         return image, labels, rest
@@ -95,6 +89,9 @@ class TrainingViews(Dataset):
         if tree.regions > most:
             remedy = "delete the trees and group again"
             raise InputError(f"{path}: {tree.regions} regions, but grouping.max_regions is {most}; {remedy}")
+        if not _fits(tree.labels.shape, size, self.settings.data.short_side):
+            sizes = "a tree of {1}x{0} pixels for an image of {3}x{2}".format(*tree.labels.shape, *size)
+            raise InputError(f"{path}: {sizes}: it is of another image; delete the tree and group again")
         scaled = in_height_unit(tree, self.settings.sampling.height_unit, self.height_scale)
         distances[: tree.regions, : tree.regions] = torch.from_numpy(scaled.distances())
         labels = torch.from_numpy(tree.labels)
@@ -103,20 +100,27 @@ class TrainingViews(Dataset):
         return labels, distances
 
 
+def _fits(tree: tuple[int, ...], image: tuple[int, int], short_side: int | None) -> bool:
+    """Whether a tree of these (H, W) is of an image of those, which may have been resized when read."""
+    if short_side is None:
+        return tree == image
+    # the same aspect, up to the rounding of the reduced JPEG and of the resize
+    return abs(tree[0] * image[1] - tree[1] * image[0]) <= max(tree)
+
+
 def batches(
     views: TrainingViews, order: EpochOrder, workers: int, device: torch.device
 ) -> Iterator[dict[str, Tensor]]:
     """The tensors of each `Batch`, by name, on the device; from `order.start` on.
 
-    Loader processes decode and augment ahead (two batches each) for the whole run: they start once, whatever
-    the number of epochs. For a card batches are pinned, and their copy is queued without waiting for it."""
+    Loader processes decode and augment two batches each ahead; they start once for all epochs. For a card
+    batches are pinned, and their copy is queued without waiting for it."""
     loader = DataLoader(
         views,
         batch_sampler=order,
         num_workers=workers,
         pin_memory=device.type == "cuda",
-        # else each start of the loader draws from the global state, and a resumed run would differ
-        generator=torch.Generator(),
+        generator=torch.Generator(),  # the global one would make a resumed run differ
         multiprocessing_context="forkserver" if workers else None,
         worker_init_fn=ignore_sigterm,
     )

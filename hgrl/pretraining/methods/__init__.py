@@ -1,7 +1,6 @@
 """Methods that pretrain a network: one file each, one interface, one registry line.
 
-A method is a module with a `network`, whose features every evaluation reads, and `loss(batch) -> (loss,
-diagnostics)`. Its settings stand in its file. The loop knows nothing else about it."""
+Evaluations read a method's `network`, the loop its `loss` and attributes; its settings stand in its file."""
 
 from collections.abc import Collection, Iterable
 
@@ -41,21 +40,17 @@ def build_method(name: str, settings: Settings) -> Method:
 
 
 def check_methods(experiment: Experiment) -> None:
-    """Check what the profile and params.yaml say about methods: `methods`, `tuned`, `tuning` and every run's.
-
-    Raises InputError, which names file, key, value and what is allowed, for the first mistake."""
+    """Raise InputError, which names file, key, value and what is allowed, for a mistake about methods:
+    under the profile's `methods` and `tuned`, and params.yaml's `tuning` and `runs`."""
     file, tuning = paths.profile_file(experiment.profile), experiment.params.get("tuning") or {}
     methods = dict.fromkeys([*REGISTRY, *(run.method for run in experiment.definitions.values())])
     _require_known(experiment.settings.tuned, methods, f"{file}: setting 'tuned'")
     _require_known(tuning, REGISTRY, f"{paths.PARAMS}: section 'tuning'")
     _check_own(experiment.settings, str(file))
-    for method, overrides in experiment.settings.tuned.items():
-        origin = f"{file}: tuned.{method}"
+    layers = [(f"{file}: tuned.{method}", own) for method, own in experiment.settings.tuned.items()]
+    layers += [(f"{paths.PARAMS}: tuning.{method}", own) for method in tuning for own in tuning[method]]
+    for origin, overrides in layers:
         _check_own(experiment.settings_with(overrides, origin=origin), origin)
-    for method, trials in tuning.items():
-        origin = f"{paths.PARAMS}: tuning.{method}"
-        for overrides in trials:
-            _check_own(experiment.settings_with(overrides, origin=origin), origin)
     for run in experiment.definitions:
         _check_own(experiment.run(run).settings, f"{paths.PARAMS}: runs.{run}")
 

@@ -24,9 +24,8 @@ def image_codes(features: Tensor, head: nn.Module) -> Tensor:
 def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -> Tensor:
     """MoCo's equation 1, averaged: -log of the own key's weight among the own key and all of the queue.
 
-    queries, keys: (N, D) unit vectors, row by row a pair; queue: (K, D) unit vectors, all negatives. Computed
-    in the queries' precision even under autocast: bf16 would round cosines to 3 digits before the
-    temperature."""
+    queries, keys: (N, D) unit vectors, row by row a pair; queue: (K, D) unit vectors, all negatives."""
+    # bf16 would round cosines to 3 digits, before the temperature
     with torch.autocast(queries.device.type, enabled=False):
         positive = (queries * keys).sum(1, keepdim=True)  # N, 1
         negative = queries @ queue.clone().T  # N, K; cloned: the queue moves on before the backward pass
@@ -35,17 +34,13 @@ def info_nce(queries: Tensor, keys: Tensor, queue: Tensor, temperature: float) -
 
 
 class MomentumEncoder(nn.Module):
-    """A copy of modules that follows them, without gradient: theta_k <- m theta_k + (1 - m) theta_q (equation
-    2).
+    """A copy of modules that follows them without gradient: theta_k <- m theta_k + (1 - m) theta_q (eq. 2).
 
-    Shuffled batch normalisation (section 3.3) on one device: the batch is dealt at random into `groups`, each
+    Shuffled batch normalisation (section 3.3): the global batch is dealt at random into `groups`, each
     encoded, and so normalised, by itself, and put back in order. A key then shares its statistics with other
-    images than its query, as on the authors' 8 GPUs, and statistics do not give the pair away. Buffers are
-    the copy's own, as in the authors' code.
-
-    Several ranks shuffle across ranks, as the authors' code does: all images are sent to all, the global
-    batch is dealt into the same `groups`, and each rank encodes every world-th of them. Codes are alike on
-    all ranks; running statistics, which nothing reads, are of the rank's own groups."""
+    images than its query, as on the authors' 8 GPUs, and statistics do not give the pair away. Each of
+    several ranks is sent all images and encodes every world-th group; codes are alike on all ranks. Buffers
+    are the copy's own, as in the authors' code."""
 
     def __init__(self, modules: Sequence[nn.Module], encode: Encode, momentum: float, groups: int) -> None:
         super().__init__()
@@ -65,21 +60,14 @@ class MomentumEncoder(nn.Module):
         order = torch.randperm(len(images), generator=generator, device=images.device)
         count = max(1, min(self.groups, len(images) // 2))  # never an image by itself
         if count < part.world:
-            problem = (
-                f"setting 'groups' of moco or densecl: {count} groups of images for {part.world} processes"
-            )
-            raise error_of_all(f"{problem}; raise it or the batch")
+            problem = f"{count} groups of images for {part.world} processes"
+            raise error_of_all(f"setting 'groups' of moco or densecl: {problem}; raise it or the batch")
         places = order.tensor_split(count)[part.rank :: part.world]
-        codes = [self.encode(self.copies, images[place]) for place in places]
-        return tuple(
-            _put_together(torch.cat(own), torch.cat(places), len(images)) for own in zip(*codes, strict=True)
-        )
-
-
-def _put_together(codes: Tensor, places: Tensor, count: int) -> Tensor:
-    """Codes of the images at `places` -> (count, ...) codes of all. The other ranks' are zero: sums are
-    exact."""
-    return sum_over_ranks(codes.new_zeros(count, *codes.shape[1:]).index_copy(0, places, codes))
+        encoded = [self.encode(self.copies, images[place]) for place in places]
+        codes = [torch.cat(own) for own in zip(*encoded, strict=True)]
+        where, size = torch.cat(places), len(images)
+        placed = [own.new_zeros(size, *own.shape[1:]).index_copy(0, where, own) for own in codes]
+        return tuple(map(sum_over_ranks, placed))  # the other ranks' are zero: sums are exact
 
 
 class Queue(nn.Module):
@@ -88,9 +76,8 @@ class Queue(nn.Module):
     def __init__(self, size: int, dim: int, batch: int, setting: str) -> None:
         super().__init__()
         if size < batch:
-            raise InputError(
-                f"setting {setting!r}: a queue of {size} is shorter than a batch of {batch}; lengthen it"
-            )
+            problem = f"a queue of {size} is shorter than a batch of {batch}"
+            raise InputError(f"setting {setting!r}: {problem}; lengthen it")
         self.register_buffer("keys", F.normalize(torch.randn(size, dim), dim=1))  # K, D
         self.register_buffer("next", torch.zeros((), dtype=torch.long))  # the row to write first
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from hgrl.core.settings import AtLeastOne, Fraction, Positive, Section, Settings
 from hgrl.data.normalise import normalise
-from hgrl.pretraining.methods.base import Method, method_settings
+from hgrl.pretraining.methods.base import Method
 from hgrl.pretraining.methods.contrast import MomentumEncoder, Queue, image_codes, info_nce
 from hgrl.pretraining.ranks import batch_part
 from hgrl.sampling.views import Batch
@@ -26,11 +26,10 @@ class DenseCLSettings(Section):
 
 
 class DenseCL(Method):
-    """Two heads on the last stage, one for the image and one for each cell, two queues, one key encoder.
+    """Two heads on the last stage, for the image and for each cell, two queues, one key encoder.
 
-    The authors' last stage has 7 x 7 cells at stride 32; ours ends at stride 16 and is pooled to the same
-    `grid`. Optimiser, batch and augmentation are the common loop's. The hypercolumn and the embedding are not
-    trained: read the backbone."""
+    The authors' last stage has 7 x 7 cells at stride 32; ours ends at stride 16 and is pooled to that `grid`.
+    Optimiser, batch and augmentation are the common loop's. Only the backbone is trained."""
 
     needs_trees = False
     own = ("densecl", DenseCLSettings)
@@ -38,26 +37,25 @@ class DenseCL(Method):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        own = self.densecl = method_settings(settings, *self.own)
-        channels = self.network.channels["backbone"]
-        layers = nn.Linear(channels, own.hidden), nn.ReLU(inplace=True), nn.Linear(own.hidden, own.dim)
+        own = self.densecl
+        channels, relu = self.network.channels["backbone"], nn.ReLU(inplace=True)
+        layers = nn.Linear(channels, own.hidden), relu, nn.Linear(own.hidden, own.dim)
         self.image_head = nn.Sequential(*layers)
-        layers = nn.Conv2d(channels, own.hidden, 1), nn.ReLU(inplace=True), nn.Conv2d(own.hidden, own.dim, 1)
+        layers = nn.Conv2d(channels, own.hidden, 1), relu, nn.Conv2d(own.hidden, own.dim, 1)
         self.cell_head = nn.Sequential(*layers)
         self.key_encoder = MomentumEncoder(self._followed(), self._encode, own.momentum, own.groups)
-        self.image_queue = Queue(own.queue, own.dim, settings.pretrain.batch, "methods.densecl.queue")
-        self.cell_queue = Queue(own.queue, own.dim, settings.pretrain.batch, "methods.densecl.queue")
+        queue = own.queue, own.dim, settings.pretrain.batch, "methods.densecl.queue"
+        self.image_queue, self.cell_queue = Queue(*queue), Queue(*queue)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        own, part = self.densecl, batch_part()
         features, image, cells, _ = self._encode(self._followed(), batch.images[0])
         self.key_encoder.follow(self._followed())
-        part, all_keys = batch_part(), self.key_encoder(batch.images[1], batch.generator)
+        all_keys = self.key_encoder(batch.images[1], batch.generator)
         key_features, key_image, key_cells, _ = (part.of(codes) for codes in all_keys)
-        own = self.densecl
         image_loss = info_nce(image, key_image, self.image_queue.keys, own.temperature)
-        matched = matched_cells(features, key_features, key_cells)
-        pairs = cells.flatten(0, 1), matched.flatten(0, 1)
-        cell_loss = info_nce(*pairs, self.cell_queue.keys, own.temperature)
+        matched = matched_cells(features, key_features, key_cells).flatten(0, 1)
+        cell_loss = info_nce(cells.flatten(0, 1), matched, self.cell_queue.keys, own.temperature)
         self.image_queue.push(all_keys[1])
         self.cell_queue.push(all_keys[3])
         loss = (1 - own.cell_weight) * image_loss + own.cell_weight * cell_loss
@@ -66,29 +64,25 @@ class DenseCL(Method):
     def _followed(self) -> tuple[nn.Module, ...]:
         return self.network.backbone, self.image_head, self.cell_head
 
-    def _encode(self, modules: Sequence[nn.Module], images: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _encode(self, modules: Sequence[nn.Module], images: Tensor) -> tuple[Tensor, ...]:
         backbone, image_head, cell_head = modules
         return dense_codes(backbone(normalise(images))[-1], image_head, cell_head, self.densecl.grid)
 
 
-def dense_codes(
-    features: Tensor, image_head: nn.Module, cell_head: nn.Module, grid: int
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(B, C, h, w) -> unit vectors, float32: features (B, S, C), image (B, D), cells (B, S, D), mean of the
-    cells (B, D).
+def dense_codes(maps: Tensor, image_head: nn.Module, cell_head: nn.Module, grid: int) -> tuple[Tensor, ...]:
+    """(B, C, h, w) -> unit float32: features (B, S, C), image (B, D), cells (B, S, D), their mean (B, D).
 
     S = grid**2 cells, or fewer where h or w is less than `grid`."""
-    height, width = features.shape[-2:]
-    pooled = F.adaptive_avg_pool2d(features, (min(grid, height), min(grid, width)))
+    height, width = maps.shape[-2:]
+    pooled = F.adaptive_avg_pool2d(maps, (min(grid, height), min(grid, width)))
     cells = cell_head(pooled).float().flatten(2).mT  # B, S, D
-    unit, image = F.normalize(pooled.float().flatten(2).mT, dim=2), image_codes(features, image_head)
+    unit, image = F.normalize(pooled.float().flatten(2).mT, dim=2), image_codes(maps, image_head)
     return unit, image, F.normalize(cells, dim=2), F.normalize(cells.mean(1), dim=1)
 
 
 @torch.no_grad()
 def matched_cells(features: Tensor, key_features: Tensor, key_cells: Tensor) -> Tensor:
-    """For each cell the key (B, S, D) of the other view's cell with the most similar backbone feature (B, S,
-    C; section 3.3)."""
+    """For each cell the key (B, S, D) of the other view's cell of most similar features (section 3.3)."""
     with torch.autocast(features.device.type, enabled=False):
         match = (features @ key_features.mT).argmax(2)  # B, S
     return key_cells.gather(1, match.unsqueeze(-1).expand(-1, -1, key_cells.shape[-1]))

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from hgrl.core.settings import ObjectiveSettings, SamplingSettings, Settings
+from hgrl.core.settings import ObjectiveSettings, SamplingSettings
 from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods.base import Method
 from hgrl.pretraining.objective import contrastive_loss
@@ -16,10 +16,6 @@ class HierarchicalGrouping(Method):
 
     follows_views = True
     sections = ("sampling", "objective")
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self.sampling, self.objective = settings.sampling, settings.objective
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         embedding = self.network(normalise(batch.flat_images))
@@ -36,15 +32,14 @@ def pixel_loss(
         given = batch.labels, batch.distances, sampling, cns, batch.generator, batch_part()
         sample = sample_pixels(*given, same_pixels=batch.same_pixels)
         terms.append(contrastive_loss(embedding, sample, objective))
-    loss = sum(term for term, _ in terms) / len(terms)
-    return loss, terms[-1][1]
+    return sum(term for term, _ in terms) / len(terms), terms[-1][1]
 
 
 def cns_now(settings: SamplingSettings, progress: float) -> tuple[int, ...]:
     """Numbers of cross-image negatives of the loss terms at this point of the run.
 
-    Table 1's "cns = 5, 20" is not explained. `schedule`: equal stretches of the run, one number after the
-    other. `terms`: one loss term for each number, averaged."""
+    Table 1's "cns = 5, 20" is not explained. `schedule`: one number after the other, for equal stretches of
+    the run. `terms`: one loss term for each number, averaged."""
     if settings.cns_reading == "terms":
         return settings.cns
     return (settings.cns[min(int(progress * len(settings.cns)), len(settings.cns) - 1)],)

@@ -2,7 +2,6 @@
 
 from torch import Tensor
 
-from hgrl.core.settings import Settings
 from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods.hierarchical import pixel_loss
 from hgrl.pretraining.methods.moco import MoCo
@@ -19,10 +18,6 @@ class HierarchicalImage(MoCo):
     needs_trees = True
     sections = ("sampling", "objective")
     layers = LAYERS
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self.sampling, self.objective = settings.sampling, settings.objective
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         backbone, embedding = self.network.features(normalise(batch.flat_images), "backbone", "embedding")

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from hgrl.core.settings import AtLeastOne, Positive, Section, Settings
 from hgrl.data.normalise import normalise
-from hgrl.pretraining.methods.base import Method, method_settings
+from hgrl.pretraining.methods.base import Method
 from hgrl.pretraining.methods.contrast import image_codes
 from hgrl.pretraining.ranks import gather, rank
 from hgrl.sampling.views import Batch
@@ -18,10 +18,9 @@ class InstFeatSettings(Section):
 
 
 class InstFeat(Method):
-    """A siamese network without memory: each view is told from all other views of the batch. One linear head
-    on the pooled last stage.
+    """A siamese network without memory: each view is told from all other views of the batch.
 
-    The hypercolumn and the embedding are not trained: read the backbone."""
+    One linear head on the pooled last stage; only the backbone is trained."""
 
     needs_trees = False
     own = ("instfeat", InstFeatSettings)
@@ -29,7 +28,6 @@ class InstFeat(Method):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self.instfeat = method_settings(settings, *self.own)
         self.head = nn.Linear(self.network.channels["backbone"], self.instfeat.dim)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -40,15 +38,13 @@ class InstFeat(Method):
 
 
 def instance_loss(codes: Tensor, temperature: float) -> Tensor:
-    """Equation 6, averaged over views: -log P(own other view) - sum over the other images' views of log(1 -
-    P(that view)).
+    """Equation 6, averaged over views: -log P(own other view) - sum of log(1 - P(other image's view)).
 
-    codes: (2 B, D) unit vectors, second views after first ones; compared with those of all ranks. P is a
-    softmax over all other views of the global batch; what is compared with counts as constant. Both as in the
-    authors' code (`BatchAverage.py`); the paper's text has the first views alone in the softmax."""
+    codes: (2 B, D) unit vectors, second views after first ones. P is a softmax over all other views of the
+    global batch, which count as constant, as in the authors' code (`BatchAverage.py`); the paper's text has
+    the first views alone in the softmax."""
     count, everything = len(codes), gather(codes)  # 2 B, D; 2 B per rank, D
-    row = torch.arange(count, device=codes.device).unsqueeze(1)
-    # 2 B, 1: where the view and the other one stand
+    row = torch.arange(count, device=codes.device).unsqueeze(1)  # 2 B, 1
     own, partner = rank() * count + row, rank() * count + row.roll(count // 2, 0)
     with torch.autocast(codes.device.type, enabled=False):
         logits = (codes @ everything.T / temperature).scatter(1, own, -torch.inf)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from hgrl.core.settings import AtLeastOne, Fraction, Positive, Section, Settings
 from hgrl.data.normalise import normalise
-from hgrl.pretraining.methods.base import Method, method_settings
+from hgrl.pretraining.methods.base import Method
 from hgrl.pretraining.methods.contrast import MomentumEncoder, Queue, image_codes, info_nce
 from hgrl.pretraining.ranks import batch_part
 from hgrl.sampling.views import Batch
@@ -24,8 +24,7 @@ class MoCo(Method):
     """Queries of the first view, keys of the second; one linear head on the pooled last stage.
 
     Differs from the authors' code in what the common loop fixes: optimiser, batch, augmentation, and the
-    backbone, which ends at Res4 for every method. The hypercolumn and the embedding are not trained: read the
-    backbone."""
+    backbone, which ends at Res4 for every method and alone is trained."""
 
     needs_trees = False
     own = ("moco", MoCoSettings)
@@ -33,15 +32,14 @@ class MoCo(Method):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        own = self.moco = method_settings(settings, *self.own)
+        own = self.moco
         self.head = nn.Linear(self.network.channels["backbone"], own.dim)
         followed = (self.network.backbone, self.head)
         self.key_encoder = MomentumEncoder(followed, encode_image, own.momentum, own.groups)
         self.queue = Queue(own.queue, own.dim, settings.pretrain.batch, "methods.moco.queue")
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        features = self.network.backbone(normalise(batch.images[0]))[-1]
-        return self.image_loss(features, batch)
+        return self.image_loss(self.network.backbone(normalise(batch.images[0]))[-1], batch)
 
     def image_loss(self, features: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of the first view's last stage, (B, C, h, w); moves key encoder and queue one step on."""

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hgrl.core.settings import AtLeastOne, Positive, Section, Settings
+from hgrl.core.settings import AtLeastOne, Positive, Section
 from hgrl.data.normalise import normalise
-from hgrl.pretraining.methods.base import Method, method_settings
+from hgrl.pretraining.methods.base import Method
 from hgrl.sampling.views import Batch
 
 
@@ -17,28 +17,21 @@ class SegSortSettings(Section):
 
 
 class SegSort(Method):
-    """Spherical K-means on embedding and place, cut along the regions; a von Mises-Fisher mixture of
-    segments.
+    """A von Mises-Fisher mixture of segments: spherical K-means on embedding and place, cut along regions.
 
-    Regions are the leaves of our trees, in the place of the authors' own over-segmentation: no hierarchy is
-    read. Contrast is within an image, as table 1 says ("None"); the authors' code has all segments of a batch
-    in the denominator. Their unsupervised script takes the regions as segments, without K-means:
-    `methods.segsort.clusters: 1`. Both views count as images of their own: as many forward passes as the
-    paper's method. Not done: an ImageNet-trained ResNet-101 to start from, and the memory bank of the
-    supervised variant."""
+    Regions are our trees' leaves, in place of the authors' over-segmentation: no hierarchy is read. Contrast
+    is within an image, as table 1 says ("None"); the authors' code has all segments of a batch in the
+    denominator. Their unsupervised script has no K-means: `methods.segsort.clusters: 1`. Both views count as
+    images of their own: as many forward passes as the paper's method. Not done: an ImageNet-trained
+    ResNet-101 to start from, and the memory bank of the supervised variant."""
 
     own = ("segsort", SegSortSettings)
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings)
-        self.segsort = method_settings(settings, *self.own)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         embedding = F.normalize(self.network(normalise(batch.flat_images)).float(), dim=1)
         regions = batch.labels.flatten(0, 1).flatten(1).long()  # V * B, N
         clusters = spherical_kmeans(embedding.detach(), self.segsort.clusters, self.segsort.iterations)
         segments = numbered(regions * self.segsort.clusters**2 + clusters)
-        # an image has at most so many
         count = min(segments.shape[1], batch.distances.shape[-1] * self.segsort.clusters**2)
         loss, accuracy = segment_loss(embedding.flatten(2).mT, segments, count, self.segsort.concentration)
         return loss, {"nearest_is_own": accuracy}
@@ -48,9 +41,8 @@ class SegSort(Method):
 def spherical_kmeans(embedding: Tensor, clusters: int, iterations: int) -> Tensor:
     """(B, D, h, w) unit vectors -> (B, h * w) int64, for every cell one of its image's clusters**2 clusters.
 
-    Coordinates y, x in [0, 1) are appended and the vectors made unit again; clusters start as a grid of
-    clusters x clusters blocks; the nearest centre is the one of the largest cosine (authors' code). A cluster
-    that has lost all its cells stays empty."""
+    As in the authors' code: coordinates y, x in [0, 1) are appended and the vectors made unit again; clusters
+    start as a grid of blocks; nearest is the largest cosine. A cluster without cells stays empty."""
     height, width = embedding.shape[-2:]
     sides = [torch.arange(side, device=embedding.device) for side in (height, width)]
     y, x = torch.meshgrid(sides, indexing="ij")
@@ -86,12 +78,10 @@ def numbered(ids: Tensor) -> Tensor:
 def segment_loss(cells: Tensor, segments: Tensor, count: int, concentration: float) -> tuple[Tensor, Tensor]:
     """-log of the own segment's part of exp(concentration * cosine) over the image's segments, mean of cells.
 
-    cells: (B, N, D) unit vectors; segments: (B, N) int64 in [0, count). Gradients flow through cells and
-    segments' means alike. Returns the loss and, detached, the fraction of cells whose nearest segment is
-    their own."""
+    cells: (B, N, D) unit vectors; segments: (B, N) int64 in [0, count). Gradients flow through the means too.
+    Returns the loss and, detached, the fraction of cells whose nearest segment is their own."""
     means, present = segment_means(cells, segments, count)
-    with torch.autocast(cells.device.type, enabled=False):
-        # B, N, count
+    with torch.autocast(cells.device.type, enabled=False):  # B, N, count
         logits = (concentration * cells @ means.mT).masked_fill(~present.unsqueeze(1), -torch.inf)
     nearest_is_own = (logits.argmax(2) == segments).float().mean()
     return F.cross_entropy(logits.flatten(0, 1), segments.flatten()), nearest_is_own.detach()

@@ -14,9 +14,8 @@ MOST_CLASSES = 255  # the ids that a mask can hold; outputs behind the data set'
 class ImageLabels(Method):
     """Multi-label classification of both views, a linear classifier on the pooled last stage.
 
-    Labels are of the whole image, whatever a crop still shows of it, as on ImageNet. Images are the probe's
-    training split: the same that the probe then learns segments from, unlike ImageNet's. The hypercolumn and
-    the embedding are not trained: read the backbone."""
+    Labels are of the whole image, whatever a crop still shows of it, as on ImageNet. Unlike there, images are
+    those that the probe then learns segments from. Only the backbone is trained."""
 
     needs_trees = False
     needs_classes = True
