@@ -1,17 +1,16 @@
 """The stages `hed` and `grouping`: a profile's edge network, and region trees of its pretraining images."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from hgrl.core.cache import code_fingerprint, fingerprint
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment
-from hgrl.core.files import read_json, write_json
+from hgrl.core.files import read_json, remove_unfinished, write_json
 from hgrl.core.progress import bar
 from hgrl.core.results import write_results
 from hgrl.core.settings import Settings
@@ -22,16 +21,12 @@ from hgrl.grouping.group import group_images, height_scale, tree_recipe
 from hgrl.grouping.outputs import inspect
 from hgrl.grouping.region_tree import load_tree
 
-if TYPE_CHECKING:
-    import torch
-
-
 def train_edge_network(experiment: Experiment) -> dict[str, Any]:
     """Train the network of `edges: hed` on the profile's human boundaries, and say how; a trained one stays.
 
     On a CPU torch is held to one thread, so that the weights do not depend on the number of cores."""
-    from hgrl.core.checkpoint import set_stale_aside, stale_reason  # here: plain grouping needs no torch
-    from hgrl.core.device import pick_device
+    from hgrl.core.checkpoint import remove_aside, set_stale_aside, stale_reason  # here: it needs torch
+    from hgrl.core.device import one_thread, pick_device
     from hgrl.grouping.hed.training import hed_identity, initial_network, train_hed
 
     settings, files, started = experiment.settings, experiment.files, time.monotonic()
@@ -40,28 +35,17 @@ def train_edge_network(experiment: Experiment) -> dict[str, Any]:
     origin = code_fingerprint("hgrl.grouping.hed.training")
     identity = hed_identity(samples, settings.hed, initial_network(settings.hed)[1], origin)
     set_stale_aside(path, stale_reason(path, identity), files.set_aside(path))
+    remove_unfinished(path.parent)
     before = fingerprint(path)
-    with _one_thread(device):
+    with one_thread(device):
         saved = train_hed(samples, settings.hed, path, device, origin)
-    files.set_aside(path).unlink(missing_ok=True)
+    remove_aside(files.set_aside(path))
     if fingerprint(path) == before and summary_file.exists():
         return read_json(summary_file)  # trained before: the time it took stays on record
     summary = {name: saved.identity[name] for name in ("trunk", "images")}
     summary |= {"iterations": saved.step, "loss": float(saved.losses[-50:].mean())}
     write_results(experiment, "hed", "hed", summary, settings.hed.model_dump(mode="json"), started)
     return summary
-
-
-@contextmanager
-def _one_thread(device: "torch.device") -> Iterator[None]:
-    import torch
-
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1 if device.type == "cpu" else threads)
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def group(experiment: Experiment, grouping: str | None = None) -> dict[str, Any]:
@@ -75,6 +59,7 @@ def group(experiment: Experiment, grouping: str | None = None) -> dict[str, Any]
     settings, files, started = experiment.settings_with(grouping=grouping), experiment.files, time.monotonic()
     own, samples = _samples(experiment, settings, grouping)
     network = _edge_network(experiment, settings)
+    remove_unfinished(files.trees(grouping))
     failures = group_images(samples, files.trees(grouping), settings.grouping, settings.jobs, network=network)
     grown = [name for name in own.names if name not in failures]
     if not grown:
