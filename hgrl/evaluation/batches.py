@@ -1,7 +1,5 @@
 """What a probe learns from: layers and masks of random crops, or of whole images embedded once."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import torch

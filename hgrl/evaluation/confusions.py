@@ -1,7 +1,5 @@
 """Confusion matrices of every reported image, per run and seed: intervals over images are drawn from them."""
 
-from __future__ import annotations
-
 import io
 import zipfile
 from pathlib import Path

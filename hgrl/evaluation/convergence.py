@@ -1,7 +1,5 @@
 """The stage `convergence`: how good a run's features are along its pretraining, one probe per snapshot."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import replace
 from pathlib import Path

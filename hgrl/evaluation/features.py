@@ -2,8 +2,6 @@
 
 A feature function maps images, (B, H, W, 3) uint8 RGB, to features, (B, C, h, w) float32."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial

@@ -1,7 +1,5 @@
 """The network that a run is evaluated on, or the baseline that stands for one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

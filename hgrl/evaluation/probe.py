@@ -2,8 +2,6 @@
 
 All heads of a network learn side by side from the same batches: frozen features are computed once."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any

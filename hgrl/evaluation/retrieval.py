@@ -1,7 +1,5 @@
 """Segment retrieval (section 5.2): K-means segments, mean descriptors, neighbours from another split."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from typing import Any

@@ -1,7 +1,5 @@
 """What every evaluation shares: a score is read while all that made it is unchanged, and made otherwise."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path

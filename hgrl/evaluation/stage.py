@@ -1,7 +1,5 @@
 """The stages `probe`, `retrieval` and `tracking`: every listed run with every seed, by one code path."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

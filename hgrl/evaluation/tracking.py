@@ -1,7 +1,5 @@
 """Mask tracking (section 5.3): a run's features, or a tracker without any, scored as in DAVIS."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from multiprocessing import parent_process
 from typing import Any

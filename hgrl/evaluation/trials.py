@@ -1,7 +1,5 @@
 """Changed settings, trained and scored on the tune split: notebook 07's cells, and a method's trials."""
 
-from __future__ import annotations
-
 import time
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """Paired bootstrap over images and seeds, of sums and differences of runs' mIoU."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

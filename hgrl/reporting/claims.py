@@ -1,7 +1,5 @@
 """A verdict on every claim of the paper: its figures, ours, the paired difference with its intervals."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path

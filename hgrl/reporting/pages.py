@@ -1,8 +1,6 @@
 """The generated parts of README.md, results/README.md and docs/: tables of several profiles side by side,
 written between markers from the committed results."""
 
-from __future__ import annotations
-
 import csv
 import re
 from typing import Any

@@ -1,7 +1,5 @@
 """What of a profile's results is there, and how to make the rest: what `make repro` ends with."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from hgrl.core import paths

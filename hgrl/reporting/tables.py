@@ -1,7 +1,5 @@
 """The paper's tables from the runs' scores: a row for each of the paper's, its own figure beside ours."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Trackers that read no features: the first mask copied, and carried along by optical flow."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 

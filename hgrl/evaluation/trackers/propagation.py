@@ -1,7 +1,5 @@
 """Labels of the first frame carried along by nearest neighbours in feature space (section 5.3)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The precision-recall curve of the BSDS500 benchmark, with iso-F curves and the human point as usual."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Embeddings as colours (figures 2 and 3)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import numpy as np

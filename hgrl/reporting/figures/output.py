@@ -1,7 +1,5 @@
 """Where figures go: the pipeline saves them, a reader of a notebook sees them."""
 
-from __future__ import annotations
-
 import os
 
 from matplotlib import pyplot as plt

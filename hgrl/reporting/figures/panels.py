@@ -1,7 +1,5 @@
 """Rows of pictures, and label maps as pictures: what the other figures are made of."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

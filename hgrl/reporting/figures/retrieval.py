@@ -1,7 +1,5 @@
 """Figure 4: a segment of one image, and the segments of other images that are nearest to it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """What equations 2 and 3 draw: probabilities of regions, and the sampled pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Scores and losses of runs as bars, curves and grids of numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

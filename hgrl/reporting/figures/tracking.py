@@ -1,7 +1,5 @@
 """Figure 5: masks carried through a video; the neighbours that a cell listens to; scores over time."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
