@@ -42,7 +42,6 @@ ROWS: dict[str, dict[str, Any]] = {
     "matching: 5 neighbours": {"neighbours": 5},
     "matching: 3 neighbours": {"neighbours": 3},
     "matching: 5 frames before": {"previous_frames": 5},
-    "matching: the first frame stays": {"first_frame": True},
     "matching: no coordinates": {"coordinate_weight": 0.0},
     "matching: coordinates x 2": {"coordinate_weight": 1.0},
     "matching: coordinates x 4": {"coordinate_weight": 2.0},

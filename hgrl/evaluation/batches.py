@@ -34,8 +34,7 @@ class LabelledCrops(Dataset):
         pair = self.decoded.get(index) or read_pair(self.samples, index, self.settings.short_side)
         if self.settings.keep_in_memory:
             self.decoded[index] = pair
-        with torch.random.fork_rng(devices=[]):
-            # the CPU alone: see hgrl.sampling.augment
+        with torch.random.fork_rng(devices=[]):  # the CPU alone: see hgrl.sampling.augment
             torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))
             image, mask = self.transform(tv_tensors.Image(pair[0]), tv_tensors.Mask(pair[1]))
         return image.as_subclass(Tensor), mask.as_subclass(Tensor)
@@ -78,13 +77,11 @@ def whole_image_batches(
 
     Masks are read at the centres of the embedding's cells: a loss over all pixels takes sixteen times as
     long. Raises InputError for images of different sizes, which do not stack."""
-    parts: dict[str, list[Tensor]] = {layer: [] for layer in layers}
-    masks = []
+    parts, masks = {layer: [] for layer in layers}, []
     for indices in torch.arange(len(train)).split(EMBEDDED_AT_ONCE):
         pairs = [read_pair(train, i, settings.short_side, STRIDES["embedding"]) for i in indices.tolist()]
         if len({image.shape for image, _ in pairs}) > 1:
-            reason = "images of different sizes cannot be used whole"
-            raise InputError(f"setting 'probe.crops': {reason}; set it to true")
+            raise InputError("setting 'probe.crops': images differ in size; set it to true")
         images, truths = (torch.stack(column) for column in zip(*pairs, strict=True))
         for seen, truth in ((images, truths), (images.flip(-1), truths.flip(-1))):
             for layer, embedded in zip(layers, features(seen, layers), strict=True):
@@ -92,6 +89,6 @@ def whole_image_batches(
             masks.append(truth)
     maps, truth = {layer: torch.cat(part) for layer, part in parts.items()}, torch.cat(masks)
     for batch in EpochOrder(len(truth), settings.batch, FOREVER, mixed_seed(seed, 3)):
-        rows = torch.tensor([index for _, index in batch])
+        rows = [index for _, index in batch]
         chosen = {layer: embedded[rows].to(features.device) for layer, embedded in maps.items()}
         yield chosen, truth[rows].to(features.device)

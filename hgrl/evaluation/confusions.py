@@ -13,10 +13,8 @@ from hgrl.core.files import write_bytes
 def save_confusions(path: Path, confusions: dict[str, np.ndarray]) -> None:
     """{head: (N, C, C) counts}, compressed, in the smallest unsigned type; equal counts give equal bytes."""
     buffer = io.BytesIO()
-    small = {
-        head: counts.astype(np.min_scalar_type(counts.max(initial=0))) for head, counts in confusions.items()
-    }
-    np.savez_compressed(buffer, **small)
+    smallest = {head: np.min_scalar_type(counts.max(initial=0)) for head, counts in confusions.items()}
+    np.savez_compressed(buffer, **{head: confusions[head].astype(kind) for head, kind in smallest.items()})
     write_bytes(path, buffer.getvalue())
 
 

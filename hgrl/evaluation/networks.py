@@ -17,7 +17,7 @@ from hgrl.pretraining.network import LAYERS, Network
 from hgrl.sampling.order import mixed_seed
 
 UNTRAINED = "random"  # the method of networks that stay as they were initialised
-PRETRAINED = "imagenet"  # the method of torchvision's supervised ResNet-50, from a file that the reader has
+PRETRAINED = "imagenet"  # the method of torchvision's supervised ResNet-50, from the reader's own file
 NO_WEIGHTS = "weights file missing"
 OTHER_NETWORK = "weights are of another network"
 
@@ -37,9 +37,9 @@ def feature_function(experiment: Experiment, run: Run, seed: int, layer: str) ->
 def load_network(experiment: Experiment, run: Run, seed: int) -> Network:
     """The network of a run and seed, on the CPU.
 
-    From the checkpoint of the run or of the run it starts from; for `imagenet` from torchvision's weights
-    (what lies behind the backbone stays as initialised); for `random` freshly initialised. InputError for a
-    checkpoint that is missing, damaged, of another network, or not complete."""
+    From the checkpoint of the run or of the one it starts from; for `imagenet` torchvision's backbone, the rest
+    as initialised; for `random` all of it. InputError for a checkpoint that is missing, damaged, of another
+    network, or not complete."""
     if run.method == PRETRAINED:
         return _imagenet_network(experiment, run, seed)
     if run.method == UNTRAINED:
@@ -49,16 +49,15 @@ def load_network(experiment: Experiment, run: Run, seed: int) -> Network:
 
 
 def network_of(path: Path, settings: NetworkSettings, complete: bool = True) -> Network:
-    """The network inside a checkpoint; InputError where it has another shape than the settings say.
-
-    complete: whether the checkpoint must be that of a finished training; a snapshot is not."""
+    """The network in a checkpoint; InputError if its shape is not the settings', or its training `complete`."""
     saved, network = load_checkpoint(path), Network(settings)
     if complete and not saved.complete:
         steps = f"trained to step {saved.step} of {saved.total_steps} only"
         raise InputError(f"{path}: {steps}; run `dvc repro` to finish it")
-    own = {name: value for name, value in saved.method.items() if name.startswith("network.")}
+    prefix, state = "network.", saved.method
+    own = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
     try:
-        network.load_state_dict({name.removeprefix("network."): value for name, value in own.items()})
+        network.load_state_dict(own)
     except RuntimeError:
         reason = "holds another network than the profile's 'network' section describes"
         raise InputError(f"{path}: {reason}; delete it and run `dvc repro`") from None
@@ -68,8 +67,8 @@ def network_of(path: Path, settings: NetworkSettings, complete: bool = True) -> 
 def _imagenet_network(experiment: Experiment, run: Run, seed: int) -> Network:
     path = weights_file(run)
     if reason := unavailable(experiment, run):
-        fetch = "save torchvision's resnet50 weights there (resnet50-0676ba61.pth on pytorch.org)"
-        remedy = fetch if reason == NO_WEIGHTS else "take the run off this profile"
+        download = "save torchvision's resnet50 weights there (resnet50-0676ba61.pth on pytorch.org)"
+        remedy = download if reason == NO_WEIGHTS else "take the run off this profile"
         raise InputError(f"{path}: run {run.name!r}: {reason}; {remedy}")
     torch.manual_seed(mixed_seed(seed))
     network = Network(run.settings.network)

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
+from torchvision.ops import Conv2dNormActivation
 
 from hgrl.core import paths
 from hgrl.core.device import pick_device
@@ -30,7 +31,7 @@ from hgrl.sampling.order import mixed_seed
 
 Scores = dict[str, dict[str, Any]]  # head -> `segmentation_scores`
 EMBEDDED_AT_ONCE = 16  # images of a scored split
-PICTURES = 8  # images of the reported split whose predicted classes notebook 04 shows
+PICTURES = 8  # images of the reported split whose predictions notebook 04 shows
 
 
 def score_run(experiment: Experiment, run: Run, seed: int) -> Scores:
@@ -40,8 +41,8 @@ def score_run(experiment: Experiment, run: Run, seed: int) -> Scores:
     features, settings, files = load_features(experiment, run, seed), settings_of(run), experiment.files
     end_to_end, probe = run.definition.end_to_end, settings.probe
     if end_to_end and not isinstance(features, NetworkFeatures):
-        reason = f"method {run.method!r} has nothing to train end to end"
-        raise InputError(f"{paths.PARAMS}: run {run.name!r}: {reason}; take end_to_end off")
+        problem = f"run {run.name!r}: method {run.method!r} has nothing to train end to end"
+        raise InputError(f"{paths.PARAMS}: {problem}; take end_to_end off")
     heads, val = fit_heads(experiment.data_root, settings, features, seed, end_to_end)
     confusions = image_confusions(features, heads, val, probe)
     save_confusions(files.confusions(run.name, seed), confusions)
@@ -100,15 +101,16 @@ def train_probe(
     torch.manual_seed(mixed_seed(seed, 2))
     names = settings.heads[:1] if end_to_end else settings.heads
     iterations = settings.end_to_end_iterations if end_to_end else settings.iterations
-    about = features.channels, len(train.classes), settings
-    heads = nn.ModuleDict({name: build_head(name, *about) for name in names}).to(features.device)
+    heads = nn.ModuleDict()
+    for name in names:
+        build, channels = HEADS[name.partition("-")[0]], features.channels[layer_of(name)]
+        heads[name] = build(channels, len(train.classes), settings).to(features.device)
     learning = nn.ModuleList([heads, *([features.network] if end_to_end else [])]).train()
     options = {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
     optimizer = torch.optim.SGD(learning.parameters(), lr=settings.lr, **options)
     milestones = [round(milestone * iterations) for milestone in settings.milestones]
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
-    source = features, layers_read(names), train, settings, seed
-    in_crops = end_to_end or settings.crops
+    source, in_crops = (features, layers_read(names), train, settings, seed), end_to_end or settings.crops
     batches = crop_batches(*source, workers) if in_crops else whole_image_batches(*source)
     for _, (maps, masks) in zip(range(iterations), batches, strict=False):  # batches have no end
         loss = sum(_cross_entropy(head(maps[layer_of(name)]), masks) for name, head in heads.items())
@@ -130,8 +132,7 @@ def image_confusions(
     features: Features, heads: nn.ModuleDict, val: Samples, settings: ProbeSettings
 ) -> dict[str, np.ndarray]:
     """A confusion matrix per image: {head: (N, C, C) int64}, N images in the split's order."""
-    classes = len(val.classes)
-    confusions: dict[str, list[np.ndarray]] = {name: [] for name in heads}
+    classes, confusions = len(val.classes), {name: [] for name in heads}
     pairs = ((val.image(index, settings.short_side), val.mask(index)) for index in range(len(val)))
     for images, masks in equal_sized(pairs, EMBEDDED_AT_ONCE):
         for name, predicted in predict(features, heads, images, masks.shape[1:]).items():
@@ -166,7 +167,7 @@ def aspp_head(channels: int, classes: int, settings: ProbeSettings) -> nn.Module
     """DeepLabV3's head (Chen et al. 2017): torchvision's ASPP, then 3x3 conv-BN-ReLU and a classifier."""
     width = settings.head_channels
     aspp = ASPP(channels, settings.atrous_rates, width)
-    return nn.Sequential(aspp, *_conv_bn_relu(width, width), nn.Conv2d(width, classes, 1))
+    return nn.Sequential(aspp, *Conv2dNormActivation(width, width), nn.Conv2d(width, classes, 1))
 
 
 def linear_head(channels: int, classes: int, settings: ProbeSettings) -> nn.Module:
@@ -177,22 +178,11 @@ def linear_head(channels: int, classes: int, settings: ProbeSettings) -> nn.Modu
 def fcn_head(channels: int, classes: int, settings: ProbeSettings) -> nn.Module:
     """MoCo's head for PASCAL VOC (after Long et al. 2015): two dilated 3x3 conv-BN-ReLU and a classifier."""
     width, dilation = settings.head_channels, settings.fcn_dilation
-    first, second = (_conv_bn_relu(inputs, width, dilation) for inputs in (channels, width))
+    first, second = (Conv2dNormActivation(n, width, dilation=dilation) for n in (channels, width))
     return nn.Sequential(*first, *second, nn.Conv2d(width, classes, 1))
 
 
-def _conv_bn_relu(inputs: int, width: int, dilation: int = 1) -> tuple[nn.Module, ...]:
-    conv = nn.Conv2d(inputs, width, 3, padding=dilation, dilation=dilation, bias=False)
-    return conv, nn.BatchNorm2d(width), nn.ReLU()
-
-
-HEADS = {"aspp": aspp_head, "linear": linear_head, "fcn": fcn_head}
-
-
-def build_head(name: str, channels: dict[str, int], classes: int, settings: ProbeSettings) -> nn.Module:
-    """A fresh head "<kind>-<layer>", e.g. "aspp-backbone", for a network whose layers have these channels."""
-    kind, _, layer = name.partition("-")
-    return HEADS[kind](channels[layer], classes, settings)
+HEADS = {"aspp": aspp_head, "linear": linear_head, "fcn": fcn_head}  # a head's name is "<kind>-<layer>"
 
 
 def layer_of(head: str) -> str:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hgrl.core import progress
+from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment, Run
 from hgrl.core.labels import VOID
 from hgrl.core.settings import RetrievalSettings
@@ -29,9 +30,8 @@ def score_run(experiment: Experiment, run: Run, seed: int) -> dict[str, dict[str
     """{layer: scores of `retrieve`} for the listed layers that the run trained; a baseline has one."""
     data, own, root = run.settings.data, run.settings.retrieval, experiment.data_root
     train, val = open_samples(data.probe_train, root), open_samples(data.probe_val, root)
-    features = load_features(experiment, run, seed)
-    layers = [layer for layer in own.layers if layer in layers_of(run)]
-    layers = ["embedding"] if run.method in BASELINES else layers
+    features, known = load_features(experiment, run, seed), layers_of(run)
+    layers = ["embedding"] if run.method in BASELINES else [layer for layer in own.layers if layer in known]
     return {layer: retrieve(train, val, single_layer(features, layer), own, seed) for layer in layers}
 
 
@@ -52,10 +52,9 @@ class Segments:
 def segment_image(features: Tensor, k: int, seed: int, iterations: int = 20) -> np.ndarray:
     """K-means of one image's cells by faiss: (C, h, w) float -> (h, w) uint8 ids 0 .. n-1, n <= k <= 255.
 
-    Cells are normalised to length 1 first; the centres start by k-means++ and are means, not renormalised. An
-    image with fewer distinct features than k gets fewer segments. Above 256 cells per cluster, faiss finds
-    the centres on a sample that `seed` draws. Not done: restarts; spatial coordinates (a segment need not be
-    connected)."""
+    Cells are normalised to length 1; the centres start by k-means++ and are means, not renormalised. Above 256
+    cells per cluster, faiss finds them on a sample that `seed` draws. Not done: restarts; spatial coordinates
+    (a segment need not be connected)."""
     channels, h, w = features.shape
     cells = np.ascontiguousarray(_unit_cells(features).T.cpu().numpy())
     start = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
@@ -82,8 +81,7 @@ def find_segments(
     samples: Samples, feature_fn: FeatureFunction, settings: RetrievalSettings, seed: int
 ) -> Segments:
     """Segments and descriptors of every image of a split. Features live only as long as their batch."""
-    # faiss has threads of its own: several evaluations may run side by side
-    faiss.omp_set_num_threads(torch.get_num_threads())
+    faiss.omp_set_num_threads(torch.get_num_threads())  # its own: several evaluations may run side by side
     maps, descriptors = [], []
     images = ((samples.image(index, settings.short_side),) for index in range(len(samples)))
     grids = (grid for (batch,) in equal_sized(images, EMBEDDED_AT_ONCE) for grid in feature_fn(batch))
@@ -122,7 +120,7 @@ def nearest_segments(
 
     Returns gallery rows (R, neighbours) int64 and their cosines (R, neighbours) float32, most similar first;
     -1 and -inf where the gallery is smaller. In blocks that stay in the cache: faiss's flat index takes four
-    times as long on a CPU, most of it to search the products. Not done: an approximate index."""
+    times as long on a CPU. Not done: an approximate index."""
     asked, offered = torch.from_numpy(queries.descriptors[rows]), torch.from_numpy(gallery.descriptors)
     nearest = [_nearest(block, offered, neighbours) for block in asked.split(QUERIES)]
     return tuple(torch.cat(parts).numpy() for parts in zip(*nearest, strict=True))
@@ -134,8 +132,7 @@ def _nearest(queries: Tensor, gallery: Tensor, neighbours: int) -> tuple[Tensor,
     found, start = torch.full(cosines.shape, -1), 0
     for block in gallery.split(GALLERY):
         similarity = queries @ block.T
-        # soon few queries: a ranking of all would cost far more
-        better = (similarity.amax(1) > cosines[:, -1]).nonzero().flatten()
+        better = (similarity.amax(1) > cosines[:, -1]).nonzero().flatten()  # soon few: ranking all costs more
         values, index = similarity[better].topk(min(neighbours, len(block)))
         ids = torch.cat([found[better], start + index], 1)
         ranked, order = torch.cat([cosines[better], values], 1).sort(dim=1, descending=True, stable=True)
@@ -156,10 +153,12 @@ def retrieve(
     """Table 2's score: every val segment takes the majority class of its nearest train segment.
 
     Returns `segmentation_scores` over all val pixels at the masks' own resolution; void is left out, and
-    train segments that are all void are not searched."""
+    train segments that are all void are not searched. Raises InputError where all of them are void."""
     gallery, queries = (find_segments(samples, feature_fn, settings, seed) for samples in (train, val))
     labels = majority_classes(gallery, train)
     known = labels != VOID
+    if not known.any():
+        raise InputError("setting 'data.probe_train': its masks are all void; name a split with labels")
     gallery = Segments(gallery.maps, gallery.descriptors[known], gallery.image[known], gallery.segment[known])
     nearest, _ = nearest_segments(queries, gallery, np.arange(len(queries.image)))
     return score_labels(queries, labels[known][nearest[:, 0]], val)

@@ -23,10 +23,10 @@ def evaluate(stage: str, experiment: Experiment, runs: str = "all") -> dict[str,
     """Score `runs` (comma-separated, or all that `params.yaml` lists for the stage); {run: {seed: scores}}.
 
     Writes results/<profile>/<stage>/<run>.json and results/<profile>/metrics/<stage>.json. A score whose
-    checkpoint, settings, data and code are unchanged is read. Raises InputError for an unknown run, and for
-    one whose checkpoint is missing, half trained or of another network. Listed runs that are not to be had
-    here (`unavailable`) are left out with a message; named ones are an InputError."""
-    started, code = time.monotonic(), code_mark(MODULES[stage].__name__)
+    checkpoint, settings, data and code are unchanged is read. Raises InputError for a run that is unknown or
+    whose checkpoint is missing, half trained or of another network. Listed runs that are `unavailable` here
+    are left out with a message; named ones are an InputError."""
+    started, code, files = time.monotonic(), code_mark(MODULES[stage].__name__), experiment.files
     names = experiment.listed(stage) if runs == "all" else [name.strip() for name in runs.split(",")]
     chosen = [experiment.run(name) for name in names]
     if runs == "all":
@@ -42,10 +42,12 @@ def evaluate(stage: str, experiment: Experiment, runs: str = "all") -> dict[str,
         results[run.name] = {seed: scores[run.name, seed] for seed in seeds_of(stage, run)}
         content = {"method": run.method, "seeds": results[run.name]}
         write_results(experiment, stage, run.name, content, _sections(stage, run), started)
-    summary, metrics = {name: summarise([*rows.values()]) for name, rows in results.items()}, {}
-    if runs != "all" and experiment.files.metrics(stage).exists():
-        metrics = read_json(experiment.files.metrics(stage))
-    write_json(experiment.files.metrics(stage), metrics | summary)
+    summary, path = (
+        {name: summarise([*rows.values()]) for name, rows in results.items()},
+        files.metrics(stage),
+    )
+    others = read_json(path) if runs != "all" and path.exists() else {}
+    write_json(path, others | summary)
     return results
 
 
@@ -59,17 +61,17 @@ def _scoring(stage: str, experiment: Experiment, run: Run, seed: int, code: str)
     files, definition = experiment.files, run.definition.model_dump(mode="json")
     about = _sections(stage, run), definition, layers_of(run), seed
     mark = fingerprint(*about, weights_of(experiment, run, seed), files.manifest, code)
-    beside = files.confusions(run.name, seed) if stage == "probe" else None
-    file, function = files.score(stage, run.name, seed), MODULES[stage].score_run
-    return Scoring(file, mark, function, (experiment, run, seed), beside)
+    beside, file = files.confusions(run.name, seed), files.score(stage, run.name, seed)
+    arguments = MODULES[stage].score_run, (experiment, run, seed)
+    return Scoring(file, mark, *arguments, beside if stage == "probe" else None)
 
 
 def _require_method(stage: str, run: Run) -> None:
     known = [*REGISTRY, UNTRAINED, PRETRAINED, *BASELINES, *(TRACKERS if stage == "tracking" else ())]
     if run.method not in known:
         reason = "tracks masks and has no features" if run.method in TRACKERS else "is unknown"
-        origin = f"{paths.PARAMS}: run {run.name!r}: method {run.method!r}"
-        raise InputError(f"{origin} {reason}; `{stage}` takes one of: {', '.join(known)}")
+        which = f"run {run.name!r}: method {run.method!r} {reason}"
+        raise InputError(f"{paths.PARAMS}: {which}; `{stage}` takes one of: {', '.join(known)}")
 
 
 def _sections(stage: str, run: Run) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from hgrl.metrics.video import mean_scores, object_scores, video_scores
 
 
 def score_run(experiment: Experiment, run: Run, seed: int) -> dict[str, Any]:
-    """J and F of a run over all videos: see `evaluate_tracking`, and `tracking_features` for the layer."""
+    """J and F of a run over all videos: see `evaluate_tracking`."""
     own, videos = run.settings.tracking, open_videos(run.settings.data.videos, experiment.data_root)
     if run.method in TRACKERS:
         return evaluate_tracking(videos, TRACKERS[run.method], own)
@@ -49,16 +49,14 @@ def tracking_features(features: Features, own: TrackingSettings, layers: Sequenc
     A layer "...+lab" joins Lab colour to a network's features; baselines stay what they are."""
     layer, _, colour = own.layer.partition("+")
     layer = layer if layer in layers else "backbone"
-    function = single_layer(features, layer)
-    joined = colour and not isinstance(features, BaselineFeatures)
+    function, joined = single_layer(features, layer), colour and not isinstance(features, BaselineFeatures)
     return with_lab(function, layer, own.lab_share) if joined else function
 
 
 def with_lab(function: FeatureFunction, layer: str, weight: float) -> FeatureFunction:
-    """Features joined with Lab colour: (B, H, W, 3) uint8 -> (B, C + 6, h, w), of length 1.
+    """A layer's features joined with Lab colour: (B, H, W, 3) uint8 -> (B, C + 6, h, w), of length 1.
 
-    function: maps images to features of a layer's stride. The cosine of two cells is (1 - weight) times that
-    of the features plus weight times that of the colours (`lab_angles`).
+    The cosine of two cells is (1 - weight) times that of the features plus weight times that of `lab_angles`.
     Not the paper's: its embedding is trained to see past colour, which tracking can use."""
 
     def joined(images: np.ndarray) -> Tensor:
