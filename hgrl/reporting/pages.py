@@ -10,8 +10,7 @@ from hgrl.core.errors import InputError
 from hgrl.core.files import read_json, write_text
 from hgrl.core.paths import Files
 from hgrl.reporting.claims import difference, paper_figures
-from hgrl.reporting.markdown import markdown_table
-from hgrl.reporting.tables import INAPPLICABLE, TITLES, table_file
+from hgrl.reporting.tables import INAPPLICABLE, TITLES, markdown_table, table_file
 
 PROFILES = ("mini", "photos")
 COLUMNS = {"table1": {"miou": "mIoU"}, "table2": {"miou": "mIoU"}, "table3": {"j_mean": "J", "f_mean": "F"}}
@@ -33,16 +32,15 @@ BSDS_ROWS = {
     "ucm_fast": "contour map, `fast`",
     "ucm_best": "contour map, `best`",
 }
-# heading, and gPb-owt-ucm's score in BSDS500's own files
 BSDS_SCORES = {
-    "ods": ("ODS", 0.7263),
-    "ois": ("OIS", 0.7595),
-    "ap": ("AP", 0.7266),
-    "covering_ods": ("covering", 0.5884),
-    "pri_ods": ("PRI", 0.8273),
-    "vi_ods": ("VI", 1.6896),
+    "ods": "ODS",
+    "ois": "OIS",
+    "ap": "AP",
+    "covering_ods": "covering",
+    "pri_ods": "PRI",
+    "vi_ods": "VI",
 }
-
+GPB_OWT_UCM = (0.7263, 0.7595, 0.7266, 0.5884, 0.8273, 1.6896)  # its scores in BSDS500's own files
 Row = dict[str, Any]
 
 
@@ -62,27 +60,27 @@ def update_readme() -> None:
 def generated() -> dict[str, dict[str, str]]:
     """Page -> name -> what stands between `<!-- name -->` and `<!-- end -->`."""
     tables = {name: f"**{title}**\n\n{side_by_side(name)}" for name, title in TITLES.items()}
+    results, trees = {**tables, "claims": claims()}, {"bsds500": bsds500()}
     return {
         "README.md": {"results": headlines()},
-        "results/README.md": {**tables, "claims": claims()},
-        "docs/region-trees.md": {"bsds500": bsds500()},
+        "results/README.md": results,
+        "docs/region-trees.md": trees,
     }
 
 
 def headlines() -> str:
     """The README's table: the probe's mIoU and tracking's J, the paper's beside each profile's."""
-    scores = {(1, "miou"): "probe, mIoU", (3, "j_mean"): "tracking, J"}
-    found = {
-        (number, profile): {row["run"]: row for row in _rows(profile, f"table{number}")}
-        for number, _ in scores
-        for profile in PROFILES
-    }
+    scores = {("table1", "miou"): "probe, mIoU", ("table3", "j_mean"): "tracking, J"}
     header = ["", *(f"{title}: {source}" for title in scores.values() for source in ("paper", *PROFILES))]
+    tables = {
+        name: [{row["run"]: row for row in _rows(profile, name)} for profile in PROFILES]
+        for name, _ in scores
+    }
     rows = []
     for title, *runs in HEADLINES:
         cells = [title]
-        for run, (number, column) in zip(runs, scores, strict=True):
-            ours = [found[number, profile].get(run) for profile in PROFILES]
+        for run, (name, column) in zip(runs, scores, strict=True):
+            ours = [rows_of.get(run) for rows_of in tables[name]]
             cells.append(next((row[f"paper_{column}"] for row in ours if row), INAPPLICABLE))
             cells += [shown(row, column) if row else INAPPLICABLE for row in ours]
         rows.append(cells)
@@ -99,7 +97,9 @@ def side_by_side(name: str) -> str:
     header += [f"{source}: {head}" for source in ("paper", *tables) for head in COLUMNS[name].values()]
     cells = []
     for rows in zip(*tables.values(), strict=True):
-        paper = [rows[0]["method"], rows[0]["cns"], _trained_on(rows[0])]
+        data, epochs = (rows[0].get(f"paper_{key}", INAPPLICABLE) for key in ("pretraining_data", "epochs"))
+        trained_on = INAPPLICABLE if epochs == INAPPLICABLE else f"{data}, {epochs}"
+        paper = [rows[0]["method"], rows[0]["cns"], trained_on]
         paper += [rows[0][f"paper_{column}"] for column in COLUMNS[name]]
         cells.append([*paper, *(shown(row, column) for row in rows for column in COLUMNS[name])])
     return markdown_table(cells, header)
@@ -114,23 +114,20 @@ def bsds500() -> str:
     seconds = {f"ucm_{preset}": found["total"] for preset, found in summary["seconds_per_image"].items()}
     rows = []
     for row, title in BSDS_ROWS.items():
-        found = summary.get(row, {})
-        scores = [_fixed(found.get(score), 3) for score in BSDS_SCORES]
+        scores = [_fixed(summary.get(row, {}).get(score), 3) for score in BSDS_SCORES]
         rows.append([title, *scores, _fixed(seconds.get(row), 2)])
-    official = [_fixed(score, 3) for _, score in BSDS_SCORES.values()]
-    rows.append(["gPb-owt-ucm, published", *official, "minutes"])
-    return markdown_table(rows, ["", *(head for head, _ in BSDS_SCORES.values()), "s per image"])
+    rows.append(["gPb-owt-ucm, published", *(_fixed(score, 3) for score in GPB_OWT_UCM), "minutes"])
+    return markdown_table(rows, ["", *BSDS_SCORES.values(), "s per image"])
 
 
 def claims() -> str:
     """A row per claim: the paper's figures, then difference and verdict in every profile that was judged."""
     files = {profile: Files(profile, paths.HOME).claims for profile in PROFILES}
     judged = {profile: read_json(path) for profile, path in files.items() if path.exists()}
-    rows = [
-        [entries[0]["id"], entries[0]["claim"], paper_figures(entries[0])]
-        + [cell for entry in entries for cell in (difference(entry), entry["verdict"])]
-        for entries in zip(*judged.values(), strict=True)
-    ]
+    rows = []
+    for entries in zip(*judged.values(), strict=True):
+        found = [cell for entry in entries for cell in (difference(entry), entry["verdict"])]
+        rows.append([entries[0]["id"], entries[0]["claim"], paper_figures(entries[0]), *found])
     columns = [f"{profile}: {what}" for profile in judged for what in ("difference", "verdict")]
     return markdown_table(rows, ["", "claim", "paper", *columns])
 
@@ -139,11 +136,6 @@ def shown(row: Row, column: str) -> str:
     """A score as "mean ± deviation"; of one seed the mean alone, of none the reason why."""
     mean, std, seeds = row[f"{column}_mean"], row[f"{column}_std"], row["seeds"]
     return f"{mean} ± {std}" if std != INAPPLICABLE and seeds.isdigit() and int(seeds) > 1 else mean
-
-
-def _trained_on(row: Row) -> str:
-    data, epochs = row.get("paper_pretraining_data", INAPPLICABLE), row.get("paper_epochs", INAPPLICABLE)
-    return INAPPLICABLE if epochs == INAPPLICABLE else f"{data}, {epochs}"
 
 
 def _fixed(value: float | None, digits: int) -> str:
