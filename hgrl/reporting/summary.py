@@ -12,7 +12,8 @@ def summarise_results(experiment: Experiment) -> str:
     profile, there, missing = experiment.profile, [], []
     for name, (folder, patterns) in _expected(experiment).items():
         line = f"  {name + ':':<20}{folder.relative_to(paths.HOME)}/"
-        lacking = [pattern for pattern in patterns if not _is_there(folder, pattern)]
+        made = {pattern: [path.name for path in folder.glob(pattern)] for pattern in patterns}
+        lacking = [key for key in patterns if all(name.endswith(".failed.ipynb") for name in made[key])]
         if len(lacking) < len(patterns):
             there.append(line)
         if lacking:
@@ -39,7 +40,3 @@ def _expected(experiment: Experiment) -> dict[str, tuple[Path, list[str]]]:
     if experiment.settings.data.scenes is None:
         expected["pictures of images"] = (files.figures(committed=False), ["*.png"])
     return expected
-
-
-def _is_there(folder: Path, pattern: str) -> bool:
-    return any(not path.name.endswith(".failed.ipynb") for path in folder.glob(pattern))
