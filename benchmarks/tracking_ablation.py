@@ -30,10 +30,9 @@ from hgrl.data.samples import Video
 from hgrl.data.sources import open_videos
 from hgrl.evaluation.features import STRIDES, BaselineFeatures, Features
 from hgrl.evaluation.networks import layers_of, load_features
-from hgrl.evaluation.trackers import Tracker
 from hgrl.evaluation.trackers.motion import identity, optical_flow
 from hgrl.evaluation.trackers.propagation import one_hot
-from hgrl.evaluation.tracking import feature_tracker, tracking_features
+from hgrl.evaluation.tracking import Tracker, feature_tracker, tracking_features
 from hgrl.metrics.video import object_ids, region_similarity
 
 FIELD = {"variant": "field", "context_frames": 4, "temperature": 1e-3, "field_coordinates": True}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from hgrl.core.errors import InputError
 from hgrl.core.settings import RetrievalSettings, Source
 from hgrl.data.sources import open_samples
 from hgrl.evaluation import retrieval
@@ -135,6 +136,13 @@ def test_void_neither_votes_nor_scores():
         samples_of((image, masked)), samples_of((image, masked)), lab_angles, SETTINGS, seed=0
     )
     assert scores["pixel_accuracy"] == 1 and scores["iou"]["blue"] is None
+
+
+def test_a_gallery_of_void_alone_is_one_line():
+    image, mask = stripes(0, 1, 2)
+    void = samples_of((image, np.full_like(mask, 255)))
+    with pytest.raises(InputError, match=r"'data.probe_train': its masks are all void; name a split"):
+        retrieval.retrieve(void, samples_of((image, mask)), lab_angles, SETTINGS, seed=0)
 
 
 def test_majority_at_the_masks_own_resolution():

@@ -25,26 +25,20 @@ def trace(experiment: Experiment) -> dict[str, dict[str, Any]]:
     Writes results/<profile>/convergence/<run>.json: `epochs` of the points, `seeds` {seed: one mIoU in [0, 1]
     per point}, `miou_mean` and `miou_std`. Unchanged points are read. Listed runs without any checkpoint are
     left out with a message. Raises InputError for a snapshot that is missing or of another network.
-    Not done: annealing. A snapshot is probed as it stands in its schedule, so that a longer run's point is not
-    what a shorter run ends with."""
+    Not done: annealing. A longer run's point is therefore not what a shorter run ends with."""
     started, code = time.monotonic(), code_mark(probe.__name__)
-    listed = map(experiment.run, experiment.listed(STAGE))
-    runs = [run for run in listed if not is_left_out(run, _untrained(experiment, run))]
-    scorings = {}
-    for run in runs:
-        for point in _points(run):
-            scorings[run.name, *point] = _scoring(experiment, run, *point, code)
+    runs, reason = [], f"it was not trained in profile {experiment.profile!r}"
+    for run in map(experiment.run, experiment.listed(STAGE)):
+        trained = any(experiment.files.checkpoints(run.trained).glob("seed*.pt"))
+        runs += [] if is_left_out(run, None if trained else reason) else [run]
+    points = [(run, *point) for run in runs for point in _points(run)]
+    scorings = {(run.name, *point): _scoring(experiment, run, *point, code) for run, *point in points}
     desc = f"{STAGE}: {len(runs)} runs, snapshots to probe"
     scores, results = gather(scorings, experiment.settings.jobs, desc), {}
     for run in runs:
         results[run.name] = _curve(run, [scores[run.name, *point] for point in _points(run)])
         write_results(experiment, STAGE, run.name, results[run.name], _sections(run), started)
     return results
-
-
-def _untrained(experiment: Experiment, run: Run) -> str | None:
-    there = any(experiment.files.checkpoints(run.trained).glob("seed*.pt"))
-    return None if there else f"it was not trained in profile {experiment.profile!r}"
 
 
 def _points(run: Run) -> list[tuple[int, float]]:

@@ -36,7 +36,7 @@ class NetworkFeatures:
 
 
 class BaselineFeatures:
-    """Colour, position or both, averaged over the cells of a network's layers."""
+    """Colour, position or both on the grids of a network's layers."""
 
     device = torch.device("cpu")
 
@@ -61,7 +61,7 @@ def position(images: np.ndarray, stride: int = STRIDES["embedding"]) -> Tensor:
 
 
 def lab_colour(images: np.ndarray, with_position: bool = False, stride: int = STRIDES["embedding"]) -> Tensor:
-    """Mean CIE Lab / 100 of each cell, (B, 3, ceil(H / stride), ceil(W / stride)); `position` behind it if wanted.
+    """Mean CIE Lab / 100 of each cell of stride x stride pixels, (B, 3, h, w), and `position` if asked for.
 
     Euclidean distances are perceptual: do not normalise."""
     lab = [cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for image in images]
@@ -73,8 +73,8 @@ def lab_colour(images: np.ndarray, with_position: bool = False, stride: int = ST
 def lab_angles(images: np.ndarray, stride: int = STRIDES["embedding"]) -> Tensor:
     """Lab colour on the unit sphere, (B, 6, h, w), for retrieval and tracking, which compare directions.
 
-    Each channel of Lab / 100 becomes an angle t and the pair (cos t, sin t) / sqrt(3): the cosine of two cells
-    falls as their colours differ more."""
+    Each channel of Lab / 100 becomes an angle t, and the pair (cos t, sin t) / sqrt(3): the more two colours
+    differ, the smaller is their cosine."""
     angles = lab_colour(images, stride=stride) * (torch.pi / 2)
     return torch.cat([angles.cos(), angles.sin()], 1) / 3**0.5
 

@@ -37,19 +37,19 @@ def feature_function(experiment: Experiment, run: Run, seed: int, layer: str) ->
 def load_network(experiment: Experiment, run: Run, seed: int) -> Network:
     """The network of a run and seed, on the CPU.
 
-    From the checkpoint of the run or of the one it starts from; for `imagenet` torchvision's backbone, the rest
-    as initialised; for `random` all of it. InputError for a checkpoint that is missing, damaged, of another
-    network, or not complete."""
+    From its checkpoint; for `imagenet` torchvision's backbone, the rest as initialised; for `random` all so.
+    InputError for a checkpoint that is missing, damaged, of another network, or not complete."""
+    if run.method not in (PRETRAINED, UNTRAINED):
+        return network_of(experiment.files.checkpoint(run.trained, seed), run.settings.network)
+    torch.manual_seed(mixed_seed(seed))
+    network = Network(run.settings.network)
     if run.method == PRETRAINED:
-        return _imagenet_network(experiment, run, seed)
-    if run.method == UNTRAINED:
-        torch.manual_seed(mixed_seed(seed))
-        return Network(run.settings.network)
-    return network_of(experiment.files.checkpoint(run.trained, seed), run.settings.network)
+        _load_imagenet(network, experiment, run)
+    return network
 
 
 def network_of(path: Path, settings: NetworkSettings, complete: bool = True) -> Network:
-    """The network in a checkpoint; InputError if its shape is not the settings', or its training `complete`."""
+    """The network in a checkpoint; InputError if it has another shape, or is not `complete` but has to be."""
     saved, network = load_checkpoint(path), Network(settings)
     if complete and not saved.complete:
         steps = f"trained to step {saved.step} of {saved.total_steps} only"
@@ -64,20 +64,17 @@ def network_of(path: Path, settings: NetworkSettings, complete: bool = True) -> 
     return network
 
 
-def _imagenet_network(experiment: Experiment, run: Run, seed: int) -> Network:
+def _load_imagenet(network: Network, experiment: Experiment, run: Run) -> None:
     path = weights_file(run)
     if reason := unavailable(experiment, run):
         download = "save torchvision's resnet50 weights there (resnet50-0676ba61.pth on pytorch.org)"
         remedy = download if reason == NO_WEIGHTS else "take the run off this profile"
         raise InputError(f"{path}: run {run.name!r}: {reason}; {remedy}")
-    torch.manual_seed(mixed_seed(seed))
-    network = Network(run.settings.network)
     try:
         network.backbone.load_torchvision(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # torch and pickle raise a dozen different things on a broken or foreign file
         reason = f"not torchvision's resnet50 weights ({' '.join(str(error).split())[:120]})"
         raise InputError(f"{path}: {reason}; download them again") from None
-    return network
 
 
 def weights_file(run: Run) -> Path:

@@ -2,6 +2,8 @@
 
 All heads of a network learn side by side from the same batches: frozen features are computed once."""
 
+import io
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,12 @@ from hgrl.core import paths
 from hgrl.core.device import pick_device
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment, Run
-from hgrl.core.files import write_png
+from hgrl.core.files import write_bytes, write_png
 from hgrl.core.labels import VOID
 from hgrl.core.settings import ProbeSettings, Settings
 from hgrl.data.samples import Samples
 from hgrl.data.sources import open_samples
 from hgrl.evaluation.batches import crop_batches, whole_image_batches
-from hgrl.evaluation.confusions import save_confusions
 from hgrl.evaluation.features import Features, NetworkFeatures, equal_sized
 from hgrl.evaluation.networks import layers_of, load_features, network_of
 from hgrl.metrics.segmentation import confusion_matrix, segmentation_scores
@@ -140,6 +141,31 @@ def image_confusions(
             confusions[name] += [confusion_matrix(mask, found, classes) for mask, found in seen]
     shape = (-1, classes, classes)
     return {name: np.array(matrices, np.int64).reshape(shape) for name, matrices in confusions.items()}
+
+
+def save_confusions(path: Path, confusions: dict[str, np.ndarray]) -> None:
+    """{head: (N, C, C) counts}, compressed, in the smallest unsigned type; equal counts give equal bytes."""
+    buffer = io.BytesIO()
+    smallest = {head: np.min_scalar_type(counts.max(initial=0)) for head, counts in confusions.items()}
+    np.savez_compressed(buffer, **{head: confusions[head].astype(kind) for head, kind in smallest.items()})
+    write_bytes(path, buffer.getvalue())
+
+
+def load_confusions(path: Path, head: str) -> np.ndarray:
+    """(N, C, C) int64 of one head: N images in the split's order; row = truth, column = prediction.
+
+    Raises InputError for a missing or damaged file, and for a head that was not probed."""
+    try:
+        with np.load(path, allow_pickle=False) as heads:
+            if head in heads:
+                return heads[head].astype(np.int64)
+            known = ", ".join(heads)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no confusion matrices; run `dvc repro` to probe the run again") from None
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        reason = f"damaged ({' '.join(str(error).split())[:80]})"
+        raise InputError(f"{path}: {reason}; delete it and run `dvc repro`") from None
+    raise InputError(f"{path}: no head {head!r} among the probed ones ({known})")
 
 
 def split_scores(confusions: dict[str, np.ndarray], classes: tuple[str, ...]) -> Scores:

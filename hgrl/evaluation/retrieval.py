@@ -37,7 +37,7 @@ def score_run(experiment: Experiment, run: Run, seed: int) -> dict[str, dict[str
 
 @dataclass(frozen=True)
 class Segments:
-    """The segments of a split: one map per image, one row per segment, images in order."""
+    """The segments of a split, images in order."""
 
     maps: tuple[np.ndarray, ...]  # (h, w) uint8 segment ids 0 .. n-1 on the feature grid
     descriptors: np.ndarray  # (S, C) float32 of length 1
@@ -52,13 +52,12 @@ class Segments:
 def segment_image(features: Tensor, k: int, seed: int, iterations: int = 20) -> np.ndarray:
     """K-means of one image's cells by faiss: (C, h, w) float -> (h, w) uint8 ids 0 .. n-1, n <= k <= 255.
 
-    Cells are normalised to length 1; the centres start by k-means++ and are means, not renormalised. Above 256
-    cells per cluster, faiss finds them on a sample that `seed` draws. Not done: restarts; spatial coordinates
-    (a segment need not be connected)."""
+    Cells are normalised to length 1; the centres start by k-means++ and are not renormalised. Above 256 cells
+    per cluster, faiss finds them on a sample that `seed` draws. Not done: restarts; coordinates."""
     channels, h, w = features.shape
     cells = np.ascontiguousarray(_unit_cells(features).T.cpu().numpy())
-    start = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
-    options = {"niter": iterations, "seed": seed, "min_points_per_centroid": 1, "init_method": start}
+    options = {"niter": iterations, "seed": seed, "min_points_per_centroid": 1}
+    options["init_method"] = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
     kmeans = faiss.Kmeans(channels, min(k, h * w), **options)
     kmeans.train(cells)
     _, labels = kmeans.assign(cells)
@@ -119,8 +118,7 @@ def nearest_segments(
     """The gallery's segments most similar to the queries' segments `rows`, by exact inner product.
 
     Returns gallery rows (R, neighbours) int64 and their cosines (R, neighbours) float32, most similar first;
-    -1 and -inf where the gallery is smaller. In blocks that stay in the cache: faiss's flat index takes four
-    times as long on a CPU. Not done: an approximate index."""
+    -1 and -inf where the gallery is smaller. Four times as fast on a CPU as faiss's flat index."""
     asked, offered = torch.from_numpy(queries.descriptors[rows]), torch.from_numpy(gallery.descriptors)
     nearest = [_nearest(block, offered, neighbours) for block in asked.split(QUERIES)]
     return tuple(torch.cat(parts).numpy() for parts in zip(*nearest, strict=True))

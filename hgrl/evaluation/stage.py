@@ -13,7 +13,7 @@ from hgrl.evaluation import probe, retrieval, tracking
 from hgrl.evaluation.features import BASELINES
 from hgrl.evaluation.networks import PRETRAINED, UNTRAINED, layers_of, unavailable, weights_of
 from hgrl.evaluation.scoring import Scoring, code_mark, gather, is_left_out, mean_and_deviation
-from hgrl.evaluation.trackers import TRACKERS
+from hgrl.evaluation.tracking import TRACKERS
 from hgrl.pretraining.methods import REGISTRY
 
 MODULES = {"probe": probe, "retrieval": retrieval, "tracking": tracking}  # each with its `score_run`
@@ -28,10 +28,9 @@ def evaluate(stage: str, experiment: Experiment, runs: str = "all") -> dict[str,
     are left out with a message; named ones are an InputError."""
     started, code, files = time.monotonic(), code_mark(MODULES[stage].__name__), experiment.files
     names = experiment.listed(stage) if runs == "all" else [name.strip() for name in runs.split(",")]
-    chosen = [experiment.run(name) for name in names]
+    chosen, scorings = [experiment.run(name) for name in names], {}
     if runs == "all":
         chosen = [run for run in chosen if not is_left_out(run, unavailable(experiment, run))]
-    scorings = {}
     for run in chosen:
         _require_method(stage, run)
         for seed in seeds_of(stage, run):

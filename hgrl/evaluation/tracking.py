@@ -1,6 +1,6 @@
 """Mask tracking (section 5.3): a run's features, or a tracker without any, scored as in DAVIS."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing import parent_process
 from typing import Any
 
@@ -25,9 +25,12 @@ from hgrl.evaluation.features import (
     single_layer,
 )
 from hgrl.evaluation.networks import layers_of, load_features
-from hgrl.evaluation.trackers import TRACKERS, Tracker
+from hgrl.evaluation.trackers.motion import identity, optical_flow
 from hgrl.evaluation.trackers.propagation import track_video
 from hgrl.metrics.video import mean_scores, object_scores, video_scores
+
+Tracker = Callable[[Video, TrackingSettings], list[np.ndarray]]  # to one (H, W) uint8 id map per frame
+TRACKERS: dict[str, Tracker] = {"identity": identity, "flow": optical_flow}  # table 3's rows without features
 
 
 def score_run(experiment: Experiment, run: Run, seed: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Changed settings, trained and scored on the tune split: notebook 07's cells, and a method's trials."""
 
+import itertools
 import time
 from typing import Any, NamedTuple
 
@@ -30,14 +31,9 @@ class Cell(NamedTuple):
 def cell_settings(experiment: Experiment, cell: Cell, section: str = "ablation") -> Settings:
     """The profile's settings at the length of its `ablation` or `tuning` section, with a cell's changes."""
     trial = getattr(experiment.settings, section)
-    length = {
-        "seeds": trial.seeds,
-        "pretrain.epochs": trial.epochs,
-        "probe.heads": [trial.head],
-        "probe.iterations": trial.iterations,
-        "data.probe_train": trial.train.model_dump(),
-        "data.probe_val": trial.val.model_dump(),
-    }
+    length = {"seeds": trial.seeds, "probe.heads": [trial.head], "probe.iterations": trial.iterations}
+    length |= {"data.probe_train": trial.train.model_dump(), "data.probe_val": trial.val.model_dump()}
+    length |= {"pretrain.epochs": trial.epochs}
     length = {name: value for name, value in length.items() if value is not None}
     return experiment.settings_with(length | cell.overrides)  # which may change the length too
 
@@ -45,8 +41,8 @@ def cell_settings(experiment: Experiment, cell: Cell, section: str = "ablation")
 def sweep(experiment: Experiment) -> dict[str, Result]:
     """Every cell of the grid over cns and sigma_p that `params.yaml` lists; {name: result}."""
     grid = experiment.params.get("sweep") or {}
-    values = [(cns, sigma_p) for cns in grid.get("cns", ()) for sigma_p in grid.get("sigma_p", ())]
-    return train_and_score(experiment, "sweep", dict(_sweep_cell(*pair) for pair in values))
+    pairs = itertools.product(grid.get("cns", ()), grid.get("sigma_p", ()))
+    return train_and_score(experiment, "sweep", dict(itertools.starmap(_sweep_cell, pairs)))
 
 
 def sweep_cell(experiment: Experiment, cns: str | int, sigma_p: float) -> Result:
@@ -69,33 +65,30 @@ def tune(experiment: Experiment, methods: list[str] | None = None) -> dict[str, 
     """The trials that `params.yaml` lists under `tuning`, as many per method; {"<method>-<trial>": result}.
 
     Each is a whole pretraining with seeds that no table row has. Writes results/<profile>/tuning/<cell>.json
-    and tuning.md. The best one's overrides go by hand into the profile's `tuned`: otherwise a new trial would
-    train every run anew."""
+    and tuning.md. The best one's overrides go by hand into the profile's `tuned`, lest a trial retrain all."""
     trials = experiment.params.get("tuning") or {}
     if unknown := sorted(set(methods or ()) - set(trials)):
         reason = f"no trials for {', '.join(unknown)} under 'tuning'"
         raise InputError(f"{paths.PARAMS}: {reason}; choose from: {', '.join(trials)}")
     listed = [(method, *trial) for method in methods or trials for trial in enumerate(trials[method])]
     cells = {f"{method}-{number}": Cell(overrides, method) for method, number, overrides in listed}
-    results = train_and_score(experiment, "tuning", cells, section="tuning")
+    results = train_and_score(experiment, "tuning", cells)
     write_text(experiment.files.results / "tuning.md", _trials_table(experiment))
     return results
 
 
-def train_and_score(
-    experiment: Experiment, stage: str, cells: dict[str, Cell], section: str = "ablation"
-) -> dict[str, Result]:
+def train_and_score(experiment: Experiment, stage: str, cells: dict[str, Cell]) -> dict[str, Result]:
     """Mean and deviation of the tune split's mIoU over the section's seeds, for each cell.
 
     Writes results/<profile>/<stage>/<cell>.json. Finished seeds are read, neither trained nor scored again.
     Raises InputError for an override that is no setting, before anything is trained."""
     started, code = time.monotonic(), code_mark(probe.__name__)
+    section = "tuning" if stage == "tuning" else "ablation"
     settings = {name: cell_settings(experiment, cell, section) for name, cell in cells.items()}
     jobs = {}
     for name, cell in cells.items():
-        folder = experiment.files.trial(stage, name)
-        for job in training_jobs(experiment, cell.method, settings[name], folder):
-            jobs[name, job.seed] = job
+        made = training_jobs(experiment, cell.method, settings[name], experiment.files.trial(stage, name))
+        jobs |= {(name, job.seed): job for job in made}
     scorings = {key: _scoring(experiment, stage, key[0], job, code) for key, job in jobs.items()}
     desc = f"{stage}: {', '.join(cells)}"
     if waiting := [job for key, job in jobs.items() if scorings[key].stored() is None]:

@@ -12,7 +12,7 @@ from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment
 from hgrl.core.files import read_json, write_json, write_text
 from hgrl.core.loading import load_yaml
-from hgrl.evaluation.confusions import load_confusions
+from hgrl.evaluation.probe import load_confusions
 from hgrl.evaluation.scoring import mean_and_deviation
 from hgrl.metrics.bootstrap import interval
 from hgrl.reporting.bootstrap import Contrast, Probed, by_seed, replicates, seeds_interval

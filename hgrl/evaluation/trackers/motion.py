@@ -25,20 +25,17 @@ def optical_flow(video: Video, settings: TrackingSettings) -> list[np.ndarray]:
     greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     here = np.stack(np.meshgrid(*map(np.arange, greys[0].shape[::-1])), -1).astype(np.float32)  # h, w, (x, y)
     origin, masks = here, [_first_mask(video)]
+    size = masks[0].shape[::-1]
+    scale = np.divide(size, greys[0].shape[::-1]).astype(np.float32)
     for previous, grey in pairwise(greys):
         back = here + flow.calc(grey, previous, None)
         origin = cv2.remap(origin, back, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        masks.append(_look_up(masks[0], origin))
+        fine = (
+            cv2.resize(origin, size, interpolation=cv2.INTER_LINEAR) + 0.5
+        ) * scale - 0.5  # in mask pixels
+        masks.append(cv2.remap(masks[0], fine, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE))
     return masks
 
 
 def _first_mask(video: Video) -> np.ndarray:
     return one_hot(video.mask(0)).argmax(0).astype(np.uint8)
-
-
-def _look_up(mask: np.ndarray, origin: np.ndarray) -> np.ndarray:
-    """The id each pixel comes from: mask (H, W) at the points `origin` (h, w, 2) of a coarser grid."""
-    (h, w), (full_h, full_w) = origin.shape[:2], mask.shape
-    scale = np.array([full_w / w, full_h / h], np.float32)
-    points = (cv2.resize(origin, (full_w, full_h), interpolation=cv2.INTER_LINEAR) + 0.5) * scale - 0.5
-    return cv2.remap(mask, points, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)

@@ -47,7 +47,7 @@ def vote(queries: Tensor, context: list[Context], settings: TrackingSettings) ->
     The neighbours are exact, of all context frames together; frames that vote from anywhere come first.
     Queries go by whole rows, at most `CHUNK` similarities at a time (one row at least)."""
     h, w, _ = queries.shape
-    rows = max(1, CHUNK // (w * sum(frame.keys.shape[0] * w for frame in context)))
+    rows = max(1, CHUNK // (w * h * w * len(context)))
     parts = [range(top, min(top + rows, h)) for top in range(0, h, rows)]
     return torch.cat([_vote_rows(queries, context, settings, part) for part in parts])
 

@@ -27,7 +27,7 @@ class Tile:
 def query_rows(queries: Segments, samples: Samples, count: int) -> list[int]:
     """`count` query segments, picked by rule and not by eye.
 
-    Of images that hold an object, spread over the split, the largest segment whose majority is not class 0."""
+    Of images that hold an object, spread over the split: the largest segment of another class than 0."""
     sizes = np.concatenate([np.bincount(cells.ravel()) / cells.size for cells in queries.maps])
     labels = majority_classes(queries, samples)
     sizes[(labels == 0) | (labels == VOID)] = 0

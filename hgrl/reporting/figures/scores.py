@@ -16,7 +16,7 @@ Scores = Mapping[str, Mapping[str, Sequence[float]]]  # {group: {run: a score in
 
 
 def probe_scores(scores: Mapping[str, Mapping[Any, Mapping[str, Any]]], head: str) -> Scores:
-    """{head: {run: mIoU per seed}} of {run: {seed: {head: scores}}}; a run without `head` under its own first."""
+    """{head: {run: mIoU per seed}} of {run: {seed: {head: scores}}}; runs without it go by their first one."""
     groups: dict[str, dict[str, list[float]]] = {head: {}}
     for run, seeds in scores.items():
         heads = list(next(iter(seeds.values())))
@@ -26,7 +26,7 @@ def probe_scores(scores: Mapping[str, Mapping[Any, Mapping[str, Any]]], head: st
 
 
 def object_scores(results: Mapping[str, Mapping[str, Any]], head: str) -> Scores:
-    """{number of objects: {method: mIoU per seed}}, from a profile's probe results, as far as they are there."""
+    """{number of objects: {method: mIoU per seed}} of a profile's probe results, as far as there are any."""
     groups: dict[str, dict[str, list[float]]] = {title: {} for title in SPLITS.values()}
     for method in METHODS:
         for split, title in SPLITS.items():
