@@ -1,6 +1,6 @@
 """What a probe learns from: layers and masks of random crops, or of whole images embedded once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -49,12 +49,7 @@ def read_pair(samples: Samples, index: int, short_side: int | None, stride: int 
 
 
 def crop_batches(
-    features: Features,
-    layers: Sequence[str],
-    train: Samples,
-    settings: ProbeSettings,
-    seed: int,
-    workers: int,
+    features: Features, layers: list[str], train: Samples, settings: ProbeSettings, seed: int, workers: int
 ) -> Batches:
     """Endless batches of random crops."""
     loader = DataLoader(
@@ -71,7 +66,7 @@ def crop_batches(
 
 
 def whole_image_batches(
-    features: Features, layers: Sequence[str], train: Samples, settings: ProbeSettings, seed: int
+    features: Features, layers: list[str], train: Samples, settings: ProbeSettings, seed: int
 ) -> Batches:
     """Endless batches of whole images and their mirror images, embedded once.
 
@@ -83,10 +78,10 @@ def whole_image_batches(
         if len({image.shape for image, _ in pairs}) > 1:
             raise InputError("setting 'probe.crops': images differ in size; set it to true")
         images, truths = (torch.stack(column) for column in zip(*pairs, strict=True))
-        for seen, truth in ((images, truths), (images.flip(-1), truths.flip(-1))):
+        masks += [truths, truths.flip(-1)]
+        for seen in (images, images.flip(-1)):
             for layer, embedded in zip(layers, features(seen, layers), strict=True):
                 parts[layer].append(embedded.cpu())
-            masks.append(truth)
     maps, truth = {layer: torch.cat(part) for layer, part in parts.items()}, torch.cat(masks)
     for batch in EpochOrder(len(truth), settings.batch, FOREVER, mixed_seed(seed, 3)):
         rows = [index for _, index in batch]

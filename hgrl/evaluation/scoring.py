@@ -11,8 +11,8 @@ from hgrl.core.cache import code_fingerprint, store_scores, stored_scores
 from hgrl.core.experiment import Run
 from hgrl.core.processes import run_tasks
 
-# Code that reaches a score by the checkpoint alone, which counts itself or by the identity of its training; the
-# layers that a method trains count by value.
+# Code that reaches a score by the checkpoint alone, which counts itself or by the identity of its training.
+# The layers that a method trains count by value.
 WITHOUT_SAY = (
     *("hgrl.pretraining.methods", "hgrl.pretraining.objective", "hgrl.pretraining.ranks", "hgrl.grouping"),
     *("hgrl.sampling.augment", "hgrl.sampling.heights", "hgrl.sampling.pixels", "hgrl.sampling.views"),
@@ -45,7 +45,7 @@ def code_mark(module: str) -> str:
 
 
 def gather(scorings: dict[Any, Scoring], jobs: int, desc: str) -> dict[Any, Any]:
-    """The scores of all: read if stored under their mark, else made in `jobs` processes, each stored at once."""
+    """All scores: read if stored under their mark, else made in `jobs` processes, each stored at once."""
     found = {key: scoring.stored() for key, scoring in scorings.items()}
     waiting = [key for key, scores in found.items() if scores is None]
     tasks = [(scorings[key],) for key in waiting]

@@ -26,13 +26,13 @@ def evaluate(stage: str, experiment: Experiment, runs: str = "all") -> dict[str,
     checkpoint, settings, data and code are unchanged is read. Raises InputError for a run that is unknown or
     whose checkpoint is missing, half trained or of another network. Listed runs that are `unavailable` here
     are left out with a message; named ones are an InputError."""
-    started, code, files = time.monotonic(), code_mark(MODULES[stage].__name__), experiment.files
+    started, code = time.monotonic(), code_mark(MODULES[stage].__name__)
+    path = experiment.files.metrics(stage)
     names = experiment.listed(stage) if runs == "all" else [name.strip() for name in runs.split(",")]
     chosen, scorings = [experiment.run(name) for name in names], {}
     if runs == "all":
         chosen = [run for run in chosen if not is_left_out(run, unavailable(experiment, run))]
     for run in chosen:
-        _require_method(stage, run)
         for seed in seeds_of(stage, run):
             scorings[run.name, seed] = _scoring(stage, experiment, run, seed, code)
     desc = f"{stage}: {len(chosen)} runs, seeds to score"
@@ -41,10 +41,7 @@ def evaluate(stage: str, experiment: Experiment, runs: str = "all") -> dict[str,
         results[run.name] = {seed: scores[run.name, seed] for seed in seeds_of(stage, run)}
         content = {"method": run.method, "seeds": results[run.name]}
         write_results(experiment, stage, run.name, content, _sections(stage, run), started)
-    summary, path = (
-        {name: summarise([*rows.values()]) for name, rows in results.items()},
-        files.metrics(stage),
-    )
+    summary = {name: summarise([*rows.values()]) for name, rows in results.items()}
     others = read_json(path) if runs != "all" and path.exists() else {}
     write_json(path, others | summary)
     return results
@@ -57,20 +54,17 @@ def seeds_of(stage: str, run: Run) -> tuple[int, ...]:
 
 
 def _scoring(stage: str, experiment: Experiment, run: Run, seed: int, code: str) -> Scoring:
+    known = [*REGISTRY, UNTRAINED, PRETRAINED, *BASELINES, *(TRACKERS if stage == "tracking" else ())]
+    if run.method not in known:
+        reason = "tracks masks and has no features" if run.method in TRACKERS else "is unknown"
+        which = f"run {run.name!r}: method {run.method!r} {reason}"
+        raise InputError(f"{paths.PARAMS}: {which}; `{stage}` takes one of: {', '.join(known)}")
     files, definition = experiment.files, run.definition.model_dump(mode="json")
     about = _sections(stage, run), definition, layers_of(run), seed
     mark = fingerprint(*about, weights_of(experiment, run, seed), files.manifest, code)
     beside, file = files.confusions(run.name, seed), files.score(stage, run.name, seed)
     arguments = MODULES[stage].score_run, (experiment, run, seed)
     return Scoring(file, mark, *arguments, beside if stage == "probe" else None)
-
-
-def _require_method(stage: str, run: Run) -> None:
-    known = [*REGISTRY, UNTRAINED, PRETRAINED, *BASELINES, *(TRACKERS if stage == "tracking" else ())]
-    if run.method not in known:
-        reason = "tracks masks and has no features" if run.method in TRACKERS else "is unknown"
-        which = f"run {run.name!r}: method {run.method!r} {reason}"
-        raise InputError(f"{paths.PARAMS}: {which}; `{stage}` takes one of: {', '.join(known)}")
 
 
 def _sections(stage: str, run: Run) -> dict[str, Any]:
@@ -82,7 +76,7 @@ def _sections(stage: str, run: Run) -> dict[str, Any]:
 def summarise(scores: list[Any]) -> Any:
     """{"miou_mean", "miou_std", "seeds"} of every number in the equally built nested dicts of several seeds.
 
-    See `mean_and_deviation`. Lists, texts and what is None in a seed are left out."""
+    Lists, texts and what is None in a seed are left out."""
     summary: dict[str, Any] = {}
     for key, value in scores[0].items():
         values = [seed[key] for seed in scores]

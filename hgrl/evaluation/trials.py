@@ -65,7 +65,7 @@ def tune(experiment: Experiment, methods: list[str] | None = None) -> dict[str, 
     """The trials that `params.yaml` lists under `tuning`, as many per method; {"<method>-<trial>": result}.
 
     Each is a whole pretraining with seeds that no table row has. Writes results/<profile>/tuning/<cell>.json
-    and tuning.md. The best one's overrides go by hand into the profile's `tuned`, lest a trial retrain all."""
+    and tuning.md. The best overrides go by hand into the profile's `tuned`, lest a trial retrain all."""
     trials = experiment.params.get("tuning") or {}
     if unknown := sorted(set(methods or ()) - set(trials)):
         reason = f"no trials for {', '.join(unknown)} under 'tuning'"
@@ -106,11 +106,10 @@ def train_and_score(experiment: Experiment, stage: str, cells: dict[str, Cell]) 
 
 def _scoring(experiment: Experiment, stage: str, name: str, job: TrainingJob, code: str) -> Scoring:
     """The mark holds the training's identity, which decides the weights: they need not be there any more."""
-    files, sections = experiment.files, {"probe", "data", "network"}
-    about = job.settings.model_dump(mode="json", include=sections), job.identity, files.manifest
-    arguments = experiment.data_root, job.settings, job.path, job.seed
-    file = files.score(stage, name, job.seed)
-    return Scoring(file, fingerprint(*about, code), probe.score_checkpoint, arguments)
+    files, settings = experiment.files, job.settings
+    about = settings.model_dump(mode="json", include={"probe", "data", "network"}), job.identity
+    arguments = probe.score_checkpoint, (experiment.data_root, settings, job.path, job.seed)
+    return Scoring(files.score(stage, name, job.seed), fingerprint(*about, files.manifest, code), *arguments)
 
 
 def score_text(result: Result) -> str:

@@ -58,9 +58,8 @@ def replicates(contrast: Contrast, count: int, seed: int) -> np.ndarray:
 
 
 def seeds_interval(values: np.ndarray) -> tuple[float, float] | None:
-    """Student's 95 % t interval of the mean of one value per seed, (S,); None for one seed.
-
-    A bootstrap of a few seeds is too narrow for that."""
+    """Student's 95 % t interval of the mean of values per seed, (S,), where a bootstrap is too narrow for so few;
+    None for one seed."""
     if len(values) < 2:
         return None
     half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))

@@ -26,10 +26,9 @@ NOTHING_LEARNT = (
     "theirs is not shown to be above an untrained network by more than the margin: a match would mean nothing"
 )
 WITH_MARGIN = ("matches", "costs_little")
-INTERVALS = ("interval_95", "interval_95_seeds")
-COMPARED = ("difference", *INTERVALS, "by_seed", "images", "margin", "borne_out_by_seeds")
+# of an entry with a verdict
+COMPARED = "difference interval_95 interval_95_seeds by_seed images margin borne_out_by_seeds".split()
 MEAN, POINTS, RANGE = "{:.2f} ± {:.2f}", "{:+.2f}", "[{:+.2f}, {:+.2f}]"
-
 Entry = dict[str, Any]
 
 

@@ -32,14 +32,8 @@ BSDS_ROWS = {
     "ucm_fast": "contour map, `fast`",
     "ucm_best": "contour map, `best`",
 }
-BSDS_SCORES = {
-    "ods": "ODS",
-    "ois": "OIS",
-    "ap": "AP",
-    "covering_ods": "covering",
-    "pri_ods": "PRI",
-    "vi_ods": "VI",
-}
+BSDS_SCORES = ("ods", "ois", "ap", "covering_ods", "pri_ods", "vi_ods")
+BSDS_HEADINGS = ("ODS", "OIS", "AP", "covering", "PRI", "VI")
 GPB_OWT_UCM = (0.7263, 0.7595, 0.7266, 0.5884, 0.8273, 1.6896)  # its scores in BSDS500's own files
 Row = dict[str, Any]
 
@@ -60,11 +54,10 @@ def update_readme() -> None:
 def generated() -> dict[str, dict[str, str]]:
     """Page -> name -> what stands between `<!-- name -->` and `<!-- end -->`."""
     tables = {name: f"**{title}**\n\n{side_by_side(name)}" for name, title in TITLES.items()}
-    results, trees = {**tables, "claims": claims()}, {"bsds500": bsds500()}
     return {
         "README.md": {"results": headlines()},
-        "results/README.md": results,
-        "docs/region-trees.md": trees,
+        "results/README.md": {**tables, "claims": claims()},
+        "docs/region-trees.md": {"bsds500": bsds500()},
     }
 
 
@@ -91,8 +84,8 @@ def side_by_side(name: str) -> str:
     """One table: method, cross-image negatives, the paper's scores, ours in every profile with results."""
     tables = {profile: rows for profile in PROFILES if (rows := _rows(profile, name))}
     if len({len(rows) for rows in tables.values()}) > 1:
-        profiles = ", ".join(tables)
-        raise InputError(f"{name} has more rows in one profile: run `python -m hgrl tables` for {profiles}")
+        remedy = f"run `python -m hgrl tables` for {', '.join(tables)}"
+        raise InputError(f"{name} has more rows in one profile: {remedy}")
     header = ["method", "cross-image negatives", "paper: data, epochs"]
     header += [f"{source}: {head}" for source in ("paper", *tables) for head in COLUMNS[name].values()]
     cells = []
@@ -117,7 +110,7 @@ def bsds500() -> str:
         scores = [_fixed(summary.get(row, {}).get(score), 3) for score in BSDS_SCORES]
         rows.append([title, *scores, _fixed(seconds.get(row), 2)])
     rows.append(["gPb-owt-ucm, published", *(_fixed(score, 3) for score in GPB_OWT_UCM), "minutes"])
-    return markdown_table(rows, ["", *BSDS_SCORES.values(), "s per image"])
+    return markdown_table(rows, ["", *BSDS_HEADINGS, "s per image"])
 
 
 def claims() -> str:

@@ -28,14 +28,13 @@ def summarise_results(experiment: Experiment) -> str:
 
 def _expected(experiment: Experiment) -> dict[str, tuple[Path, list[str]]]:
     """Kind of result -> its folder, and a pattern for each file or group of files."""
-    files = experiment.files
-    notebooks = sorted(path.stem for path in (paths.HOME / "notebooks").glob("*.ipynb"))
+    files, notebooks = experiment.files, sorted((paths.HOME / "notebooks").glob("*.ipynb"))
     expected = {
         "tables": (table_file(files, "table1").parent, [f"{name}.md" for name in TITLES]),
         "claims": (files.claims.parent, [files.claims.with_suffix(".md").name]),
         "figures": (files.figures(committed=True), ["*.png"]),
         "scores": (files.metrics("probe").parent, [f"{stage}.json" for stage in STAGES.values()]),
-        "executed notebooks": (files.notebook("x").parent, [f"{name}*.ipynb" for name in notebooks]),
+        "executed notebooks": (files.notebook("x").parent, [f"{path.stem}*.ipynb" for path in notebooks]),
     }
     if experiment.settings.data.scenes is None:
         expected["pictures of images"] = (files.figures(committed=False), ["*.png"])

@@ -26,7 +26,6 @@ TITLES = {
 PAPER_ONLY = "the paper's figure alone"
 NOT_RUN = "not run in this profile"
 INAPPLICABLE = "-"
-
 Row = dict[str, Any]
 
 
@@ -78,7 +77,8 @@ def _row(experiment: Experiment, table: Row, row: Row, metrics: Row) -> Row:
         scores |= {f"iou_{name}": _percent(value) for name, value in frequency.items()}
     elif run in metrics:
         classes = row.get("classes", table.get("classes"))
-        scores = _pretraining(experiment, run) | _scores(metrics[run], places, classes)
+        data, epochs = _pretraining(experiment, experiment.run(run))
+        scores = {"pretraining_data": data, "epochs": epochs} | _scores(metrics[run], places, classes)
     else:
         reason = PAPER_ONLY if run is None else unavailable(experiment, experiment.run(run)) or NOT_RUN
         scores = dict.fromkeys(columns, reason)
@@ -86,19 +86,13 @@ def _row(experiment: Experiment, table: Row, row: Row, metrics: Row) -> Row:
     return about | scores | {key: value for key, value in row.items() if key.startswith("paper_")}
 
 
-def _pretraining(experiment: Experiment, name: str) -> Row:
-    run = experiment.run(name)
+def _pretraining(experiment: Experiment, run: Run) -> tuple[str, Any]:
+    """What a run learnt from, folders and the manifest's number of images, and for how many epochs."""
     if run.method not in REGISTRY:
-        data = "ImageNet, labels" if run.method == PRETRAINED else "None"
-        return {"pretraining_data": data, "epochs": INAPPLICABLE}
-    trained = experiment.run(run.trained)
-    data = _data(experiment, trained, REGISTRY[run.method].needs_classes)
-    return {"pretraining_data": data, "epochs": trained.settings.pretrain.run_epochs}
-
-
-def _data(experiment: Experiment, run: Run, labelled: bool) -> str:
-    """Folders and number of images that a run learnt from; no number where the manifest has none."""
-    data, sets = run.settings.data, read_json(experiment.files.manifest)["sets"]
+        return "ImageNet, labels" if run.method == PRETRAINED else "None", INAPPLICABLE
+    labelled, settings = REGISTRY[run.method].needs_classes, experiment.run(run.trained).settings
+    data, sets = settings.data, read_json(experiment.files.manifest)["sets"]
+    epochs = settings.pretrain.run_epochs
     sources = (data.probe_train,) if labelled else data.pretrain
     common = labelled or sources == experiment.settings.data.pretrain
     folders = " + ".join(dict.fromkeys(source.folder for source in sources))
@@ -107,13 +101,13 @@ def _data(experiment: Experiment, run: Run, labelled: bool) -> str:
     shared = ["probe_train" if labelled else "pretrain"]
     names = shared if common else [set_name(source) for source in sources]
     if not sets.keys() >= set(names):
-        return folders
+        return folders, epochs
     files, edges = sum(sets[name]["files"] for name in names), ""
     if labelled:
-        return f"{folders}, labels ({files} images)"
-    if run.settings.grouping.edges == "hed":
+        return f"{folders}, labels ({files} images)", epochs
+    if settings.grouping.edges == "hed":
         edges = f"; HED edges, trunk {read_json(experiment.files.result('hed', 'hed'))['trunk']}"
-    return f"{folders} ({round(files * data.fraction)} images{edges})"
+    return f"{folders} ({round(files * data.fraction)} images{edges})", epochs
 
 
 def _scores(metrics: Row, places: Mapping[str, str], classes: str | None) -> Row:

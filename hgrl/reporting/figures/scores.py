@@ -11,7 +11,6 @@ from hgrl.data.scenes.objects import MANY, SINGLE
 
 SPLITS = {SINGLE: "one object", MANY: "5 to 7 objects"}
 METHODS = ("ours", "moco", "instfeat")  # their runs on these splits are <method>-<split>
-
 Scores = Mapping[str, Mapping[str, Sequence[float]]]  # {group: {run: a score in [0, 1] per seed}}
 
 
@@ -79,10 +78,7 @@ def convergence_curves(curves: Mapping[str, Mapping[str, Any]]) -> Figure:
     ((head, iterations),) = {(curve["head"], curve["iterations"]) for curve in curves.values()}
     figure, axes = _chart(7, 3.6)
     for k, (run, curve) in enumerate(curves.items()):
-        epochs, mean, std = (
-            curve["epochs"],
-            *(100 * np.array(curve[f"miou_{key}"]) for key in ("mean", "std")),
-        )
+        epochs, (mean, std) = curve["epochs"], 100 * np.array([curve["miou_mean"], curve["miou_std"]])
         axes.plot(epochs, mean, color=f"C{k}", label=run)
         axes.fill_between(epochs, mean - std, mean + std, color=f"C{k}", alpha=0.15, linewidth=0)
         axes.plot(epochs, 100 * np.array(list(curve["seeds"].values())).T, ".", color=f"C{k}", ms=3)
