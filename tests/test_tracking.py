@@ -122,9 +122,7 @@ def fast_propagate(features, shares, settings, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [PAPER, FIELD, PLACED, EVERYONE],
-    ids=["paper", "field", "field-placed", "all"],
+    "settings", [PAPER, FIELD, PLACED, EVERYONE], ids=["paper", "field", "field-placed", "all"]
 )
 @pytest.mark.parametrize("chunk", [1, 10**9])
 def test_propagation_equals_the_dense_loop(settings, chunk, monkeypatch):

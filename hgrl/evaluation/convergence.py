@@ -73,7 +73,6 @@ def _point_settings(run: Run) -> Settings:
 
 
 def _sections(run: Run) -> dict[str, Any]:
-    """The settings that decide a point's score."""
     return _point_settings(run).model_dump(mode="json", include={"probe", "data", "network"})
 
 

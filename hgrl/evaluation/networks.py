@@ -40,7 +40,7 @@ def load_network(experiment: Experiment, run: Run, seed: int) -> Network:
     From its checkpoint; for `imagenet` torchvision's backbone, the rest as initialised; for `random` all so.
     InputError for a checkpoint that is missing, damaged, of another network, or not complete."""
     if run.method not in (PRETRAINED, UNTRAINED):
-        return network_of(experiment.files.checkpoint(run.trained, seed), run.settings.network)
+        return network_of(weights_file(experiment, run, seed), run.settings.network)
     torch.manual_seed(mixed_seed(seed))
     network = Network(run.settings.network)
     if run.method == PRETRAINED:
@@ -65,7 +65,7 @@ def network_of(path: Path, settings: NetworkSettings, complete: bool = True) -> 
 
 
 def _load_imagenet(network: Network, experiment: Experiment, run: Run) -> None:
-    path = weights_file(run)
+    path = weights_file(experiment, run)
     if reason := unavailable(experiment, run):
         download = "save torchvision's resnet50 weights there (resnet50-0676ba61.pth on pytorch.org)"
         remedy = download if reason == NO_WEIGHTS else "take the run off this profile"
@@ -77,9 +77,11 @@ def _load_imagenet(network: Network, experiment: Experiment, run: Run) -> None:
         raise InputError(f"{path}: {reason}; download them again") from None
 
 
-def weights_file(run: Run) -> Path:
-    """Torchvision's weights of a run of method `imagenet`, below the folder of the real data sets."""
-    return paths.data_root() / (run.definition.weights or "")
+def weights_file(experiment: Experiment, run: Run, seed: int = 0) -> Path:
+    """The file whose content decides a run's features; for runs that learn nothing it does not exist."""
+    if run.method == PRETRAINED:
+        return paths.data_root() / run.definition.weights
+    return experiment.files.checkpoint(run.trained, seed)
 
 
 def unavailable(experiment: Experiment, run: Run) -> str | None:
@@ -88,7 +90,7 @@ def unavailable(experiment: Experiment, run: Run) -> str | None:
         return reason
     if (run.settings.network.backbone, run.settings.network.width) != ("resnet50", 64):
         return OTHER_NETWORK
-    return None if weights_file(run).is_file() else NO_WEIGHTS
+    return None if weights_file(experiment, run).is_file() else NO_WEIGHTS
 
 
 def layers_of(run: Run) -> tuple[str, ...]:
@@ -96,8 +98,3 @@ def layers_of(run: Run) -> tuple[str, ...]:
     if run.method == PRETRAINED:
         return ("backbone",)
     return REGISTRY[run.method].layers if run.method in REGISTRY else LAYERS
-
-
-def weights_of(experiment: Experiment, run: Run, seed: int) -> Path:
-    """The file whose content decides a run's features; for runs that learn nothing it does not exist."""
-    return weights_file(run) if run.method == PRETRAINED else experiment.files.checkpoint(run.trained, seed)

@@ -1,6 +1,6 @@
 """The probe: new segmentation heads on frozen features, or trained end to end (sections 4.2 and 5.1).
 
-All heads of a network learn side by side from the same batches: frozen features are computed once."""
+All heads of a network learn from the same batches: frozen features are computed once."""
 
 import io
 import zipfile
@@ -36,9 +36,7 @@ PICTURES = 8  # images of the reported split whose predictions notebook 04 shows
 
 
 def score_run(experiment: Experiment, run: Run, seed: int) -> Scores:
-    """Scores of each probe head of a run on the reported split.
-
-    Also writes every image's confusion matrix, and some predictions of the first seed."""
+    """Scores of a run's heads; writes every image's confusion matrix, and the first seed's predictions."""
     features, settings, files = load_features(experiment, run, seed), settings_of(run), experiment.files
     end_to_end, probe = run.definition.end_to_end, settings.probe
     if end_to_end and not isinstance(features, NetworkFeatures):
@@ -72,8 +70,7 @@ def settings_of(run: Run) -> Settings:
 
 def score_checkpoint(root: Path, settings: Settings, path: Path, seed: int, complete: bool = True) -> Scores:
     """Scores of each head on the frozen network in a checkpoint; complete: whether it must be a run's end."""
-    network = network_of(path, settings.network, complete)
-    features = NetworkFeatures(network, pick_device(settings.device))
+    features = NetworkFeatures(network_of(path, settings.network, complete), pick_device(settings.device))
     heads, val = fit_heads(root, settings, features, seed)
     return split_scores(image_confusions(features, heads, val, settings.probe), val.classes)
 
@@ -97,8 +94,8 @@ def train_probe(
 ) -> nn.ModuleDict:
     """SGD with cross entropy; returns trained heads by name: all of `settings.heads`.
 
-    end_to_end: the network behind the features learns too, with the first head alone, for
-    `end_to_end_iterations`. Deliberately not done: auxiliary loss, class weights, multi-scale testing."""
+    end_to_end: the network learns too, with the first head alone, for `end_to_end_iterations`.
+    Deliberately not done: auxiliary loss, class weights, multi-scale testing."""
     torch.manual_seed(mixed_seed(seed, 2))
     names = settings.heads[:1] if end_to_end else settings.heads
     iterations = settings.end_to_end_iterations if end_to_end else settings.iterations
@@ -179,7 +176,7 @@ def predict(
 ) -> dict[str, np.ndarray]:
     """Each head's class maps, (B, H, W) uint8 with (H, W) = `size`, for (B, h, w, 3) uint8 images.
 
-    Logits are enlarged bilinearly to `size` before the largest is taken."""
+    The largest of the logits, after these are enlarged bilinearly."""
     layers, predicted = layers_read(heads), {}
     seen = torch.from_numpy(images).permute(0, 3, 1, 2).to(features.device)
     maps = dict(zip(layers, features(seen, layers), strict=True))

@@ -11,7 +11,7 @@ from hgrl.core.files import read_json, write_json
 from hgrl.core.results import write_results
 from hgrl.evaluation import probe, retrieval, tracking
 from hgrl.evaluation.features import BASELINES
-from hgrl.evaluation.networks import PRETRAINED, UNTRAINED, layers_of, unavailable, weights_of
+from hgrl.evaluation.networks import PRETRAINED, UNTRAINED, layers_of, unavailable, weights_file
 from hgrl.evaluation.scoring import Scoring, code_mark, gather, is_left_out, mean_and_deviation
 from hgrl.evaluation.tracking import TRACKERS
 from hgrl.pretraining.methods import REGISTRY
@@ -60,11 +60,10 @@ def _scoring(stage: str, experiment: Experiment, run: Run, seed: int, code: str)
         which = f"run {run.name!r}: method {run.method!r} {reason}"
         raise InputError(f"{paths.PARAMS}: {which}; `{stage}` takes one of: {', '.join(known)}")
     files, definition = experiment.files, run.definition.model_dump(mode="json")
-    about = _sections(stage, run), definition, layers_of(run), seed
-    mark = fingerprint(*about, weights_of(experiment, run, seed), files.manifest, code)
-    beside, file = files.confusions(run.name, seed), files.score(stage, run.name, seed)
-    arguments = MODULES[stage].score_run, (experiment, run, seed)
-    return Scoring(file, mark, *arguments, beside if stage == "probe" else None)
+    about = _sections(stage, run), definition, layers_of(run), seed, weights_file(experiment, run, seed)
+    mark, file = fingerprint(*about, files.manifest, code), files.score(stage, run.name, seed)
+    beside = files.confusions(run.name, seed) if stage == "probe" else None
+    return Scoring(file, mark, MODULES[stage].score_run, (experiment, run, seed), beside)
 
 
 def _sections(stage: str, run: Run) -> dict[str, Any]:

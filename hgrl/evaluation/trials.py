@@ -2,6 +2,7 @@
 
 import itertools
 import time
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from tabulate import tabulate
@@ -41,18 +42,18 @@ def cell_settings(experiment: Experiment, cell: Cell, section: str = "ablation")
 def sweep(experiment: Experiment) -> dict[str, Result]:
     """Every cell of the grid over cns and sigma_p that `params.yaml` lists; {name: result}."""
     grid = experiment.params.get("sweep") or {}
-    pairs = itertools.product(grid.get("cns", ()), grid.get("sigma_p", ()))
-    return train_and_score(experiment, "sweep", dict(itertools.starmap(_sweep_cell, pairs)))
+    return _sweep(experiment, itertools.product(grid.get("cns", ()), grid.get("sigma_p", ())))
 
 
 def sweep_cell(experiment: Experiment, cns: str | int, sigma_p: float) -> Result:
     """One cell of the grid; writes results/<profile>/sweep/cns<cns>-sigma<sigma_p>.json."""
-    name, cell = _sweep_cell(cns, sigma_p)
-    return train_and_score(experiment, "sweep", {name: cell})[name]
+    (result,) = _sweep(experiment, [(cns, sigma_p)]).values()
+    return result
 
 
-def _sweep_cell(cns: str | int, sigma_p: float) -> tuple[str, Cell]:
-    return f"cns{cns}-sigma{sigma_p}", Cell({"sampling.cns": cns, "sampling.sigma_p": sigma_p})
+def _sweep(experiment: Experiment, pairs: Iterable[tuple[str | int, float]]) -> dict[str, Result]:
+    cells = {f"cns{cns}-sigma{s}": Cell({"sampling.cns": cns, "sampling.sigma_p": s}) for cns, s in pairs}
+    return train_and_score(experiment, "sweep", cells)
 
 
 def ablate(experiment: Experiment) -> dict[str, Result]:
@@ -73,7 +74,8 @@ def tune(experiment: Experiment, methods: list[str] | None = None) -> dict[str, 
     listed = [(method, *trial) for method in methods or trials for trial in enumerate(trials[method])]
     cells = {f"{method}-{number}": Cell(overrides, method) for method, number, overrides in listed}
     results = train_and_score(experiment, "tuning", cells)
-    write_text(experiment.files.results / "tuning.md", _trials_table(experiment))
+    table = f"# Trials on the tune split: mIoU in percent, profile `{experiment.profile}`\n\n"
+    write_text(experiment.files.results / "tuning.md", f"{table}{_trials_table(experiment)}\n")
     return results
 
 
@@ -127,5 +129,4 @@ def _trials_table(experiment: Experiment) -> str:
         changed = ", ".join(f"{key} {value}" for key, value in cell["overrides"].items()) or "nothing"
         score = f"{mark}{100 * cell['miou_mean']:.2f}{mark}"
         rows.append([name, cell["method"], changed, score, ", ".join(cell["seeds"])])
-    table = tabulate(rows, ["trial", "method", "changed", "mIoU", "seeds"], "pipe", disable_numparse=True)
-    return f"# Trials on the tune split: mIoU in percent, profile `{experiment.profile}`\n\n{table}\n"
+    return tabulate(rows, ["trial", "method", "changed", "mIoU", "seeds"], "pipe", disable_numparse=True)

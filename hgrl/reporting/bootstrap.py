@@ -58,8 +58,7 @@ def replicates(contrast: Contrast, count: int, seed: int) -> np.ndarray:
 
 
 def seeds_interval(values: np.ndarray) -> tuple[float, float] | None:
-    """Student's 95 % t interval of the mean of values per seed, (S,), where a bootstrap is too narrow for so few;
-    None for one seed."""
+    """Student's 95 % t interval of the mean of values (S,), too few to resample; None for one seed."""
     if len(values) < 2:
         return None
     half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))

@@ -26,8 +26,15 @@ NOTHING_LEARNT = (
     "theirs is not shown to be above an untrained network by more than the margin: a match would mean nothing"
 )
 WITH_MARGIN = ("matches", "costs_little")
-# of an entry with a verdict
-COMPARED = "difference interval_95 interval_95_seeds by_seed images margin borne_out_by_seeds".split()
+COMPARED = (
+    "difference",
+    "interval_95",
+    "interval_95_seeds",
+    "by_seed",
+    "images",
+    "margin",
+    "borne_out_by_seeds",
+)
 MEAN, POINTS, RANGE = "{:.2f} ± {:.2f}", "{:+.2f}", "[{:+.2f}, {:+.2f}]"
 Entry = dict[str, Any]
 
@@ -152,8 +159,8 @@ def _why(decided: str, wanted: tuple[float, float]) -> str:
     told = {HOLDS: "all of the interval is", FAILS: "none of the interval is"}
     unsettled = "the interval does not settle whether the difference is"
     named = zip(("above", "below"), wanted, strict=True)
-    limits = " and ".join(f"{word} {limit:.2f}" for word, limit in named if math.isfinite(limit))
-    return f"{told.get(decided, unsettled)} {limits}"
+    limits = (f"{word} {limit:.2f}" for word, limit in named if math.isfinite(limit))
+    return f"{told.get(decided, unsettled)} {' and '.join(limits)}"
 
 
 def _rounded(value: Any) -> Any:

@@ -13,7 +13,7 @@ from hgrl.core.settings import TrackingSettings
 from hgrl.data.samples import Video
 from hgrl.evaluation.features import FeatureFunction, equal_sized
 
-CHUNK = 1_000_000  # similarities held at once: 4 MB fit a cache, and bound memory whatever the frame
+CHUNK = 1_000_000  # similarities at once, of one row at least: 4 MB fit a cache, and bound memory
 FRAMES_AT_ONCE = 8  # embedded together
 
 
@@ -29,9 +29,8 @@ class Context:
 def lift(features: Tensor, coordinate_weight: float) -> tuple[Tensor, Tensor]:
     """Queries and keys, (h, w, C + 4), with the inner product sim = cos(F_i, F_j) - (w |p_i - p_j|)^2 / 2.
 
-    features: (C, h, w), normalised here. p is a cell's (x, y) over the grid's longer side, in [0, 1]; w the
-    coordinate weight. Our reading of "features augmented with spatial coordinates": with a = [F / |F|, w p],
-    sim = 1 - |a_i - a_j|^2 / 2, which depends on the distance of the augmented vectors alone."""
+    features: (C, h, w), normalised here. p: a cell's (x, y) over the grid's longer side; w: the coordinate
+    weight. "Features augmented with spatial coordinates" as we read it: the distance of [F / |F|, w p]."""
     _, h, w = features.shape
     unit = F.normalize(features.float(), dim=0).permute(1, 2, 0)  # h, w, C
     x, y = (torch.arange(count, device=unit.device) for count in (w, h))
@@ -44,8 +43,7 @@ def lift(features: Tensor, coordinate_weight: float) -> tuple[Tensor, Tensor]:
 def vote(queries: Tensor, context: list[Context], settings: TrackingSettings) -> Tensor:
     """Soft labels (h, w, n) of a frame's cells: the weighted mean over each cell's nearest neighbours.
 
-    The neighbours are exact, of all context frames together; frames that vote from anywhere come first.
-    Queries go by whole rows, at most `CHUNK` similarities at a time (one row at least)."""
+    The neighbours are exact, of all context frames together; frames that vote from anywhere come first."""
     h, w, _ = queries.shape
     rows = max(1, CHUNK // (w * h * w * len(context)))
     parts = [range(top, min(top + rows, h)) for top in range(0, h, rows)]
@@ -87,8 +85,7 @@ def _weights(similarity: Tensor, settings: TrackingSettings) -> Tensor:
 def top_k(similarity: Tensor, k: int, block: int) -> tuple[Tensor, Tensor]:
     """The k largest entries of each row of (Q, M) and their indices; M is a multiple of `block`.
 
-    Exact: the k largest lie in the k blocks with the largest maxima. Several times faster on a CPU than
-    `torch.topk` on whole rows."""
+    They lie in the k blocks with the largest maxima: several times faster on a CPU than `torch.topk`."""
     q, m = similarity.shape
     k = min(k, m)
     if m // block <= k:

@@ -45,7 +45,9 @@ def retrieval_tiles(
 
     Titles give the class, and a neighbour's cosine."""
     query_classes, gallery_classes = majority_classes(queries, val), majority_classes(gallery, train)
-    found, cosines = nearest_segments(queries, gallery, np.asarray(rows), min(DEPTH, len(gallery.image)))
+    found, cosines = nearest_segments(
+        queries.descriptors[rows], gallery.descriptors, min(DEPTH, len(gallery.image))
+    )
     names, lists = {**dict(enumerate(val.classes)), VOID: "void"}, []
     for row, ranks, similarity in zip(rows, found, cosines, strict=True):
         tiles = [_tile(queries, row, val, f"query: {names[query_classes[row]]}")]
@@ -58,8 +60,9 @@ def retrieval_tiles(
 
 
 def _tile(segments: Segments, row: int, samples: Samples, title: str, right: bool = True) -> Tile:
-    image = samples.image(int(segments.image[row]))
-    return Tile(image, segments.mask(row, image.shape[:2]), title, right)
+    number = int(segments.image[row])
+    image = samples.image(number)
+    return Tile(image, enlarge(segments.maps[number], image.shape[:2]) == segments.segment[row], title, right)
 
 
 def retrieval_grid(queries: Sequence[Sequence[Tile]]) -> Figure:

@@ -15,7 +15,7 @@ Scores = Mapping[str, Mapping[str, Sequence[float]]]  # {group: {run: a score in
 
 
 def probe_scores(scores: Mapping[str, Mapping[Any, Mapping[str, Any]]], head: str) -> Scores:
-    """{head: {run: mIoU per seed}} of {run: {seed: {head: scores}}}; runs without it go by their first one."""
+    """{head: {run: mIoU per seed}} of {run: {seed: {head: scores}}}; runs without it go by their first."""
     groups: dict[str, dict[str, list[float]]] = {head: {}}
     for run, seeds in scores.items():
         heads = list(next(iter(seeds.values())))
