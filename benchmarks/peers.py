@@ -27,7 +27,7 @@ from photographs import SIZE, skimage_files
 from hgrl.core.loading import grouping_preset
 from hgrl.core.settings import SamplingSettings, TrackingSettings
 from hgrl.data.sets.folder import open_folder
-from hgrl.evaluation.retrieval import Segments, nearest_segments
+from hgrl.evaluation.retrieval import nearest_segments
 from hgrl.evaluation.trackers.propagation import Context, _weights, lift, vote
 from hgrl.grouping.group import group_images, region_tree
 from hgrl.grouping.outputs import tree_path
@@ -135,12 +135,10 @@ def retrieval(home: Path, rounds: int) -> dict[str, Any]:
     descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
     asked = descriptors[:QUERIES] + 0.1 * random.standard_normal((QUERIES, CHANNELS)).astype(np.float32)
     asked /= np.linalg.norm(asked, axis=1, keepdims=True)
-    empty = np.zeros(0, np.int64)
-    queries, gallery = (Segments((), array, empty, empty) for array in (asked, descriptors))
     peer = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(descriptors)
     with threads(1):
         (ours, theirs), (found, same) = in_turns(
-            lambda: nearest_segments(queries, gallery, np.arange(QUERIES))[0][:, 0],
+            lambda: nearest_segments(asked, descriptors)[0][:, 0],
             lambda: peer.kneighbors(asked, return_distance=False)[:, 0],
             rounds=rounds,
         )

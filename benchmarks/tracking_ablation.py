@@ -30,10 +30,9 @@ from hgrl.data.samples import Video
 from hgrl.data.sources import open_videos
 from hgrl.evaluation.features import STRIDES, BaselineFeatures, Features
 from hgrl.evaluation.networks import layers_of, load_features
-from hgrl.evaluation.trackers import Tracker
 from hgrl.evaluation.trackers.motion import identity, optical_flow
 from hgrl.evaluation.trackers.propagation import one_hot
-from hgrl.evaluation.tracking import feature_tracker, tracking_features
+from hgrl.evaluation.tracking import Tracker, feature_tracker, tracking_features
 from hgrl.metrics.video import object_ids, region_similarity
 
 FIELD = {"variant": "field", "context_frames": 4, "temperature": 1e-3, "field_coordinates": True}
@@ -42,7 +41,6 @@ ROWS: dict[str, dict[str, Any]] = {
     "matching: 5 neighbours": {"neighbours": 5},
     "matching: 3 neighbours": {"neighbours": 3},
     "matching: 5 frames before": {"previous_frames": 5},
-    "matching: the first frame stays": {"first_frame": True},
     "matching: no coordinates": {"coordinate_weight": 0.0},
     "matching: coordinates x 2": {"coordinate_weight": 1.0},
     "matching: coordinates x 4": {"coordinate_weight": 2.0},

@@ -16,7 +16,7 @@ from hgrl.core.errors import InputError
 from hgrl.core.experiment import load_experiment
 from hgrl.core.files import read_json, write_json
 from hgrl.core.loading import load_yaml
-from hgrl.evaluation.confusions import save_confusions
+from hgrl.evaluation.probe import save_confusions
 from hgrl.evaluation.stage import evaluate
 from hgrl.metrics.segmentation import miou
 from hgrl.reporting import claims

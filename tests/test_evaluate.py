@@ -22,8 +22,8 @@ from hgrl.data.images import read_mask
 from hgrl.data.sources import open_samples
 from hgrl.evaluation import probe, scoring
 from hgrl.evaluation import stage as evaluation
-from hgrl.evaluation.confusions import load_confusions
 from hgrl.evaluation.networks import load_network
+from hgrl.evaluation.probe import load_confusions
 from hgrl.evaluation.stage import seeds_of, summarise
 from hgrl.metrics.segmentation import miou
 from hgrl.pretraining.stage import prepare

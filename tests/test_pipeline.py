@@ -13,7 +13,7 @@ from hgrl.core.experiment import load_experiment, load_params
 from hgrl.core.loading import load_yaml
 from hgrl.evaluation.features import BASELINES
 from hgrl.evaluation.networks import PRETRAINED, UNTRAINED
-from hgrl.evaluation.trackers import TRACKERS
+from hgrl.evaluation.tracking import TRACKERS
 from hgrl.pretraining.methods import REGISTRY
 from hgrl.reporting.tables import ROWS
 

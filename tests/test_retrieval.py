@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from hgrl.core.errors import InputError
 from hgrl.core.settings import RetrievalSettings, Source
 from hgrl.data.sources import open_samples
 from hgrl.evaluation import retrieval
@@ -103,11 +104,6 @@ def test_descriptor_is_the_mean_of_unit_features_normalised():
         np.testing.assert_allclose(fast[segment], total / np.linalg.norm(total), atol=1e-5)
 
 
-def descriptors(rows):
-    """Segments of which nothing but the descriptors matters."""
-    return retrieval.Segments((), rows, np.zeros(len(rows), int), np.arange(len(rows)))
-
-
 # --- retrieval
 
 
@@ -135,6 +131,13 @@ def test_void_neither_votes_nor_scores():
         samples_of((image, masked)), samples_of((image, masked)), lab_angles, SETTINGS, seed=0
     )
     assert scores["pixel_accuracy"] == 1 and scores["iou"]["blue"] is None
+
+
+def test_a_gallery_of_void_alone_is_one_line():
+    image, mask = stripes(0, 1, 2)
+    void = samples_of((image, np.full_like(mask, 255)))
+    with pytest.raises(InputError, match=r"'data.probe_train': its masks are all void; name a split"):
+        retrieval.retrieve(void, samples_of((image, mask)), lab_angles, SETTINGS, seed=0)
 
 
 def test_majority_at_the_masks_own_resolution():
@@ -166,13 +169,11 @@ def test_nearest_segments_are_exact_and_say_where_they_lie():
     grids = (np.arange(6, dtype=np.uint8).reshape(2, 3),) * 4
     gallery = retrieval.Segments(grids, unit(24), np.repeat(np.arange(4), 6), np.tile(np.arange(6), 4))
     queries = retrieval.Segments(grids[:1], unit(6), np.zeros(6, int), np.arange(6))
-    found, cosines = retrieval.nearest_segments(queries, gallery, np.array([4, 1]), 3)
+    found, cosines = retrieval.nearest_segments(queries.descriptors[[4, 1]], gallery.descriptors, 3)
     for row, query in enumerate((4, 1)):
         products = [float(queries.descriptors[query] @ other) for other in gallery.descriptors]
         assert found[row].tolist() == np.argsort(products)[::-1][:3].tolist()
         assert cosines[row].tolist() == pytest.approx(sorted(products)[::-1][:3], abs=1e-5)
-    mask = gallery.mask(8, (4, 6))  # image 1, segment 2: the upper right cell
-    assert np.array_equal(np.argwhere(mask), [[y, x] for y in (0, 1) for x in (4, 5)])
 
 
 @pytest.mark.parametrize("neighbours", [1, 4])
@@ -184,9 +185,7 @@ def test_nearest_segments_in_blocks_are_faiss_own(neighbours, blocks, monkeypatc
     monkeypatch.setattr(retrieval, "GALLERY", blocks[1])
     rng = np.random.default_rng(1)
     asked, offered = (rng.normal(size=(count, 6)).astype(np.float32) for count in (10, 61))
-    found, cosines = retrieval.nearest_segments(
-        descriptors(asked), descriptors(offered), np.arange(10)[::-1], neighbours
-    )
+    found, cosines = retrieval.nearest_segments(asked[::-1], offered, neighbours)
     index = faiss.IndexFlatIP(6)
     index.add(offered)
     theirs, rows = index.search(asked[::-1].copy(), neighbours)
@@ -198,17 +197,16 @@ def test_nearest_segments_in_blocks_are_faiss_own(neighbours, blocks, monkeypatc
 def test_an_equal_neighbour_of_a_later_block_does_not_take_the_place(monkeypatch):
     monkeypatch.setattr(retrieval, "GALLERY", 2)
     one, other, far = np.eye(3, dtype=np.float32)
-    gallery = descriptors(np.stack([other, one, far, other, one]))
-    assert retrieval.nearest_segments(descriptors(np.stack([one, other])), gallery, np.arange(2))[
-        0
-    ].tolist() == [[1], [0]]
+    gallery = np.stack([other, one, far, other, one])
+    found, _ = retrieval.nearest_segments(np.stack([one, other]), gallery)
+    assert found.tolist() == [[1], [0]]
 
 
 def test_a_gallery_smaller_than_the_ranking_leaves_places_empty():
-    two = descriptors(np.eye(2, dtype=np.float32))
-    found, cosines = retrieval.nearest_segments(two, two, np.array([1]), 3)
+    two = np.eye(2, dtype=np.float32)
+    found, cosines = retrieval.nearest_segments(two[1:], two, 3)
     assert found.tolist() == [[1, 0, -1]] and cosines.tolist() == [[1, 0, -np.inf]]
-    assert retrieval.nearest_segments(two, two, np.zeros(0, int), 3)[0].shape == (0, 3)
+    assert retrieval.nearest_segments(two[:0], two, 3)[0].shape == (0, 3)
 
 
 def test_images_of_many_sizes_keep_their_order():

@@ -20,7 +20,6 @@ from hgrl.evaluation.trackers.motion import identity, optical_flow
 
 PAPER = TrackingSettings(neighbours=5, coordinate_weight=0.7)
 FIELD = TrackingSettings(variant="field", neighbours=5, radius=2, context_frames=2)
-FIRST = PAPER.model_copy(update={"first_frame": True})
 PLACED = FIELD.model_copy(update={"field_coordinates": True, "coordinate_weight": 0.7})
 # more neighbours than there are cells
 EVERYONE = PAPER.model_copy(update={"previous_frames": 1, "neighbours": 500})
@@ -70,9 +69,7 @@ def slow_propagate(features, shares, settings):
     all_shares = [shares]
     for t in range(1, len(features)):
         if settings.variant == "paper":
-            earlier = sorted(
-                {*range(max(0, t - settings.previous_frames), t), *([0] if settings.first_frame else [])}
-            )
+            earlier = range(max(0, t - settings.previous_frames), t)
         else:
             earlier = sorted({0, *range(max(0, t - settings.context_frames), t)})
         new = np.zeros_like(shares)
@@ -125,9 +122,7 @@ def fast_propagate(features, shares, settings, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "settings",
-    [PAPER, FIRST, FIELD, PLACED, EVERYONE],
-    ids=["paper", "first", "field", "field-placed", "all"],
+    "settings", [PAPER, FIELD, PLACED, EVERYONE], ids=["paper", "field", "field-placed", "all"]
 )
 @pytest.mark.parametrize("chunk", [1, 10**9])
 def test_propagation_equals_the_dense_loop(settings, chunk, monkeypatch):
@@ -208,23 +203,6 @@ def test_position_decides_between_equal_features():
     assert len(np.unique(nowhere[-1])) == 1
 
 
-def test_the_first_frame_brings_back_what_was_hidden():
-    """An object covered for longer than the frames that vote is found again only with `first_frame`."""
-    background, thing = torch.eye(2)
-    shown = background[:, None, None].repeat(1, 6, 6)
-    shown[:, 2:4, 2:4] = thing[:, None, None]
-    hidden = background[:, None, None].repeat(1, 6, 6)
-    mask = np.zeros((6, 6), np.uint8)
-    mask[2:4, 2:4] = 1
-    settings = TrackingSettings(neighbours=2, coordinate_weight=0.1)
-    video = [shown, hidden, hidden, hidden, shown]
-    forgotten = propagation.propagate(video, propagation.one_hot(mask), settings)
-    kept = propagation.propagate(
-        video, propagation.one_hot(mask), settings.model_copy(update={"first_frame": True})
-    )
-    assert not forgotten[-1].any() and np.array_equal(kept[-1], mask)
-
-
 def test_scale_of_features_and_order_of_channels_do_not_matter():
     rng = torch.Generator().manual_seed(0)
     features = [torch.randn(8, 6, 6, generator=rng) for _ in range(3)]
@@ -234,7 +212,7 @@ def test_scale_of_features_and_order_of_channels_do_not_matter():
     assert all(np.array_equal(a, b) for a, b in zip(plain, changed, strict=True))
 
 
-@pytest.mark.parametrize(("settings", "most"), [(PAPER, 2), (FIRST, 3), (FIELD, 3)])
+@pytest.mark.parametrize(("settings", "most"), [(PAPER, 2), (FIELD, 3)])
 def test_only_the_frames_that_vote_are_kept(settings, most, monkeypatch):
     seen = []
     vote = propagation.vote

@@ -278,7 +278,6 @@ class TrackingSettings(Section):
     lab_share: Fraction = 0.97  # of colour in the cosine of "...+lab"; best on the tune videos
     variant: Literal["paper", "field"] = "paper"
     previous_frames: AtLeastOne = 2  # section 5.3
-    first_frame: bool = False  # paper's variant: the first frame always votes, as in the field's
     neighbours: AtLeastOne = 10
     coordinate_weight: NotNegative = 0.5  # of (x, y) / longer side; the paper gives none; tuned for colour
     short_side: AtLeastOne = 480  # frames are resized to it before the network

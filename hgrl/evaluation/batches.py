@@ -1,8 +1,6 @@
 """What a probe learns from: layers and masks of random crops, or of whole images embedded once."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -36,8 +34,7 @@ class LabelledCrops(Dataset):
         pair = self.decoded.get(index) or read_pair(self.samples, index, self.settings.short_side)
         if self.settings.keep_in_memory:
             self.decoded[index] = pair
-        with torch.random.fork_rng(devices=[]):
-            # the CPU alone: see hgrl.sampling.augment
+        with torch.random.fork_rng(devices=[]):  # the CPU alone: see hgrl.sampling.augment
             torch.default_generator.manual_seed(mixed_seed(self.seed, epoch, index))
             image, mask = self.transform(tv_tensors.Image(pair[0]), tv_tensors.Mask(pair[1]))
         return image.as_subclass(Tensor), mask.as_subclass(Tensor)
@@ -52,12 +49,7 @@ def read_pair(samples: Samples, index: int, short_side: int | None, stride: int 
 
 
 def crop_batches(
-    features: Features,
-    layers: Sequence[str],
-    train: Samples,
-    settings: ProbeSettings,
-    seed: int,
-    workers: int,
+    features: Features, layers: list[str], train: Samples, settings: ProbeSettings, seed: int, workers: int
 ) -> Batches:
     """Endless batches of random crops."""
     loader = DataLoader(
@@ -74,26 +66,24 @@ def crop_batches(
 
 
 def whole_image_batches(
-    features: Features, layers: Sequence[str], train: Samples, settings: ProbeSettings, seed: int
+    features: Features, layers: list[str], train: Samples, settings: ProbeSettings, seed: int
 ) -> Batches:
     """Endless batches of whole images and their mirror images, embedded once.
 
     Masks are read at the centres of the embedding's cells: a loss over all pixels takes sixteen times as
     long. Raises InputError for images of different sizes, which do not stack."""
-    parts: dict[str, list[Tensor]] = {layer: [] for layer in layers}
-    masks = []
+    parts, masks = {layer: [] for layer in layers}, []
     for indices in torch.arange(len(train)).split(EMBEDDED_AT_ONCE):
         pairs = [read_pair(train, i, settings.short_side, STRIDES["embedding"]) for i in indices.tolist()]
         if len({image.shape for image, _ in pairs}) > 1:
-            reason = "images of different sizes cannot be used whole"
-            raise InputError(f"setting 'probe.crops': {reason}; set it to true")
+            raise InputError("setting 'probe.crops': images differ in size; set it to true")
         images, truths = (torch.stack(column) for column in zip(*pairs, strict=True))
-        for seen, truth in ((images, truths), (images.flip(-1), truths.flip(-1))):
+        masks += [truths, truths.flip(-1)]
+        for seen in (images, images.flip(-1)):
             for layer, embedded in zip(layers, features(seen, layers), strict=True):
                 parts[layer].append(embedded.cpu())
-            masks.append(truth)
     maps, truth = {layer: torch.cat(part) for layer, part in parts.items()}, torch.cat(masks)
     for batch in EpochOrder(len(truth), settings.batch, FOREVER, mixed_seed(seed, 3)):
-        rows = torch.tensor([index for _, index in batch])
+        rows = [index for _, index in batch]
         chosen = {layer: embedded[rows].to(features.device) for layer, embedded in maps.items()}
         yield chosen, truth[rows].to(features.device)

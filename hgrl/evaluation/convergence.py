@@ -1,7 +1,5 @@
 """The stage `convergence`: how good a run's features are along its pretraining, one probe per snapshot."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -25,29 +23,22 @@ def trace(experiment: Experiment) -> dict[str, dict[str, Any]]:
     """Probe every snapshot of every run that `params.yaml` lists under `convergence`; {run: result}.
 
     Writes results/<profile>/convergence/<run>.json: `epochs` of the points, `seeds` {seed: one mIoU in [0, 1]
-    per point}, `miou_mean` and `miou_std`. A point is read while what made it is unchanged. Listed runs
-    without any checkpoint are left out with a message. Raises InputError for a snapshot that is missing or of
-    another network.
-    Deliberately not done: a snapshot is probed as it stands, at its schedule's learning rate of the moment;
-    no run is cut short and annealed. A longer run's point is therefore not what a shorter run ends with."""
+    per point}, `miou_mean` and `miou_std`. Unchanged points are read. Listed runs without any checkpoint are
+    left out with a message. Raises InputError for a snapshot that is missing or of another network.
+    Not done: annealing. A longer run's point is therefore not what a shorter run ends with."""
     started, code = time.monotonic(), code_mark(probe.__name__)
-    listed = [experiment.run(name) for name in experiment.listed(STAGE)]
-    runs = [run for run in listed if not is_left_out(run, _untrained(experiment, run))]
-    scorings = {}
-    for run in runs:
-        for point in _points(run):
-            scorings[run.name, *point] = _scoring(experiment, run, *point, code)
+    runs, reason = [], f"it was not trained in profile {experiment.profile!r}"
+    for run in map(experiment.run, experiment.listed(STAGE)):
+        trained = any(experiment.files.checkpoints(run.trained).glob("seed*.pt"))
+        runs += [] if is_left_out(run, None if trained else reason) else [run]
+    points = [(run, *point) for run in runs for point in _points(run)]
+    scorings = {(run.name, *point): _scoring(experiment, run, *point, code) for run, *point in points}
     desc = f"{STAGE}: {len(runs)} runs, snapshots to probe"
     scores, results = gather(scorings, experiment.settings.jobs, desc), {}
     for run in runs:
         results[run.name] = _curve(run, [scores[run.name, *point] for point in _points(run)])
         write_results(experiment, STAGE, run.name, results[run.name], _sections(run), started)
     return results
-
-
-def _untrained(experiment: Experiment, run: Run) -> str | None:
-    there = any(experiment.files.checkpoints(run.trained).glob("seed*.pt"))
-    return None if there else f"it was not trained in profile {experiment.profile!r}"
 
 
 def _points(run: Run) -> list[tuple[int, float]]:
@@ -82,20 +73,14 @@ def _point_settings(run: Run) -> Settings:
 
 
 def _sections(run: Run) -> dict[str, Any]:
-    """The settings that decide a point's score."""
     return _point_settings(run).model_dump(mode="json", include={"probe", "data", "network"})
 
 
 def _curve(run: Run, scores: list[probe.Scores]) -> dict[str, Any]:
     own, settings = run.settings.convergence, run.settings
     mious = np.array([score[own.head]["miou"] for score in scores]).reshape(len(settings.seeds), -1)
-    curve = [mean_and_deviation(point) for point in mious.T]
-    return {
-        "method": run.method,
-        "head": own.head,
-        "iterations": own.iterations,
-        "epochs": [share * settings.pretrain.run_epochs for share in own.shares],
-        "seeds": dict(zip(settings.seeds, mious.tolist(), strict=True)),
-        "miou_mean": [mean for mean, _ in curve],
-        "miou_std": [deviation for _, deviation in curve],
-    }
+    means, deviations = np.transpose([mean_and_deviation(point) for point in mious.T]).tolist()
+    about = {"method": run.method, "head": own.head, "iterations": own.iterations}
+    epochs = [share * settings.pretrain.run_epochs for share in own.shares]
+    seeds = dict(zip(settings.seeds, mious.tolist(), strict=True))
+    return about | {"epochs": epochs, "seeds": seeds, "miou_mean": means, "miou_std": deviations}

@@ -2,8 +2,6 @@
 
 A feature function maps images, (B, H, W, 3) uint8 RGB, to features, (B, C, h, w) float32."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -24,7 +22,7 @@ STRIDES = {"backbone": 16, "hypercolumn": 4, "embedding": 4}
 
 
 class NetworkFeatures:
-    """The layers of a network, frozen and in evaluation mode until its owner sets it to training."""
+    """The layers of a network, frozen and in evaluation mode until it is set to training."""
 
     def __init__(self, network: Network, device: torch.device) -> None:
         self.network, self.device = network.to(device).eval(), device
@@ -38,7 +36,7 @@ class NetworkFeatures:
 
 
 class BaselineFeatures:
-    """Colour, position or both, averaged over the cells of a network's layers."""
+    """Colour, position or both on the grids of a network's layers."""
 
     device = torch.device("cpu")
 
@@ -63,10 +61,9 @@ def position(images: np.ndarray, stride: int = STRIDES["embedding"]) -> Tensor:
 
 
 def lab_colour(images: np.ndarray, with_position: bool = False, stride: int = STRIDES["embedding"]) -> Tensor:
-    """Mean CIE Lab colour of each cell of stride x stride pixels.
+    """Mean CIE Lab / 100 of each cell of stride x stride pixels, (B, 3, h, w), and `position` if asked for.
 
-    Returns (B, 3, ceil(H / stride), ceil(W / stride)) float32, Lab / 100. with_position
-    appends `position`. Euclidean distances are perceptual: do not normalise."""
+    Euclidean distances are perceptual: do not normalise."""
     lab = [cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) for image in images]
     pixels = torch.from_numpy(np.stack(lab) / 100).permute(0, 3, 1, 2)
     features = F.avg_pool2d(pixels, stride, ceil_mode=True)  # B, 3, h, w
@@ -74,10 +71,10 @@ def lab_colour(images: np.ndarray, with_position: bool = False, stride: int = ST
 
 
 def lab_angles(images: np.ndarray, stride: int = STRIDES["embedding"]) -> Tensor:
-    """Lab colour as a point of the unit sphere, for retrieval and tracking, which compare directions.
+    """Lab colour on the unit sphere, (B, 6, h, w), for retrieval and tracking, which compare directions.
 
-    Each channel of Lab / 100 becomes an angle t and the pair (cos t, sin t) / sqrt(3): 6 channels of length
-    1. Normalising changes nothing, and the cosine of two cells falls as their colours differ more."""
+    Each channel of Lab / 100 becomes an angle t, and the pair (cos t, sin t) / sqrt(3): the more two colours
+    differ, the smaller is their cosine."""
     angles = lab_colour(images, stride=stride) * (torch.pi / 2)
     return torch.cat([angles.cos(), angles.sin()], 1) / 3**0.5
 

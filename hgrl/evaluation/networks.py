@@ -1,7 +1,5 @@
 """The network that a run is evaluated on, or the baseline that stands for one."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from hgrl.pretraining.network import LAYERS, Network
 from hgrl.sampling.order import mixed_seed
 
 UNTRAINED = "random"  # the method of networks that stay as they were initialised
-PRETRAINED = "imagenet"  # the method of torchvision's supervised ResNet-50, from a file that the reader has
+PRETRAINED = "imagenet"  # the method of torchvision's supervised ResNet-50, from the reader's own file
 NO_WEIGHTS = "weights file missing"
 OTHER_NETWORK = "weights are of another network"
 
@@ -39,53 +37,51 @@ def feature_function(experiment: Experiment, run: Run, seed: int, layer: str) ->
 def load_network(experiment: Experiment, run: Run, seed: int) -> Network:
     """The network of a run and seed, on the CPU.
 
-    From the checkpoint of the run or of the run it starts from; for `imagenet` from torchvision's weights
-    (what lies behind the backbone stays as initialised); for `random` freshly initialised. InputError for a
-    checkpoint that is missing, damaged, of another network, or not complete."""
+    From its checkpoint; for `imagenet` torchvision's backbone, the rest as initialised; for `random` all so.
+    InputError for a checkpoint that is missing, damaged, of another network, or not complete."""
+    if run.method not in (PRETRAINED, UNTRAINED):
+        return network_of(weights_file(experiment, run, seed), run.settings.network)
+    torch.manual_seed(mixed_seed(seed))
+    network = Network(run.settings.network)
     if run.method == PRETRAINED:
-        return _imagenet_network(experiment, run, seed)
-    if run.method == UNTRAINED:
-        torch.manual_seed(mixed_seed(seed))
-        return Network(run.settings.network)
-    return network_of(experiment.files.checkpoint(run.trained, seed), run.settings.network)
+        _load_imagenet(network, experiment, run)
+    return network
 
 
 def network_of(path: Path, settings: NetworkSettings, complete: bool = True) -> Network:
-    """The network inside a checkpoint; InputError where it has another shape than the settings say.
-
-    complete: whether the checkpoint must be that of a finished training; a snapshot is not."""
+    """The network in a checkpoint; InputError if it has another shape, or is not `complete` but has to be."""
     saved, network = load_checkpoint(path), Network(settings)
     if complete and not saved.complete:
         steps = f"trained to step {saved.step} of {saved.total_steps} only"
         raise InputError(f"{path}: {steps}; run `dvc repro` to finish it")
-    own = {name: value for name, value in saved.method.items() if name.startswith("network.")}
+    prefix, state = "network.", saved.method
+    own = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
     try:
-        network.load_state_dict({name.removeprefix("network."): value for name, value in own.items()})
+        network.load_state_dict(own)
     except RuntimeError:
         reason = "holds another network than the profile's 'network' section describes"
         raise InputError(f"{path}: {reason}; delete it and run `dvc repro`") from None
     return network
 
 
-def _imagenet_network(experiment: Experiment, run: Run, seed: int) -> Network:
-    path = weights_file(run)
+def _load_imagenet(network: Network, experiment: Experiment, run: Run) -> None:
+    path = weights_file(experiment, run)
     if reason := unavailable(experiment, run):
-        fetch = "save torchvision's resnet50 weights there (resnet50-0676ba61.pth on pytorch.org)"
-        remedy = fetch if reason == NO_WEIGHTS else "take the run off this profile"
+        download = "save torchvision's resnet50 weights there (resnet50-0676ba61.pth on pytorch.org)"
+        remedy = download if reason == NO_WEIGHTS else "take the run off this profile"
         raise InputError(f"{path}: run {run.name!r}: {reason}; {remedy}")
-    torch.manual_seed(mixed_seed(seed))
-    network = Network(run.settings.network)
     try:
         network.backbone.load_torchvision(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # torch and pickle raise a dozen different things on a broken or foreign file
         reason = f"not torchvision's resnet50 weights ({' '.join(str(error).split())[:120]})"
         raise InputError(f"{path}: {reason}; download them again") from None
-    return network
 
 
-def weights_file(run: Run) -> Path:
-    """Torchvision's weights of a run of method `imagenet`, below the folder of the real data sets."""
-    return paths.data_root() / (run.definition.weights or "")
+def weights_file(experiment: Experiment, run: Run, seed: int = 0) -> Path:
+    """The file whose content decides a run's features; for runs that learn nothing it does not exist."""
+    if run.method == PRETRAINED:
+        return paths.data_root() / run.definition.weights
+    return experiment.files.checkpoint(run.trained, seed)
 
 
 def unavailable(experiment: Experiment, run: Run) -> str | None:
@@ -94,7 +90,7 @@ def unavailable(experiment: Experiment, run: Run) -> str | None:
         return reason
     if (run.settings.network.backbone, run.settings.network.width) != ("resnet50", 64):
         return OTHER_NETWORK
-    return None if weights_file(run).is_file() else NO_WEIGHTS
+    return None if weights_file(experiment, run).is_file() else NO_WEIGHTS
 
 
 def layers_of(run: Run) -> tuple[str, ...]:
@@ -102,8 +98,3 @@ def layers_of(run: Run) -> tuple[str, ...]:
     if run.method == PRETRAINED:
         return ("backbone",)
     return REGISTRY[run.method].layers if run.method in REGISTRY else LAYERS
-
-
-def weights_of(experiment: Experiment, run: Run, seed: int) -> Path:
-    """The file whose content decides a run's features; for runs that learn nothing it does not exist."""
-    return weights_file(run) if run.method == PRETRAINED else experiment.files.checkpoint(run.trained, seed)

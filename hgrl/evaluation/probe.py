@@ -1,9 +1,9 @@
 """The probe: new segmentation heads on frozen features, or trained end to end (sections 4.2 and 5.1).
 
-All heads of a network learn side by side from the same batches: frozen features are computed once."""
+All heads of a network learn from the same batches: frozen features are computed once."""
 
-from __future__ import annotations
-
+import io
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
+from torchvision.ops import Conv2dNormActivation
 
 from hgrl.core import paths
 from hgrl.core.device import pick_device
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment, Run
-from hgrl.core.files import write_png
+from hgrl.core.files import write_bytes, write_png
 from hgrl.core.labels import VOID
 from hgrl.core.settings import ProbeSettings, Settings
 from hgrl.data.samples import Samples
 from hgrl.data.sources import open_samples
 from hgrl.evaluation.batches import crop_batches, whole_image_batches
-from hgrl.evaluation.confusions import save_confusions
 from hgrl.evaluation.features import Features, NetworkFeatures, equal_sized
 from hgrl.evaluation.networks import layers_of, load_features, network_of
 from hgrl.metrics.segmentation import confusion_matrix, segmentation_scores
@@ -32,18 +32,16 @@ from hgrl.sampling.order import mixed_seed
 
 Scores = dict[str, dict[str, Any]]  # head -> `segmentation_scores`
 EMBEDDED_AT_ONCE = 16  # images of a scored split
-PICTURES = 8  # images of the reported split whose predicted classes notebook 04 shows
+PICTURES = 8  # images of the reported split whose predictions notebook 04 shows
 
 
 def score_run(experiment: Experiment, run: Run, seed: int) -> Scores:
-    """Scores of each probe head of a run on the reported split.
-
-    Also writes every image's confusion matrix, and some predictions of the first seed."""
+    """Scores of a run's heads; writes every image's confusion matrix, and the first seed's predictions."""
     features, settings, files = load_features(experiment, run, seed), settings_of(run), experiment.files
     end_to_end, probe = run.definition.end_to_end, settings.probe
     if end_to_end and not isinstance(features, NetworkFeatures):
-        reason = f"method {run.method!r} has nothing to train end to end"
-        raise InputError(f"{paths.PARAMS}: run {run.name!r}: {reason}; take end_to_end off")
+        problem = f"run {run.name!r}: method {run.method!r} has nothing to train end to end"
+        raise InputError(f"{paths.PARAMS}: {problem}; take end_to_end off")
     heads, val = fit_heads(experiment.data_root, settings, features, seed, end_to_end)
     confusions = image_confusions(features, heads, val, probe)
     save_confusions(files.confusions(run.name, seed), confusions)
@@ -72,8 +70,7 @@ def settings_of(run: Run) -> Settings:
 
 def score_checkpoint(root: Path, settings: Settings, path: Path, seed: int, complete: bool = True) -> Scores:
     """Scores of each head on the frozen network in a checkpoint; complete: whether it must be a run's end."""
-    network = network_of(path, settings.network, complete)
-    features = NetworkFeatures(network, pick_device(settings.device))
+    features = NetworkFeatures(network_of(path, settings.network, complete), pick_device(settings.device))
     heads, val = fit_heads(root, settings, features, seed)
     return split_scores(image_confusions(features, heads, val, settings.probe), val.classes)
 
@@ -97,20 +94,21 @@ def train_probe(
 ) -> nn.ModuleDict:
     """SGD with cross entropy; returns trained heads by name: all of `settings.heads`.
 
-    end_to_end: the network behind the features learns too, with the first head alone, for
-    `end_to_end_iterations`. Deliberately not done: auxiliary loss, class weights, multi-scale testing."""
+    end_to_end: the network learns too, with the first head alone, for `end_to_end_iterations`.
+    Deliberately not done: auxiliary loss, class weights, multi-scale testing."""
     torch.manual_seed(mixed_seed(seed, 2))
     names = settings.heads[:1] if end_to_end else settings.heads
     iterations = settings.end_to_end_iterations if end_to_end else settings.iterations
-    about = features.channels, len(train.classes), settings
-    heads = nn.ModuleDict({name: build_head(name, *about) for name in names}).to(features.device)
+    heads = nn.ModuleDict()
+    for name in names:
+        build, channels = HEADS[name.partition("-")[0]], features.channels[layer_of(name)]
+        heads[name] = build(channels, len(train.classes), settings).to(features.device)
     learning = nn.ModuleList([heads, *([features.network] if end_to_end else [])]).train()
     options = {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
     optimizer = torch.optim.SGD(learning.parameters(), lr=settings.lr, **options)
     milestones = [round(milestone * iterations) for milestone in settings.milestones]
     scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
-    source = features, layers_read(names), train, settings, seed
-    in_crops = end_to_end or settings.crops
+    source, in_crops = (features, layers_read(names), train, settings, seed), end_to_end or settings.crops
     batches = crop_batches(*source, workers) if in_crops else whole_image_batches(*source)
     for _, (maps, masks) in zip(range(iterations), batches, strict=False):  # batches have no end
         loss = sum(_cross_entropy(head(maps[layer_of(name)]), masks) for name, head in heads.items())
@@ -132,8 +130,7 @@ def image_confusions(
     features: Features, heads: nn.ModuleDict, val: Samples, settings: ProbeSettings
 ) -> dict[str, np.ndarray]:
     """A confusion matrix per image: {head: (N, C, C) int64}, N images in the split's order."""
-    classes = len(val.classes)
-    confusions: dict[str, list[np.ndarray]] = {name: [] for name in heads}
+    classes, confusions = len(val.classes), {name: [] for name in heads}
     pairs = ((val.image(index, settings.short_side), val.mask(index)) for index in range(len(val)))
     for images, masks in equal_sized(pairs, EMBEDDED_AT_ONCE):
         for name, predicted in predict(features, heads, images, masks.shape[1:]).items():
@@ -141,6 +138,31 @@ def image_confusions(
             confusions[name] += [confusion_matrix(mask, found, classes) for mask, found in seen]
     shape = (-1, classes, classes)
     return {name: np.array(matrices, np.int64).reshape(shape) for name, matrices in confusions.items()}
+
+
+def save_confusions(path: Path, confusions: dict[str, np.ndarray]) -> None:
+    """{head: (N, C, C) counts}, compressed, in the smallest unsigned type; equal counts give equal bytes."""
+    buffer = io.BytesIO()
+    smallest = {head: np.min_scalar_type(counts.max(initial=0)) for head, counts in confusions.items()}
+    np.savez_compressed(buffer, **{head: confusions[head].astype(kind) for head, kind in smallest.items()})
+    write_bytes(path, buffer.getvalue())
+
+
+def load_confusions(path: Path, head: str) -> np.ndarray:
+    """(N, C, C) int64 of one head: N images in the split's order; row = truth, column = prediction.
+
+    Raises InputError for a missing or damaged file, and for a head that was not probed."""
+    try:
+        with np.load(path, allow_pickle=False) as heads:
+            if head in heads:
+                return heads[head].astype(np.int64)
+            known = ", ".join(heads)
+    except FileNotFoundError:
+        raise InputError(f"{path}: no confusion matrices; run `dvc repro` to probe the run again") from None
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        reason = f"damaged ({' '.join(str(error).split())[:80]})"
+        raise InputError(f"{path}: {reason}; delete it and run `dvc repro`") from None
+    raise InputError(f"{path}: no head {head!r} among the probed ones ({known})")
 
 
 def split_scores(confusions: dict[str, np.ndarray], classes: tuple[str, ...]) -> Scores:
@@ -154,7 +176,7 @@ def predict(
 ) -> dict[str, np.ndarray]:
     """Each head's class maps, (B, H, W) uint8 with (H, W) = `size`, for (B, h, w, 3) uint8 images.
 
-    Logits are enlarged bilinearly to `size` before the largest is taken."""
+    The largest of the logits, after these are enlarged bilinearly."""
     layers, predicted = layers_read(heads), {}
     seen = torch.from_numpy(images).permute(0, 3, 1, 2).to(features.device)
     maps = dict(zip(layers, features(seen, layers), strict=True))
@@ -168,7 +190,7 @@ def aspp_head(channels: int, classes: int, settings: ProbeSettings) -> nn.Module
     """DeepLabV3's head (Chen et al. 2017): torchvision's ASPP, then 3x3 conv-BN-ReLU and a classifier."""
     width = settings.head_channels
     aspp = ASPP(channels, settings.atrous_rates, width)
-    return nn.Sequential(aspp, *_conv_bn_relu(width, width), nn.Conv2d(width, classes, 1))
+    return nn.Sequential(aspp, *Conv2dNormActivation(width, width), nn.Conv2d(width, classes, 1))
 
 
 def linear_head(channels: int, classes: int, settings: ProbeSettings) -> nn.Module:
@@ -179,22 +201,11 @@ def linear_head(channels: int, classes: int, settings: ProbeSettings) -> nn.Modu
 def fcn_head(channels: int, classes: int, settings: ProbeSettings) -> nn.Module:
     """MoCo's head for PASCAL VOC (after Long et al. 2015): two dilated 3x3 conv-BN-ReLU and a classifier."""
     width, dilation = settings.head_channels, settings.fcn_dilation
-    first, second = (_conv_bn_relu(inputs, width, dilation) for inputs in (channels, width))
+    first, second = (Conv2dNormActivation(n, width, dilation=dilation) for n in (channels, width))
     return nn.Sequential(*first, *second, nn.Conv2d(width, classes, 1))
 
 
-def _conv_bn_relu(inputs: int, width: int, dilation: int = 1) -> tuple[nn.Module, ...]:
-    conv = nn.Conv2d(inputs, width, 3, padding=dilation, dilation=dilation, bias=False)
-    return conv, nn.BatchNorm2d(width), nn.ReLU()
-
-
-HEADS = {"aspp": aspp_head, "linear": linear_head, "fcn": fcn_head}
-
-
-def build_head(name: str, channels: dict[str, int], classes: int, settings: ProbeSettings) -> nn.Module:
-    """A fresh head "<kind>-<layer>", e.g. "aspp-backbone", for a network whose layers have these channels."""
-    kind, _, layer = name.partition("-")
-    return HEADS[kind](channels[layer], classes, settings)
+HEADS = {"aspp": aspp_head, "linear": linear_head, "fcn": fcn_head}  # a head's name is "<kind>-<layer>"
 
 
 def layer_of(head: str) -> str:

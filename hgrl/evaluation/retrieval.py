@@ -1,7 +1,5 @@
 """Segment retrieval (section 5.2): K-means segments, mean descriptors, neighbours from another split."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from typing import Any
@@ -14,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hgrl.core import progress
+from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment, Run
 from hgrl.core.labels import VOID
 from hgrl.core.settings import RetrievalSettings
@@ -29,39 +28,32 @@ QUERIES, GALLERY = 256, 4096  # segments compared at once: 4 MB of similarities,
 
 def score_run(experiment: Experiment, run: Run, seed: int) -> dict[str, dict[str, Any]]:
     """{layer: scores of `retrieve`} for the listed layers that the run trained; a baseline has one."""
-    data, own, root = run.settings.data, run.settings.retrieval, experiment.data_root
-    train, val = open_samples(data.probe_train, root), open_samples(data.probe_val, root)
-    features = load_features(experiment, run, seed)
-    layers = [layer for layer in own.layers if layer in layers_of(run)]
-    layers = ["embedding"] if run.method in BASELINES else layers
+    data, own = run.settings.data, run.settings.retrieval
+    train, val = (open_samples(part, experiment.data_root) for part in (data.probe_train, data.probe_val))
+    features, known = load_features(experiment, run, seed), layers_of(run)
+    layers = ["embedding"] if run.method in BASELINES else [layer for layer in own.layers if layer in known]
     return {layer: retrieve(train, val, single_layer(features, layer), own, seed) for layer in layers}
 
 
 @dataclass(frozen=True)
 class Segments:
-    """The segments of a split: one map per image, one row per segment, images in order."""
+    """The segments of a split, images in order."""
 
     maps: tuple[np.ndarray, ...]  # (h, w) uint8 segment ids 0 .. n-1 on the feature grid
     descriptors: np.ndarray  # (S, C) float32 of length 1
     image: np.ndarray  # (S,) int64: the segment's image
     segment: np.ndarray  # (S,) int64: its id in that image's map
 
-    def mask(self, row: int, shape: tuple[int, int]) -> np.ndarray:
-        """Boolean (H, W) mask of one segment at the size `shape`."""
-        return enlarge(self.maps[self.image[row]], shape) == self.segment[row]
-
 
 def segment_image(features: Tensor, k: int, seed: int, iterations: int = 20) -> np.ndarray:
     """K-means of one image's cells by faiss: (C, h, w) float -> (h, w) uint8 ids 0 .. n-1, n <= k <= 255.
 
-    Cells are normalised to length 1 first; the centres start by k-means++ and are means, not renormalised. An
-    image with fewer distinct features than k gets fewer segments. Above 256 cells per cluster, faiss finds
-    the centres on a sample that `seed` draws. Not done: restarts; spatial coordinates (a segment need not be
-    connected)."""
+    Cells are normalised to length 1; the centres start by k-means++ and are not renormalised. Above 256 cells
+    per cluster, faiss finds them on a sample that `seed` draws. Not done: restarts; coordinates."""
     channels, h, w = features.shape
     cells = np.ascontiguousarray(_unit_cells(features).T.cpu().numpy())
-    start = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
-    options = {"niter": iterations, "seed": seed, "min_points_per_centroid": 1, "init_method": start}
+    options = {"niter": iterations, "seed": seed, "min_points_per_centroid": 1}
+    options["init_method"] = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
     kmeans = faiss.Kmeans(channels, min(k, h * w), **options)
     kmeans.train(cells)
     _, labels = kmeans.assign(cells)
@@ -84,8 +76,7 @@ def find_segments(
     samples: Samples, feature_fn: FeatureFunction, settings: RetrievalSettings, seed: int
 ) -> Segments:
     """Segments and descriptors of every image of a split. Features live only as long as their batch."""
-    # faiss has threads of its own: several evaluations may run side by side
-    faiss.omp_set_num_threads(torch.get_num_threads())
+    faiss.omp_set_num_threads(torch.get_num_threads())  # its own: several evaluations may run side by side
     maps, descriptors = [], []
     images = ((samples.image(index, settings.short_side),) for index in range(len(samples)))
     grids = (grid for (batch,) in equal_sized(images, EMBEDDED_AT_ONCE) for grid in feature_fn(batch))
@@ -118,14 +109,13 @@ def majority_classes(segments: Segments, samples: Samples) -> np.ndarray:
 
 
 def nearest_segments(
-    queries: Segments, gallery: Segments, rows: np.ndarray, neighbours: int = 1
+    queries: np.ndarray, gallery: np.ndarray, neighbours: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The gallery's segments most similar to the queries' segments `rows`, by exact inner product.
+    """The descriptors (G, C) of a gallery most similar to each query's (R, C), float32, by inner product.
 
     Returns gallery rows (R, neighbours) int64 and their cosines (R, neighbours) float32, most similar first;
-    -1 and -inf where the gallery is smaller. In blocks that stay in the cache: faiss's flat index takes four
-    times as long on a CPU, most of it to search the products. Not done: an approximate index."""
-    asked, offered = torch.from_numpy(queries.descriptors[rows]), torch.from_numpy(gallery.descriptors)
+    -1 and -inf where the gallery is smaller. Four times as fast on a CPU as faiss's flat index."""
+    asked, offered = torch.from_numpy(np.ascontiguousarray(queries)), torch.from_numpy(gallery)
     nearest = [_nearest(block, offered, neighbours) for block in asked.split(QUERIES)]
     return tuple(torch.cat(parts).numpy() for parts in zip(*nearest, strict=True))
 
@@ -136,8 +126,7 @@ def _nearest(queries: Tensor, gallery: Tensor, neighbours: int) -> tuple[Tensor,
     found, start = torch.full(cosines.shape, -1), 0
     for block in gallery.split(GALLERY):
         similarity = queries @ block.T
-        # soon few queries: a ranking of all would cost far more
-        better = (similarity.amax(1) > cosines[:, -1]).nonzero().flatten()
+        better = (similarity.amax(1) > cosines[:, -1]).nonzero().flatten()  # soon few: ranking all costs more
         values, index = similarity[better].topk(min(neighbours, len(block)))
         ids = torch.cat([found[better], start + index], 1)
         ranked, order = torch.cat([cosines[better], values], 1).sort(dim=1, descending=True, stable=True)
@@ -157,13 +146,14 @@ def retrieve(
 ) -> dict[str, Any]:
     """Table 2's score: every val segment takes the majority class of its nearest train segment.
 
-    Returns `segmentation_scores` over all val pixels at the masks' own resolution; void is left out, and
-    train segments that are all void are not searched."""
+    Returns `segmentation_scores` over val at the masks' own resolution; void does not count, and train
+    segments that are all void are not searched. Raises InputError where all of them are."""
     gallery, queries = (find_segments(samples, feature_fn, settings, seed) for samples in (train, val))
     labels = majority_classes(gallery, train)
     known = labels != VOID
-    gallery = Segments(gallery.maps, gallery.descriptors[known], gallery.image[known], gallery.segment[known])
-    nearest, _ = nearest_segments(queries, gallery, np.arange(len(queries.image)))
+    if not known.any():
+        raise InputError("setting 'data.probe_train': its masks are all void; name a split with labels")
+    nearest, _ = nearest_segments(queries.descriptors, gallery.descriptors[known])
     return score_labels(queries, labels[known][nearest[:, 0]], val)
 
 

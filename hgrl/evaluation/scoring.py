@@ -1,7 +1,5 @@
 """What every evaluation shares: a score is read while all that made it is unchanged, and made otherwise."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +11,8 @@ from hgrl.core.cache import code_fingerprint, store_scores, stored_scores
 from hgrl.core.experiment import Run
 from hgrl.core.processes import run_tasks
 
-# What the scoring code imports without a say in the scores. It trains, and reaches a score by the checkpoint,
-# which counts itself or by the identity of its training; the layers that a method trains count by value.
+# Code that reaches a score by the checkpoint alone, which counts itself or by the identity of its training.
+# The layers that a method trains count by value.
 WITHOUT_SAY = (
     *("hgrl.pretraining.methods", "hgrl.pretraining.objective", "hgrl.pretraining.ranks", "hgrl.grouping"),
     *("hgrl.sampling.augment", "hgrl.sampling.heights", "hgrl.sampling.pixels", "hgrl.sampling.views"),
@@ -34,6 +32,12 @@ class Scoring:
     def stored(self) -> Any | None:
         return stored_scores(self.file, self.mark, self.beside)
 
+    def make(self, tick: Callable[[int], None]) -> Any:
+        scores = self.function(*self.arguments)
+        store_scores(self.file, self.mark, scores, self.beside)
+        tick(1)
+        return scores
+
 
 def code_mark(module: str) -> str:
     """A fingerprint of the code that scores: a module, and all it imports except `WITHOUT_SAY`."""
@@ -41,21 +45,12 @@ def code_mark(module: str) -> str:
 
 
 def gather(scorings: dict[Any, Scoring], jobs: int, desc: str) -> dict[Any, Any]:
-    """The scores of all: read if they are stored under their mark, else made, in `jobs` processes.
-
-    A finished score is stored at once, in place of its predecessor: an interrupted evaluation resumes."""
+    """All scores: read if stored under their mark, else made in `jobs` processes, each stored at once."""
     found = {key: scoring.stored() for key, scoring in scorings.items()}
     waiting = [key for key, scores in found.items() if scores is None]
     tasks = [(scorings[key],) for key in waiting]
-    made = run_tasks(_make, tasks, jobs, desc, len(tasks)) if tasks else []
+    made = run_tasks(Scoring.make, tasks, jobs, desc, len(tasks)) if tasks else []
     return found | dict(zip(waiting, made, strict=True))
-
-
-def _make(scoring: Scoring, tick: Callable[[int], None]) -> Any:
-    scores = scoring.function(*scoring.arguments)
-    store_scores(scoring.file, scoring.mark, scores, scoring.beside)
-    tick(1)
-    return scores
 
 
 def is_left_out(run: Run, reason: str | None) -> bool:

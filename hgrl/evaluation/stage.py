@@ -1,7 +1,5 @@
 """The stages `probe`, `retrieval` and `tracking`: every listed run with every seed, by one code path."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 
@@ -13,9 +11,9 @@ from hgrl.core.files import read_json, write_json
 from hgrl.core.results import write_results
 from hgrl.evaluation import probe, retrieval, tracking
 from hgrl.evaluation.features import BASELINES
-from hgrl.evaluation.networks import PRETRAINED, UNTRAINED, layers_of, unavailable, weights_of
+from hgrl.evaluation.networks import PRETRAINED, UNTRAINED, layers_of, unavailable, weights_file
 from hgrl.evaluation.scoring import Scoring, code_mark, gather, is_left_out, mean_and_deviation
-from hgrl.evaluation.trackers import TRACKERS
+from hgrl.evaluation.tracking import TRACKERS
 from hgrl.pretraining.methods import REGISTRY
 
 MODULES = {"probe": probe, "retrieval": retrieval, "tracking": tracking}  # each with its `score_run`
@@ -25,17 +23,16 @@ def evaluate(stage: str, experiment: Experiment, runs: str = "all") -> dict[str,
     """Score `runs` (comma-separated, or all that `params.yaml` lists for the stage); {run: {seed: scores}}.
 
     Writes results/<profile>/<stage>/<run>.json and results/<profile>/metrics/<stage>.json. A score whose
-    checkpoint, settings, data and code are unchanged is read. Raises InputError for an unknown run, and for
-    one whose checkpoint is missing, half trained or of another network. Listed runs that are not to be had
-    here (`unavailable`) are left out with a message; named ones are an InputError."""
+    checkpoint, settings, data and code are unchanged is read. Raises InputError for a run that is unknown or
+    whose checkpoint is missing, half trained or of another network. Listed runs that are `unavailable` here
+    are left out with a message; named ones are an InputError."""
     started, code = time.monotonic(), code_mark(MODULES[stage].__name__)
+    path = experiment.files.metrics(stage)
     names = experiment.listed(stage) if runs == "all" else [name.strip() for name in runs.split(",")]
-    chosen = [experiment.run(name) for name in names]
+    chosen, scorings = [experiment.run(name) for name in names], {}
     if runs == "all":
         chosen = [run for run in chosen if not is_left_out(run, unavailable(experiment, run))]
-    scorings = {}
     for run in chosen:
-        _require_method(stage, run)
         for seed in seeds_of(stage, run):
             scorings[run.name, seed] = _scoring(stage, experiment, run, seed, code)
     desc = f"{stage}: {len(chosen)} runs, seeds to score"
@@ -44,10 +41,9 @@ def evaluate(stage: str, experiment: Experiment, runs: str = "all") -> dict[str,
         results[run.name] = {seed: scores[run.name, seed] for seed in seeds_of(stage, run)}
         content = {"method": run.method, "seeds": results[run.name]}
         write_results(experiment, stage, run.name, content, _sections(stage, run), started)
-    summary, metrics = {name: summarise([*rows.values()]) for name, rows in results.items()}, {}
-    if runs != "all" and experiment.files.metrics(stage).exists():
-        metrics = read_json(experiment.files.metrics(stage))
-    write_json(experiment.files.metrics(stage), metrics | summary)
+    summary = {name: summarise([*rows.values()]) for name, rows in results.items()}
+    others = read_json(path) if runs != "all" and path.exists() else {}
+    write_json(path, others | summary)
     return results
 
 
@@ -58,20 +54,16 @@ def seeds_of(stage: str, run: Run) -> tuple[int, ...]:
 
 
 def _scoring(stage: str, experiment: Experiment, run: Run, seed: int, code: str) -> Scoring:
-    files, definition = experiment.files, run.definition.model_dump(mode="json")
-    about = _sections(stage, run), definition, layers_of(run), seed
-    mark = fingerprint(*about, weights_of(experiment, run, seed), files.manifest, code)
-    beside = files.confusions(run.name, seed) if stage == "probe" else None
-    file, function = files.score(stage, run.name, seed), MODULES[stage].score_run
-    return Scoring(file, mark, function, (experiment, run, seed), beside)
-
-
-def _require_method(stage: str, run: Run) -> None:
     known = [*REGISTRY, UNTRAINED, PRETRAINED, *BASELINES, *(TRACKERS if stage == "tracking" else ())]
     if run.method not in known:
         reason = "tracks masks and has no features" if run.method in TRACKERS else "is unknown"
-        origin = f"{paths.PARAMS}: run {run.name!r}: method {run.method!r}"
-        raise InputError(f"{origin} {reason}; `{stage}` takes one of: {', '.join(known)}")
+        which = f"run {run.name!r}: method {run.method!r} {reason}"
+        raise InputError(f"{paths.PARAMS}: {which}; `{stage}` takes one of: {', '.join(known)}")
+    files, definition = experiment.files, run.definition.model_dump(mode="json")
+    about = _sections(stage, run), definition, layers_of(run), seed, weights_file(experiment, run, seed)
+    mark, file = fingerprint(*about, files.manifest, code), files.score(stage, run.name, seed)
+    beside = files.confusions(run.name, seed) if stage == "probe" else None
+    return Scoring(file, mark, MODULES[stage].score_run, (experiment, run, seed), beside)
 
 
 def _sections(stage: str, run: Run) -> dict[str, Any]:
@@ -83,7 +75,7 @@ def _sections(stage: str, run: Run) -> dict[str, Any]:
 def summarise(scores: list[Any]) -> Any:
     """{"miou_mean", "miou_std", "seeds"} of every number in the equally built nested dicts of several seeds.
 
-    See `mean_and_deviation`. Lists, texts and what is None in a seed are left out."""
+    Lists, texts and what is None in a seed are left out."""
     summary: dict[str, Any] = {}
     for key, value in scores[0].items():
         values = [seed[key] for seed in scores]

@@ -1,8 +1,6 @@
 """Mask tracking (section 5.3): a run's features, or a tracker without any, scored as in DAVIS."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing import parent_process
 from typing import Any
 
@@ -27,13 +25,16 @@ from hgrl.evaluation.features import (
     single_layer,
 )
 from hgrl.evaluation.networks import layers_of, load_features
-from hgrl.evaluation.trackers import TRACKERS, Tracker
+from hgrl.evaluation.trackers.motion import identity, optical_flow
 from hgrl.evaluation.trackers.propagation import track_video
 from hgrl.metrics.video import mean_scores, object_scores, video_scores
 
+Tracker = Callable[[Video, TrackingSettings], list[np.ndarray]]  # to one (H, W) uint8 id map per frame
+TRACKERS: dict[str, Tracker] = {"identity": identity, "flow": optical_flow}  # table 3's rows without features
+
 
 def score_run(experiment: Experiment, run: Run, seed: int) -> dict[str, Any]:
-    """J and F of a run over all videos: see `evaluate_tracking`, and `tracking_features` for the layer."""
+    """J and F of a run over all videos: see `evaluate_tracking`."""
     own, videos = run.settings.tracking, open_videos(run.settings.data.videos, experiment.data_root)
     if run.method in TRACKERS:
         return evaluate_tracking(videos, TRACKERS[run.method], own)
@@ -51,16 +52,14 @@ def tracking_features(features: Features, own: TrackingSettings, layers: Sequenc
     A layer "...+lab" joins Lab colour to a network's features; baselines stay what they are."""
     layer, _, colour = own.layer.partition("+")
     layer = layer if layer in layers else "backbone"
-    function = single_layer(features, layer)
-    joined = colour and not isinstance(features, BaselineFeatures)
+    function, joined = single_layer(features, layer), colour and not isinstance(features, BaselineFeatures)
     return with_lab(function, layer, own.lab_share) if joined else function
 
 
 def with_lab(function: FeatureFunction, layer: str, weight: float) -> FeatureFunction:
-    """Features joined with Lab colour: (B, H, W, 3) uint8 -> (B, C + 6, h, w), of length 1.
+    """A layer's features joined with Lab colour: (B, H, W, 3) uint8 -> (B, C + 6, h, w), of length 1.
 
-    function: maps images to features of a layer's stride. The cosine of two cells is (1 - weight) times that
-    of the features plus weight times that of the colours (`lab_angles`).
+    The cosine of two cells is (1 - weight) times that of the features plus weight times that of `lab_angles`.
     Not the paper's: its embedding is trained to see past colour, which tracking can use."""
 
     def joined(images: np.ndarray) -> Tensor:

@@ -1,8 +1,8 @@
 """Changed settings, trained and scored on the tune split: notebook 07's cells, and a method's trials."""
 
-from __future__ import annotations
-
+import itertools
 import time
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from tabulate import tabulate
@@ -32,14 +32,9 @@ class Cell(NamedTuple):
 def cell_settings(experiment: Experiment, cell: Cell, section: str = "ablation") -> Settings:
     """The profile's settings at the length of its `ablation` or `tuning` section, with a cell's changes."""
     trial = getattr(experiment.settings, section)
-    length = {
-        "seeds": trial.seeds,
-        "pretrain.epochs": trial.epochs,
-        "probe.heads": [trial.head],
-        "probe.iterations": trial.iterations,
-        "data.probe_train": trial.train.model_dump(),
-        "data.probe_val": trial.val.model_dump(),
-    }
+    length = {"seeds": trial.seeds, "probe.heads": [trial.head], "probe.iterations": trial.iterations}
+    length |= {"data.probe_train": trial.train.model_dump(), "data.probe_val": trial.val.model_dump()}
+    length |= {"pretrain.epochs": trial.epochs}
     length = {name: value for name, value in length.items() if value is not None}
     return experiment.settings_with(length | cell.overrides)  # which may change the length too
 
@@ -47,18 +42,18 @@ def cell_settings(experiment: Experiment, cell: Cell, section: str = "ablation")
 def sweep(experiment: Experiment) -> dict[str, Result]:
     """Every cell of the grid over cns and sigma_p that `params.yaml` lists; {name: result}."""
     grid = experiment.params.get("sweep") or {}
-    values = [(cns, sigma_p) for cns in grid.get("cns", ()) for sigma_p in grid.get("sigma_p", ())]
-    return train_and_score(experiment, "sweep", dict(_sweep_cell(*pair) for pair in values))
+    return _sweep(experiment, itertools.product(grid.get("cns", ()), grid.get("sigma_p", ())))
 
 
 def sweep_cell(experiment: Experiment, cns: str | int, sigma_p: float) -> Result:
     """One cell of the grid; writes results/<profile>/sweep/cns<cns>-sigma<sigma_p>.json."""
-    name, cell = _sweep_cell(cns, sigma_p)
-    return train_and_score(experiment, "sweep", {name: cell})[name]
+    (result,) = _sweep(experiment, [(cns, sigma_p)]).values()
+    return result
 
 
-def _sweep_cell(cns: str | int, sigma_p: float) -> tuple[str, Cell]:
-    return f"cns{cns}-sigma{sigma_p}", Cell({"sampling.cns": cns, "sampling.sigma_p": sigma_p})
+def _sweep(experiment: Experiment, pairs: Iterable[tuple[str | int, float]]) -> dict[str, Result]:
+    cells = {f"cns{cns}-sigma{s}": Cell({"sampling.cns": cns, "sampling.sigma_p": s}) for cns, s in pairs}
+    return train_and_score(experiment, "sweep", cells)
 
 
 def ablate(experiment: Experiment) -> dict[str, Result]:
@@ -71,33 +66,31 @@ def tune(experiment: Experiment, methods: list[str] | None = None) -> dict[str, 
     """The trials that `params.yaml` lists under `tuning`, as many per method; {"<method>-<trial>": result}.
 
     Each is a whole pretraining with seeds that no table row has. Writes results/<profile>/tuning/<cell>.json
-    and tuning.md. The best one's overrides go by hand into the profile's `tuned`: otherwise a new trial would
-    train every run anew."""
+    and tuning.md. The best overrides go by hand into the profile's `tuned`, lest a trial retrain all."""
     trials = experiment.params.get("tuning") or {}
     if unknown := sorted(set(methods or ()) - set(trials)):
         reason = f"no trials for {', '.join(unknown)} under 'tuning'"
         raise InputError(f"{paths.PARAMS}: {reason}; choose from: {', '.join(trials)}")
     listed = [(method, *trial) for method in methods or trials for trial in enumerate(trials[method])]
     cells = {f"{method}-{number}": Cell(overrides, method) for method, number, overrides in listed}
-    results = train_and_score(experiment, "tuning", cells, section="tuning")
-    write_text(experiment.files.results / "tuning.md", _trials_table(experiment))
+    results = train_and_score(experiment, "tuning", cells)
+    table = f"# Trials on the tune split: mIoU in percent, profile `{experiment.profile}`\n\n"
+    write_text(experiment.files.results / "tuning.md", f"{table}{_trials_table(experiment)}\n")
     return results
 
 
-def train_and_score(
-    experiment: Experiment, stage: str, cells: dict[str, Cell], section: str = "ablation"
-) -> dict[str, Result]:
+def train_and_score(experiment: Experiment, stage: str, cells: dict[str, Cell]) -> dict[str, Result]:
     """Mean and deviation of the tune split's mIoU over the section's seeds, for each cell.
 
     Writes results/<profile>/<stage>/<cell>.json. Finished seeds are read, neither trained nor scored again.
     Raises InputError for an override that is no setting, before anything is trained."""
     started, code = time.monotonic(), code_mark(probe.__name__)
+    section = "tuning" if stage == "tuning" else "ablation"
     settings = {name: cell_settings(experiment, cell, section) for name, cell in cells.items()}
     jobs = {}
     for name, cell in cells.items():
-        folder = experiment.files.trial(stage, name)
-        for job in training_jobs(experiment, cell.method, settings[name], folder):
-            jobs[name, job.seed] = job
+        made = training_jobs(experiment, cell.method, settings[name], experiment.files.trial(stage, name))
+        jobs |= {(name, job.seed): job for job in made}
     scorings = {key: _scoring(experiment, stage, key[0], job, code) for key, job in jobs.items()}
     desc = f"{stage}: {', '.join(cells)}"
     if waiting := [job for key, job in jobs.items() if scorings[key].stored() is None]:
@@ -115,11 +108,10 @@ def train_and_score(
 
 def _scoring(experiment: Experiment, stage: str, name: str, job: TrainingJob, code: str) -> Scoring:
     """The mark holds the training's identity, which decides the weights: they need not be there any more."""
-    files, sections = experiment.files, {"probe", "data", "network"}
-    about = job.settings.model_dump(mode="json", include=sections), job.identity, files.manifest
-    arguments = experiment.data_root, job.settings, job.path, job.seed
-    file = files.score(stage, name, job.seed)
-    return Scoring(file, fingerprint(*about, code), probe.score_checkpoint, arguments)
+    files, settings = experiment.files, job.settings
+    about = settings.model_dump(mode="json", include={"probe", "data", "network"}), job.identity
+    arguments = probe.score_checkpoint, (experiment.data_root, settings, job.path, job.seed)
+    return Scoring(files.score(stage, name, job.seed), fingerprint(*about, files.manifest, code), *arguments)
 
 
 def score_text(result: Result) -> str:
@@ -137,5 +129,4 @@ def _trials_table(experiment: Experiment) -> str:
         changed = ", ".join(f"{key} {value}" for key, value in cell["overrides"].items()) or "nothing"
         score = f"{mark}{100 * cell['miou_mean']:.2f}{mark}"
         rows.append([name, cell["method"], changed, score, ", ".join(cell["seeds"])])
-    table = tabulate(rows, ["trial", "method", "changed", "mIoU", "seeds"], "pipe", disable_numparse=True)
-    return f"# Trials on the tune split: mIoU in percent, profile `{experiment.profile}`\n\n{table}\n"
+    return tabulate(rows, ["trial", "method", "changed", "mIoU", "seeds"], "pipe", disable_numparse=True)

@@ -31,9 +31,9 @@ def _class_ids(ids: np.ndarray, name: str, classes: int) -> np.ndarray:
 
 
 def iou_per_class(confusion: np.ndarray) -> np.ndarray:
-    """(classes,) float64 intersection over union in [0, 1]; nan for a class that is in neither map."""
-    hits = np.diag(confusion)
-    union = confusion.sum(0) + confusion.sum(1) - hits
+    """(..., C, C) -> (..., C) float64 intersection over union in [0, 1]; nan for a class in neither map."""
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    union = confusion.sum(-2) + confusion.sum(-1) - hits
     return hits / np.where(union > 0, union, np.nan)
 
 

@@ -1,7 +1,5 @@
 """Paired bootstrap over images and seeds, of sums and differences of runs' mIoU."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,11 +8,12 @@ from scipy.stats import t as student
 
 from hgrl.core.errors import InputError
 from hgrl.metrics.bootstrap import draws
+from hgrl.metrics.segmentation import iou_per_class
 
 
 @dataclass(frozen=True)
 class Probed:
-    """All that a run's probe predicted."""
+    """A run's probe, all its predictions."""
 
     confusions: np.ndarray  # (S, N, C, C) counts: S seeds, N images; row = truth, column = prediction
     split: str  # which images: runs with the same text are resampled together
@@ -24,14 +23,10 @@ Contrast = Sequence[tuple[float, Probed]]  # a weighted sum of runs: +1 ours, -1
 
 
 def mious(confusions: np.ndarray) -> np.ndarray:
-    """mIoU in [0, 1] of every matrix in (..., C, C), by the rules of `hgrl.metrics.segmentation.miou`.
-
-    nan where nothing was scored."""
-    hits = np.diagonal(confusions, axis1=-2, axis2=-1)
-    unions = confusions.sum(-1) + confusions.sum(-2) - hits
-    ious = np.divide(hits, unions, out=np.zeros(unions.shape), where=unions > 0)
-    occurring = (unions > 0).sum(-1)
-    return np.divide(ious.sum(-1), occurring, out=np.full(occurring.shape, np.nan), where=occurring > 0)
+    """`hgrl.metrics.segmentation.miou` of every matrix in (..., C, C); nan where nothing was scored."""
+    ious = iou_per_class(confusions)
+    with np.errstate(invalid="ignore"):
+        return np.nansum(ious, -1) / (~np.isnan(ious)).sum(-1)
 
 
 def by_seed(contrast: Contrast) -> np.ndarray:
@@ -43,33 +38,30 @@ def by_seed(contrast: Contrast) -> np.ndarray:
 def replicates(contrast: Contrast, count: int, seed: int) -> np.ndarray:
     """`count` bootstrap values of the contrast's mean over the seeds, (count,) float64.
 
-    Each replicate draws as many images as a split has, with replacement and the same ones for all runs on it,
-    and takes the mIoU of their summed confusion matrices; it draws as many seeds as there are, likewise the
-    same ones for every run, and takes the mean over them. The draws depend on `seed` and the sizes alone."""
+    Each replicate draws a split's images with replacement, the same ones for all runs on it, and takes the
+    mIoU of their summed confusion matrices; it draws the seeds likewise, and takes the mean over them. The
+    draws depend on `seed` and the sizes alone."""
     _require_pairs(contrast)
     random, drawn = np.random.default_rng(seed), {}
     seeds = draws(random, count, len(contrast[0][1].confusions))  # (count, S)
     total = np.zeros(count)
     for weight, run in contrast:
-        s, n, c, _ = run.confusions.shape
+        seed_count, n, c, _ = run.confusions.shape
         if run.split not in drawn:
             drawn[run.split] = draws(random, count, n)
         scores = np.zeros(count)
-        for k in range(s):
-            # exact: whole numbers below 2**53
-            summed = drawn[run.split] @ run.confusions[k].reshape(n, c * c).astype(np.float64)
-            scores += seeds[:, k] / s * mious(summed.reshape(count, c, c))
+        for k, images in enumerate(run.confusions):
+            summed = drawn[run.split] @ images.reshape(n, c * c).astype(np.float64)  # exact below 2**53
+            scores += seeds[:, k] / seed_count * mious(summed.reshape(count, c, c))
         total += weight * scores  # at once: equal runs cancel to exactly 0
     return total
 
 
-def seeds_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float] | None:
-    """Student's t interval of the mean of one value per seed, (S,); None for one seed.
-
-    A bootstrap of a few seeds is too narrow for that."""
+def seeds_interval(values: np.ndarray) -> tuple[float, float] | None:
+    """Student's 95 % t interval of the mean of values (S,), too few to resample; None for one seed."""
     if len(values) < 2:
         return None
-    half = student.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
 
 

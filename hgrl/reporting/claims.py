@@ -1,7 +1,5 @@
 """A verdict on every claim of the paper: its figures, ours, the paired difference with its intervals."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,11 +12,11 @@ from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment
 from hgrl.core.files import read_json, write_json, write_text
 from hgrl.core.loading import load_yaml
-from hgrl.evaluation.confusions import load_confusions
+from hgrl.evaluation.probe import load_confusions
+from hgrl.evaluation.scoring import mean_and_deviation
 from hgrl.metrics.bootstrap import interval
 from hgrl.reporting.bootstrap import Contrast, Probed, by_seed, replicates, seeds_interval
-from hgrl.reporting.markdown import markdown_table
-from hgrl.reporting.tables import INAPPLICABLE, NOT_RUN
+from hgrl.reporting.tables import INAPPLICABLE, NOT_RUN, markdown_table
 
 CLAIMS = Path(__file__).parent / "claims.yaml"
 SCORE = "aspp-backbone.miou"  # the paper's probe; a claim may name another head
@@ -28,18 +26,24 @@ NOTHING_LEARNT = (
     "theirs is not shown to be above an untrained network by more than the margin: a match would mean nothing"
 )
 WITH_MARGIN = ("matches", "costs_little")
-COMPARED = ("difference", "interval_95", "interval_95_seeds", "by_seed", "images", "margin")
+COMPARED = (
+    "difference",
+    "interval_95",
+    "interval_95_seeds",
+    "by_seed",
+    "images",
+    "margin",
+    "borne_out_by_seeds",
+)
 MEAN, POINTS, RANGE = "{:.2f} ± {:.2f}", "{:+.2f}", "[{:+.2f}, {:+.2f}]"
-
 Entry = dict[str, Any]
 
 
 def write_claims(experiment: Experiment) -> list[Entry]:
     """Judge every claim; writes results/<profile>/claims.json, and claims.md from it.
 
-    Figures of an entry are in percent, those of a lead or a difference in points. Claims whose runs the
-    profile has not scored are undecided, and say so. Raises InputError where a run has a score in the results
-    and its matrices are not there to judge by."""
+    Figures are in percent, those of a lead or a difference in points. Claims whose runs the profile has not
+    scored are undecided. Raises InputError where a scored run's matrices are missing."""
     rules, path = load_yaml(CLAIMS), experiment.files.claims
     claims = [claim | claim.get("in_profile", {}).get(experiment.profile, {}) for claim in rules["claims"]]
     write_json(path, [_judge(experiment, claim, rules) for claim in claims])
@@ -57,55 +61,34 @@ def read_claims(experiment: Experiment) -> list[Entry]:
 def _judge(experiment: Experiment, claim: Entry, rules: Entry) -> Entry:
     """One entry of claims.json."""
     head = claim.get("score", SCORE).removesuffix(".miou")
-    sides = {name: _terms(claim[name]) for name in ("ours", "theirs")}
-    probed, missing = _probed(experiment, [run for terms in sides.values() for _, run in terms], head)
     entry = {key: claim.get(key) for key in ("id", "claim", "kind", "paper", "paper_base")}
-    entry |= {"score": f"{head}.miou", "runs": {name: claim[name] for name in sides}}
+    entry |= {"score": f"{head}.miou", "runs": {name: claim[name] for name in ("ours", "theirs")}}
+    # each a run, or the lead of one run over another
+    sides = {name: [runs] if isinstance(runs, str) else runs for name, runs in entry["runs"].items()}
+    probed = {run: _probed(experiment, run, head) for runs in sides.values() for run in runs}
     contrasts = {}
-    for name, terms in sides.items():
-        whole = all(run in probed for _, run in terms)
-        contrasts[name] = [(weight, probed[run]) for weight, run in terms] if whole else []
+    for name, runs in sides.items():
+        found = [probed[run] for run in runs]
+        contrasts[name] = list(zip((1.0, -1.0)[: len(runs)], found, strict=True)) if all(found) else []
         entry[name] = _summary(contrasts[name])
-    if missing:
-        undecided = {
-            "borne_out_by_seeds": None,
-            "verdict": UNDECIDED,
-            "why": f"{NOT_RUN}: {', '.join(missing)}",
-        }
+    if missing := [run for run, found in probed.items() if not found]:
+        undecided = {"verdict": UNDECIDED, "why": f"{NOT_RUN}: {', '.join(missing)}"}
         return entry | dict.fromkeys(COMPARED) | undecided
-    compared = _compare(contrasts["ours"], contrasts["theirs"], claim["kind"], rules)
-    alike = claim["kind"] in WITH_MARGIN and compared["verdict"] == HOLDS
-    if alike and not _has_learnt(experiment, contrasts["theirs"], head, compared["margin"], rules):
-        compared |= {"verdict": UNDECIDED, "why": NOTHING_LEARNT, "borne_out_by_seeds": None}
+    compared = _compare(**contrasts, kind=claim["kind"], rules=rules)
+    if claim["kind"] in WITH_MARGIN and compared["verdict"] == HOLDS:
+        untrained = _probed(experiment, rules["reference"], head)
+        lead = [*contrasts["theirs"], (-1.0, untrained)]
+        if untrained and not _interval(lead, rules)[0] > compared["margin"]:
+            compared |= {"verdict": UNDECIDED, "why": NOTHING_LEARNT, "borne_out_by_seeds": None}
     return entry | compared
 
 
-def _terms(side: str | list[str]) -> list[tuple[float, str]]:
-    """A run, or the lead of one run over another, as weighted runs."""
-    return [(1.0, side)] if isinstance(side, str) else list(zip((1.0, -1.0), side, strict=True))
-
-
-def _has_learnt(experiment: Experiment, theirs: Contrast, head: str, margin: float, rules: Entry) -> bool:
-    """Whether theirs is above an untrained network by over the margin; True if that has no such score."""
-    probed, missing = _probed(experiment, [rules["reference"]], head)
-    untrained = [(-1.0, run) for run in probed.values()]
-    return bool(missing) or _interval([*theirs, *untrained], rules)[0] > margin
-
-
-def _interval(contrast: Contrast, rules: Entry) -> tuple[float, float]:
-    """The bootstrap interval of a contrast, in points."""
-    return interval(100 * replicates(contrast, rules["bootstrap"]["replicates"], rules["bootstrap"]["seed"]))
-
-
-def _probed(experiment: Experiment, runs: list[str], head: str) -> tuple[dict[str, Probed], list[str]]:
-    """What the runs predicted, and the names of those that the profile has no such score of."""
-    scored = read_json(experiment.files.metrics("probe"))
-    missing = [run for run in dict.fromkeys(runs) if head not in scored.get(run, {})]
-    return {run: _evidence(experiment, run, head) for run in runs if run not in missing}, missing
-
-
-def _evidence(experiment: Experiment, run: str, head: str) -> Probed:
-    files, settings, confusions = experiment.files, experiment.run(run).settings, []
+def _probed(experiment: Experiment, run: str, head: str) -> Probed | None:
+    """What a run predicted; None where the profile has no score of this head."""
+    files, confusions = experiment.files, []
+    if head not in read_json(files.metrics("probe")).get(run, {}):
+        return None
+    settings = experiment.run(run).settings
     for seed in settings.seeds:
         path = files.confusions(run, seed)
         if stored_scores(files.score("probe", run, seed), None, beside=path) is None:
@@ -115,12 +98,17 @@ def _evidence(experiment: Experiment, run: str, head: str) -> Probed:
     return Probed(np.stack(confusions), fingerprint(settings.data.probe_val.model_dump(mode="json")))
 
 
+def _interval(contrast: Contrast, rules: Entry) -> tuple[float, float]:
+    """The bootstrap interval of a contrast, in points."""
+    return interval(100 * replicates(contrast, rules["bootstrap"]["replicates"], rules["bootstrap"]["seed"]))
+
+
 def _summary(contrast: Contrast) -> Entry:
     if not contrast:
         return {"mean": None, "std": None, "seeds": None}
     values = 100 * by_seed(contrast)
-    std = values.std(ddof=1) if len(values) > 1 else 0.0
-    return {"mean": _rounded(values.mean()), "std": _rounded(std), "seeds": len(values)}
+    mean, std = mean_and_deviation(values)
+    return {"mean": _rounded(mean), "std": _rounded(std), "seeds": len(values)}
 
 
 def _compare(ours: Contrast, theirs: Contrast, kind: str, rules: Entry) -> Entry:
@@ -146,13 +134,9 @@ def _compare(ours: Contrast, theirs: Contrast, kind: str, rules: Entry) -> Entry
 
 def side(kind: str, margin: float) -> tuple[float, float]:
     """The open range in which a claim of this kind wants ours - theirs, in points."""
-    sides = {
-        "beats": (0.0, math.inf),
-        "grows": (0.0, math.inf),
-        "trails": (-math.inf, 0.0),
-        "matches": (-margin, margin),
-        "costs_little": (-margin, math.inf),
-    }
+    above = (0.0, math.inf)
+    sides = {"beats": above, "grows": above, "trails": (-math.inf, 0.0)}
+    sides |= {"matches": (-margin, margin), "costs_little": (-margin, math.inf)}
     if kind not in sides:
         raise InputError(f"{CLAIMS}: unknown kind {kind!r}; choose one of: {', '.join(sides)}")
     return sides[kind]
@@ -161,8 +145,7 @@ def side(kind: str, margin: float) -> tuple[float, float]:
 def verdict(bounds: tuple[float, float], wanted: tuple[float, float]) -> str:
     """A claim holds if the interval `bounds` lies wholly in the open range `wanted`, fails if wholly outside.
 
-    Else it is undecided. Above a range with two ends (the claim that ours equals theirs) it is better than
-    claimed."""
+    Else it is undecided. Above a range with two ends (ours equals theirs) it is better than claimed."""
     if wanted[0] < bounds[0] and bounds[1] < wanted[1]:
         return HOLDS
     if bounds[0] > wanted[1]:
@@ -176,8 +159,8 @@ def _why(decided: str, wanted: tuple[float, float]) -> str:
     told = {HOLDS: "all of the interval is", FAILS: "none of the interval is"}
     unsettled = "the interval does not settle whether the difference is"
     named = zip(("above", "below"), wanted, strict=True)
-    limits = " and ".join(f"{word} {limit:.2f}" for word, limit in named if math.isfinite(limit))
-    return f"{told.get(decided, unsettled)} {limits}"
+    limits = (f"{word} {limit:.2f}" for word, limit in named if math.isfinite(limit))
+    return f"{told.get(decided, unsettled)} {' and '.join(limits)}"
 
 
 def _rounded(value: Any) -> Any:
@@ -189,13 +172,10 @@ def as_markdown(entries: Sequence[Entry], profile: str) -> str:
     """The page for reading: a row for each entry of claims.json, and the rule."""
     found = [entry["verdict"] for entry in entries]
     counts = ", ".join(f"{kind}: {found.count(kind)}" for kind in (HOLDS, BETTER, FAILS, UNDECIDED))
-    parts = [
-        f"# The paper's claims at this scale, profile `{profile}`",
-        f"{counts}. mIoU in percent, differences in points.",
-        markdown_table([_row(entry) for entry in entries]),
-        *load_yaml(CLAIMS)["rule"],
-    ]
-    return "\n\n".join(parts) + "\n"
+    title = f"# The paper's claims at this scale, profile `{profile}`"
+    units = f"{counts}. mIoU in percent, differences in points."
+    table = markdown_table([_row(entry) for entry in entries])
+    return "\n\n".join([title, units, table, *load_yaml(CLAIMS)["rule"]]) + "\n"
 
 
 def _row(entry: Entry) -> dict[str, str]:

@@ -1,8 +1,6 @@
 """The generated parts of README.md, results/README.md and docs/: tables of several profiles side by side,
 written between markers from the committed results."""
 
-from __future__ import annotations
-
 import csv
 import re
 from typing import Any
@@ -12,8 +10,7 @@ from hgrl.core.errors import InputError
 from hgrl.core.files import read_json, write_text
 from hgrl.core.paths import Files
 from hgrl.reporting.claims import difference, paper_figures
-from hgrl.reporting.markdown import markdown_table
-from hgrl.reporting.tables import INAPPLICABLE, TITLES, table_file
+from hgrl.reporting.tables import INAPPLICABLE, TITLES, markdown_table, table_file
 
 PROFILES = ("mini", "photos")
 COLUMNS = {"table1": {"miou": "mIoU"}, "table2": {"miou": "mIoU"}, "table3": {"j_mean": "J", "f_mean": "F"}}
@@ -35,16 +32,9 @@ BSDS_ROWS = {
     "ucm_fast": "contour map, `fast`",
     "ucm_best": "contour map, `best`",
 }
-# heading, and gPb-owt-ucm's score in BSDS500's own files
-BSDS_SCORES = {
-    "ods": ("ODS", 0.7263),
-    "ois": ("OIS", 0.7595),
-    "ap": ("AP", 0.7266),
-    "covering_ods": ("covering", 0.5884),
-    "pri_ods": ("PRI", 0.8273),
-    "vi_ods": ("VI", 1.6896),
-}
-
+BSDS_SCORES = ("ods", "ois", "ap", "covering_ods", "pri_ods", "vi_ods")
+BSDS_HEADINGS = ("ODS", "OIS", "AP", "covering", "PRI", "VI")
+GPB_OWT_UCM = (0.7263, 0.7595, 0.7266, 0.5884, 0.8273, 1.6896)  # its scores in BSDS500's own files
 Row = dict[str, Any]
 
 
@@ -73,18 +63,17 @@ def generated() -> dict[str, dict[str, str]]:
 
 def headlines() -> str:
     """The README's table: the probe's mIoU and tracking's J, the paper's beside each profile's."""
-    scores = {(1, "miou"): "probe, mIoU", (3, "j_mean"): "tracking, J"}
-    found = {
-        (number, profile): {row["run"]: row for row in _rows(profile, f"table{number}")}
-        for number, _ in scores
-        for profile in PROFILES
-    }
+    scores = {("table1", "miou"): "probe, mIoU", ("table3", "j_mean"): "tracking, J"}
     header = ["", *(f"{title}: {source}" for title in scores.values() for source in ("paper", *PROFILES))]
+    tables = {
+        name: [{row["run"]: row for row in _rows(profile, name)} for profile in PROFILES]
+        for name, _ in scores
+    }
     rows = []
     for title, *runs in HEADLINES:
         cells = [title]
-        for run, (number, column) in zip(runs, scores, strict=True):
-            ours = [found[number, profile].get(run) for profile in PROFILES]
+        for run, (name, column) in zip(runs, scores, strict=True):
+            ours = [rows_of.get(run) for rows_of in tables[name]]
             cells.append(next((row[f"paper_{column}"] for row in ours if row), INAPPLICABLE))
             cells += [shown(row, column) if row else INAPPLICABLE for row in ours]
         rows.append(cells)
@@ -95,13 +84,15 @@ def side_by_side(name: str) -> str:
     """One table: method, cross-image negatives, the paper's scores, ours in every profile with results."""
     tables = {profile: rows for profile in PROFILES if (rows := _rows(profile, name))}
     if len({len(rows) for rows in tables.values()}) > 1:
-        profiles = ", ".join(tables)
-        raise InputError(f"{name} has more rows in one profile: run `python -m hgrl tables` for {profiles}")
+        remedy = f"run `python -m hgrl tables` for {', '.join(tables)}"
+        raise InputError(f"{name} has more rows in one profile: {remedy}")
     header = ["method", "cross-image negatives", "paper: data, epochs"]
     header += [f"{source}: {head}" for source in ("paper", *tables) for head in COLUMNS[name].values()]
     cells = []
     for rows in zip(*tables.values(), strict=True):
-        paper = [rows[0]["method"], rows[0]["cns"], _trained_on(rows[0])]
+        data, epochs = (rows[0].get(f"paper_{key}", INAPPLICABLE) for key in ("pretraining_data", "epochs"))
+        trained_on = INAPPLICABLE if epochs == INAPPLICABLE else f"{data}, {epochs}"
+        paper = [rows[0]["method"], rows[0]["cns"], trained_on]
         paper += [rows[0][f"paper_{column}"] for column in COLUMNS[name]]
         cells.append([*paper, *(shown(row, column) for row in rows for column in COLUMNS[name])])
     return markdown_table(cells, header)
@@ -116,23 +107,20 @@ def bsds500() -> str:
     seconds = {f"ucm_{preset}": found["total"] for preset, found in summary["seconds_per_image"].items()}
     rows = []
     for row, title in BSDS_ROWS.items():
-        found = summary.get(row, {})
-        scores = [_fixed(found.get(score), 3) for score in BSDS_SCORES]
+        scores = [_fixed(summary.get(row, {}).get(score), 3) for score in BSDS_SCORES]
         rows.append([title, *scores, _fixed(seconds.get(row), 2)])
-    official = [_fixed(score, 3) for _, score in BSDS_SCORES.values()]
-    rows.append(["gPb-owt-ucm, published", *official, "minutes"])
-    return markdown_table(rows, ["", *(head for head, _ in BSDS_SCORES.values()), "s per image"])
+    rows.append(["gPb-owt-ucm, published", *(_fixed(score, 3) for score in GPB_OWT_UCM), "minutes"])
+    return markdown_table(rows, ["", *BSDS_HEADINGS, "s per image"])
 
 
 def claims() -> str:
     """A row per claim: the paper's figures, then difference and verdict in every profile that was judged."""
     files = {profile: Files(profile, paths.HOME).claims for profile in PROFILES}
     judged = {profile: read_json(path) for profile, path in files.items() if path.exists()}
-    rows = [
-        [entries[0]["id"], entries[0]["claim"], paper_figures(entries[0])]
-        + [cell for entry in entries for cell in (difference(entry), entry["verdict"])]
-        for entries in zip(*judged.values(), strict=True)
-    ]
+    rows = []
+    for entries in zip(*judged.values(), strict=True):
+        found = [cell for entry in entries for cell in (difference(entry), entry["verdict"])]
+        rows.append([entries[0]["id"], entries[0]["claim"], paper_figures(entries[0]), *found])
     columns = [f"{profile}: {what}" for profile in judged for what in ("difference", "verdict")]
     return markdown_table(rows, ["", "claim", "paper", *columns])
 
@@ -141,11 +129,6 @@ def shown(row: Row, column: str) -> str:
     """A score as "mean ± deviation"; of one seed the mean alone, of none the reason why."""
     mean, std, seeds = row[f"{column}_mean"], row[f"{column}_std"], row["seeds"]
     return f"{mean} ± {std}" if std != INAPPLICABLE and seeds.isdigit() and int(seeds) > 1 else mean
-
-
-def _trained_on(row: Row) -> str:
-    data, epochs = row.get("paper_pretraining_data", INAPPLICABLE), row.get("paper_epochs", INAPPLICABLE)
-    return INAPPLICABLE if epochs == INAPPLICABLE else f"{data}, {epochs}"
 
 
 def _fixed(value: float | None, digits: int) -> str:

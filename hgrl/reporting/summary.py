@@ -1,7 +1,5 @@
 """What of a profile's results is there, and how to make the rest: what `make repro` ends with."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from hgrl.core import paths
@@ -14,7 +12,8 @@ def summarise_results(experiment: Experiment) -> str:
     profile, there, missing = experiment.profile, [], []
     for name, (folder, patterns) in _expected(experiment).items():
         line = f"  {name + ':':<20}{folder.relative_to(paths.HOME)}/"
-        lacking = [pattern for pattern in patterns if not _is_there(folder, pattern)]
+        made = {pattern: [path.name for path in folder.glob(pattern)] for pattern in patterns}
+        lacking = [key for key in patterns if all(name.endswith(".failed.ipynb") for name in made[key])]
         if len(lacking) < len(patterns):
             there.append(line)
         if lacking:
@@ -29,19 +28,14 @@ def summarise_results(experiment: Experiment) -> str:
 
 def _expected(experiment: Experiment) -> dict[str, tuple[Path, list[str]]]:
     """Kind of result -> its folder, and a pattern for each file or group of files."""
-    files = experiment.files
-    notebooks = sorted(path.stem for path in (paths.HOME / "notebooks").glob("*.ipynb"))
+    files, notebooks = experiment.files, sorted((paths.HOME / "notebooks").glob("*.ipynb"))
     expected = {
         "tables": (table_file(files, "table1").parent, [f"{name}.md" for name in TITLES]),
         "claims": (files.claims.parent, [files.claims.with_suffix(".md").name]),
         "figures": (files.figures(committed=True), ["*.png"]),
         "scores": (files.metrics("probe").parent, [f"{stage}.json" for stage in STAGES.values()]),
-        "executed notebooks": (files.notebook("x").parent, [f"{name}*.ipynb" for name in notebooks]),
+        "executed notebooks": (files.notebook("x").parent, [f"{path.stem}*.ipynb" for path in notebooks]),
     }
     if experiment.settings.data.scenes is None:
         expected["pictures of images"] = (files.figures(committed=False), ["*.png"])
     return expected
-
-
-def _is_there(folder: Path, pattern: str) -> bool:
-    return any(not path.name.endswith(".failed.ipynb") for path in folder.glob(pattern))

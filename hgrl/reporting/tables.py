@@ -1,12 +1,12 @@
 """The paper's tables from the runs' scores: a row for each of the paper's, its own figure beside ours."""
 
-from __future__ import annotations
-
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from tabulate import tabulate
 
 from hgrl.core.experiment import Experiment, Run
 from hgrl.core.files import read_json, write_text
@@ -15,7 +15,6 @@ from hgrl.core.paths import Files
 from hgrl.data.stage import set_name
 from hgrl.evaluation.networks import PRETRAINED, unavailable
 from hgrl.pretraining.methods import REGISTRY
-from hgrl.reporting.markdown import markdown_table
 
 ROWS = Path(__file__).parent / "paper_tables.yaml"
 STAGES = {"table1": "probe", "table2": "retrieval", "table3": "tracking"}
@@ -27,7 +26,6 @@ TITLES = {
 PAPER_ONLY = "the paper's figure alone"
 NOT_RUN = "not run in this profile"
 INAPPLICABLE = "-"
-
 Row = dict[str, Any]
 
 
@@ -35,12 +33,20 @@ def write_tables(experiment: Experiment) -> list[Path]:
     """`table1` to `table3` of a profile as CSV and Markdown; returns the files."""
     written = []
     for name, title in TITLES.items():
-        path, rows = table_file(experiment.files, name), table_rows(experiment, name)
-        write_text(path, _as_csv(rows))
+        path, rows, buffer = table_file(experiment.files, name), table_rows(experiment, name), io.StringIO()
+        writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(path, buffer.getvalue())
         page = f"# {title}, profile `{experiment.profile}`\n\n{_as_markdown(rows)}\n"
         write_text(path.with_suffix(".md"), page)
         written += [path, path.with_suffix(".md")]
     return written
+
+
+def markdown_table(rows: Sequence[Any], headers: str | Sequence[str] = "keys") -> str:
+    """A table in GitHub's Markdown, every cell as it is; "keys": rows are dicts. No newline at its end."""
+    return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
 
 
 def table_file(files: Files, name: str) -> Path:
@@ -63,15 +69,16 @@ def _row(experiment: Experiment, table: Row, row: Row, metrics: Row) -> Row:
         run = row["stand_in"]
         method = f"{method} (stand-in: {run})"
     places = table["scores"] | row.get("scores", {})  # a row may name a head of its own
-    columns = [f"{column}_{part}" for column in places for part in ("mean", "std")]
+    columns = (f"{column}_{part}" for column in places for part in ("mean", "std"))
     columns = ["pretraining_data", "epochs", *columns, "seeds"]
     if row.get("class_frequency"):
         frequency = read_json(experiment.files.manifest)["class_frequency"]
-        by_class = {f"iou_{name}": _percent(value) for name, value in frequency.items()}
-        scores = dict.fromkeys(columns, INAPPLICABLE) | by_class
+        scores = dict.fromkeys(columns, INAPPLICABLE)
+        scores |= {f"iou_{name}": _percent(value) for name, value in frequency.items()}
     elif run in metrics:
         classes = row.get("classes", table.get("classes"))
-        scores = _pretraining(experiment, run) | _scores(metrics[run], places, classes)
+        data, epochs = _pretraining(experiment, experiment.run(run))
+        scores = {"pretraining_data": data, "epochs": epochs} | _scores(metrics[run], places, classes)
     else:
         reason = PAPER_ONLY if run is None else unavailable(experiment, experiment.run(run)) or NOT_RUN
         scores = dict.fromkeys(columns, reason)
@@ -79,21 +86,13 @@ def _row(experiment: Experiment, table: Row, row: Row, metrics: Row) -> Row:
     return about | scores | {key: value for key, value in row.items() if key.startswith("paper_")}
 
 
-def _pretraining(experiment: Experiment, name: str) -> Row:
-    run = experiment.run(name)
+def _pretraining(experiment: Experiment, run: Run) -> tuple[str, Any]:
+    """What a run learnt from, folders and the manifest's number of images, and for how many epochs."""
     if run.method not in REGISTRY:
-        data = "ImageNet, labels" if run.method == PRETRAINED else "None"
-        return {"pretraining_data": data, "epochs": INAPPLICABLE}
-    trained = experiment.run(run.trained)
-    return {
-        "pretraining_data": _data(experiment, trained, REGISTRY[run.method].needs_classes),
-        "epochs": trained.settings.pretrain.run_epochs,
-    }
-
-
-def _data(experiment: Experiment, run: Run, labelled: bool) -> str:
-    """Folders and number of images that a run learnt from; no number where the manifest has none."""
-    data, sets = run.settings.data, read_json(experiment.files.manifest)["sets"]
+        return "ImageNet, labels" if run.method == PRETRAINED else "None", INAPPLICABLE
+    labelled, settings = REGISTRY[run.method].needs_classes, experiment.run(run.trained).settings
+    data, sets = settings.data, read_json(experiment.files.manifest)["sets"]
+    epochs = settings.pretrain.run_epochs
     sources = (data.probe_train,) if labelled else data.pretrain
     common = labelled or sources == experiment.settings.data.pretrain
     folders = " + ".join(dict.fromkeys(source.folder for source in sources))
@@ -102,14 +101,13 @@ def _data(experiment: Experiment, run: Run, labelled: bool) -> str:
     shared = ["probe_train" if labelled else "pretrain"]
     names = shared if common else [set_name(source) for source in sources]
     if not sets.keys() >= set(names):
-        return folders
-    files = sum(sets[name]["files"] for name in names)
+        return folders, epochs
+    files, edges = sum(sets[name]["files"] for name in names), ""
     if labelled:
-        return f"{folders}, labels ({files} images)"
-    edges = ""
-    if run.settings.grouping.edges == "hed":
+        return f"{folders}, labels ({files} images)", epochs
+    if settings.grouping.edges == "hed":
         edges = f"; HED edges, trunk {read_json(experiment.files.result('hed', 'hed'))['trunk']}"
-    return f"{folders} ({round(files * data.fraction)} images{edges})"
+    return f"{folders} ({round(files * data.fraction)} images{edges})", epochs
 
 
 def _scores(metrics: Row, places: Mapping[str, str], classes: str | None) -> Row:
@@ -140,14 +138,6 @@ def _percent(value: float | None) -> str:
     return INAPPLICABLE if value is None else f"{100 * value:.2f}"
 
 
-def _as_csv(rows: list[Row]) -> str:
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()
-
-
 def _as_markdown(rows: list[Row]) -> str:
     """Mean and deviation in one cell, for reading."""
     columns = {name: name.removesuffix("_mean") for name in rows[0] if not name.endswith("_std")}
@@ -156,8 +146,5 @@ def _as_markdown(rows: list[Row]) -> str:
 
 def _cell(row: Row, column: str) -> str:
     mean, std = row[column], row.get(f"{column.removesuffix('_mean')}_std")
-    return f"{mean} ± {std}" if _is_number(mean) and _is_number(std) else mean
-
-
-def _is_number(value: Any) -> bool:
-    return str(value).replace(".", "", 1).isdigit()
+    numbers = all(str(value).replace(".", "", 1).isdigit() for value in (mean, std))
+    return f"{mean} ± {std}" if numbers else mean

@@ -1,6 +1,6 @@
 """Trackers that read no features: the first mask copied, and carried along by optical flow."""
 
-from __future__ import annotations
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -21,29 +21,21 @@ def optical_flow(video: Video, settings: TrackingSettings) -> list[np.ndarray]:
     Each pixel is traced back to the first frame through the flows t -> t-1 and takes the id it lands on; a
     trace that leaves the image stays at the border. Not done: occlusion checks."""
     flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    mask, previous = _first_mask(video), _grey(video, 0, settings)
-    here = np.stack(np.meshgrid(*map(np.arange, previous.shape[::-1])), -1).astype(np.float32)  # h, w, (x, y)
-    origin, masks = here, [mask]
-    for t in range(1, len(video)):
-        grey = _grey(video, t, settings)
+    frames = (video.frame(t, settings.short_side) for t in range(len(video)))
+    greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+    here = np.stack(np.meshgrid(*map(np.arange, greys[0].shape[::-1])), -1).astype(np.float32)  # h, w, (x, y)
+    origin, masks = here, [_first_mask(video)]
+    size = masks[0].shape[::-1]
+    scale = np.divide(size, greys[0].shape[::-1]).astype(np.float32)
+    for previous, grey in pairwise(greys):
         back = here + flow.calc(grey, previous, None)
         origin = cv2.remap(origin, back, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        masks.append(_look_up(mask, origin))
-        previous = grey
+        fine = (
+            cv2.resize(origin, size, interpolation=cv2.INTER_LINEAR) + 0.5
+        ) * scale - 0.5  # in mask pixels
+        masks.append(cv2.remap(masks[0], fine, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE))
     return masks
 
 
 def _first_mask(video: Video) -> np.ndarray:
     return one_hot(video.mask(0)).argmax(0).astype(np.uint8)
-
-
-def _grey(video: Video, t: int, settings: TrackingSettings) -> np.ndarray:
-    return cv2.cvtColor(video.frame(t, settings.short_side), cv2.COLOR_RGB2GRAY)
-
-
-def _look_up(mask: np.ndarray, origin: np.ndarray) -> np.ndarray:
-    """The id each pixel comes from: mask (H, W) at the points `origin` (h, w, 2) of a coarser grid."""
-    (h, w), (full_h, full_w) = origin.shape[:2], mask.shape
-    scale = np.array([full_w / w, full_h / h], np.float32)
-    points = (cv2.resize(origin, (full_w, full_h), interpolation=cv2.INTER_LINEAR) + 0.5) * scale - 0.5
-    return cv2.remap(mask, points, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)

@@ -1,7 +1,5 @@
 """Labels of the first frame carried along by nearest neighbours in feature space (section 5.3)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -15,8 +13,7 @@ from hgrl.core.settings import TrackingSettings
 from hgrl.data.samples import Video
 from hgrl.evaluation.features import FeatureFunction, equal_sized
 
-# similarities held at once (a row of cells at least): 4 MB fit a cache, and bound memory whatever the frame
-CHUNK = 1_000_000
+CHUNK = 1_000_000  # similarities at once, of one row at least: 4 MB fit a cache, and bound memory
 FRAMES_AT_ONCE = 8  # embedded together
 
 
@@ -32,11 +29,8 @@ class Context:
 def lift(features: Tensor, coordinate_weight: float) -> tuple[Tensor, Tensor]:
     """Queries and keys, (h, w, C + 4), with the inner product sim = cos(F_i, F_j) - (w |p_i - p_j|)^2 / 2.
 
-    features: (C, h, w), normalised here. p is a cell's (x, y) over the grid's longer side, in [0, 1]; w the
-    coordinate weight.
-    Our reading of "features augmented with spatial coordinates": with a = [F / |F|, w p], sim = 1 - |a_i -
-    a_j|^2 / 2. That orders neighbours by the distance of the augmented vectors, is their cosine for w = 0,
-    and does not depend on where the origin of p is."""
+    features: (C, h, w), normalised here. p: a cell's (x, y) over the grid's longer side; w: the coordinate
+    weight. "Features augmented with spatial coordinates" as we read it: the distance of [F / |F|, w p]."""
     _, h, w = features.shape
     unit = F.normalize(features.float(), dim=0).permute(1, 2, 0)  # h, w, C
     x, y = (torch.arange(count, device=unit.device) for count in (w, h))
@@ -49,24 +43,21 @@ def lift(features: Tensor, coordinate_weight: float) -> tuple[Tensor, Tensor]:
 def vote(queries: Tensor, context: list[Context], settings: TrackingSettings) -> Tensor:
     """Soft labels (h, w, n) of a frame's cells: the weighted mean over each cell's nearest neighbours.
 
-    The neighbours are exact, of all context frames together; frames that vote from anywhere come first.
-    Queries go by whole rows, at most `CHUNK` similarities at a time (one row at least)."""
+    The neighbours are exact, of all context frames together; frames that vote from anywhere come first."""
     h, w, _ = queries.shape
-    rows = max(1, CHUNK // (w * sum(frame.keys.shape[0] * w for frame in context)))
+    rows = max(1, CHUNK // (w * h * w * len(context)))
     parts = [range(top, min(top + rows, h)) for top in range(0, h, rows)]
     return torch.cat([_vote_rows(queries, context, settings, part) for part in parts])
 
 
 def _vote_rows(queries: Tensor, context: list[Context], settings: TrackingSettings, part: range) -> Tensor:
     h, w, channels = queries.shape
-    # rows that the windowed frames can vote from
-    window = range(max(0, part.start - settings.radius), min(h, part.stop + settings.radius))
+    window = range(max(0, part.start - settings.radius), min(h, part.stop + settings.radius))  # rows in reach
     seen = [(frame, slice(0, h) if frame.anywhere else slice(window.start, window.stop)) for frame in context]
     keys = torch.cat([frame.keys[rows] for frame, rows in seen])  # R, w, D
     labels = torch.cat([frame.labels[rows] for frame, rows in seen])  # R, w, n
-    similarity = (
-        queries[part.start : part.stop].reshape(-1, channels) @ keys.reshape(-1, channels).T
-    )  # Q, R w
+    asking = queries[part.start : part.stop].reshape(-1, channels)
+    similarity = asking @ keys.reshape(-1, channels).T  # Q, R w
     whole = sum(frame.anywhere for frame in context) * h * w  # they come first
     if whole < similarity.shape[1]:
         far = _outside(part, window, w, settings.radius).to(similarity.device)
@@ -94,8 +85,7 @@ def _weights(similarity: Tensor, settings: TrackingSettings) -> Tensor:
 def top_k(similarity: Tensor, k: int, block: int) -> tuple[Tensor, Tensor]:
     """The k largest entries of each row of (Q, M) and their indices; M is a multiple of `block`.
 
-    Exact: the k largest lie in the k blocks with the largest maxima. Several times faster on a CPU than
-    `torch.topk` on whole rows."""
+    They lie in the k blocks with the largest maxima: several times faster on a CPU than `torch.topk`."""
     q, m = similarity.shape
     k = min(k, m)
     if m // block <= k:
@@ -123,13 +113,11 @@ def propagate(
     the feature grid and are soft (the first mask's by area); a frame's map is the largest of their bilinear
     enlargement. Variants:
     paper: the last `previous_frames`, j among the 10 nearest of ALL their cells together (the paper's text
-    could also mean 10 per frame); with `first_frame`, which the paper does not have, the first one as well;
+    could also mean 10 per frame);
     field (CRW, Jabri et al., NeurIPS 2020): the first frame, whole, and the last `context_frames` within
     `radius` cells, softmax weights, no coordinates unless `field_coordinates`. Not done: CRW's padding of the
     first frames with copies of the first."""
-    masks = [first_mask.argmax(0).astype(np.uint8)]
-    context: list[Context] = []
-    field = settings.variant == "field"
+    masks, context, field = [first_mask.argmax(0).astype(np.uint8)], [], settings.variant == "field"
     weight = settings.coordinate_weight if not field or settings.field_coordinates else 0.0
     for grid in features:
         queries, keys = lift(grid, weight)
@@ -138,23 +126,17 @@ def propagate(
             masks.append(_enlarge(labels, first_mask.shape[1:]))
         else:
             mask = torch.from_numpy(first_mask).to(keys.device, torch.float32)
-            soft = F.interpolate(mask[None], size=keys.shape[:2], mode="area")[0]
-            labels = soft.permute(1, 2, 0)  # h, w, n
+            labels = F.interpolate(mask[None], keys.shape[:2], mode="area")[0].permute(1, 2, 0)  # h, w, n
         context.append(Context(keys, labels, anywhere=not field or not context))
-        context = _still_voting(context, settings)
+        if field:
+            context = context[:1] + context[1:][-settings.context_frames :]
+        else:
+            context = context[-settings.previous_frames :]
     return masks
 
 
-def _still_voting(context: list[Context], settings: TrackingSettings) -> list[Context]:
-    if settings.variant == "paper" and not settings.first_frame:
-        return context[-settings.previous_frames :]
-    last = settings.context_frames if settings.variant == "field" else settings.previous_frames
-    return context[:1] + context[1:][-last:]
-
-
 def _enlarge(labels: Tensor, size: tuple[int, int]) -> np.ndarray:
-    soft = labels.permute(2, 0, 1)[None]
-    soft = F.interpolate(soft, size=size, mode="bilinear", align_corners=False)[0]  # n, H, W
+    soft = F.interpolate(labels.permute(2, 0, 1)[None], size, mode="bilinear")[0]  # n, H, W
     return soft.max(0).indices.to(torch.uint8).cpu().numpy()  # on a CPU ten times faster than argmax(0)
 
 
@@ -172,7 +154,7 @@ def neighbours_of(
 ) -> list[tuple[int, int, int]]:
     """(context index, y, x) of the cells that vote on a cell (y, x) of a grid, best first."""
     _, h, w = grid.shape
-    query = lift(grid, settings.coordinate_weight)[0][cell]
-    keys = torch.cat([lift(earlier, settings.coordinate_weight)[1] for earlier in context])  # k h, w, D
+    weight = settings.coordinate_weight
+    query, keys = lift(grid, weight)[0][cell], torch.cat([lift(earlier, weight)[1] for earlier in context])
     _, index = top_k((keys @ query).view(1, -1), settings.neighbours, w)
     return [(i // (h * w), i // w % h, i % w) for i in index[0].tolist()]

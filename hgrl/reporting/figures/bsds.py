@@ -1,7 +1,5 @@
 """The precision-recall curve of the BSDS500 benchmark, with iso-F curves and the human point as usual."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -11,16 +9,12 @@ from hgrl.core import files, paths
 from hgrl.metrics.bsds import f_measure
 
 Curve = tuple[Sequence[float], Sequence[float]]  # recall and precision at each threshold
-
-# recall and precision of a human against the others on BSDS500: the point of Dollar's edgesEvalPlot, F = .80
-HUMAN = (0.7235, 0.9014)
+HUMAN = (0.7235, 0.9014)  # of a human against the others on BSDS500, as in Dollar's edgesEvalPlot, F = .80
 GREEN = "#2ca02c"
 
 
 def committed_curves() -> dict[str, Curve]:
-    """The curves of results/bsds500/curves.json, on the 200 test images; {} without it.
-
-    `benchmarks/bsds500.py` writes them."""
+    """The curves that `benchmarks/bsds500.py` wrote, on the 200 test images; {} without them."""
     path = paths.HOME / "results" / "bsds500" / "curves.json"
     curves = files.read_json(path) if path.exists() else {}
     return {name: (curve["recall"], curve["precision"]) for name, curve in curves.items()}
@@ -28,9 +22,7 @@ def committed_curves() -> dict[str, Curve]:
 
 def precision_recall_figure(curves: Mapping[str, Curve]) -> Figure:
     """One line per method, and the best F along it in the legend, the best method first."""
-    curves = {
-        name: (np.asarray(recall), np.asarray(precision)) for name, (recall, precision) in curves.items()
-    }
+    curves = {name: tuple(map(np.asarray, curve)) for name, curve in curves.items()}
     figure = Figure(figsize=(6, 6), layout="constrained")
     axes = figure.subplots()
     for f in np.arange(0.1, 0.95, 0.1):

@@ -1,7 +1,5 @@
 """Where figures go: the pipeline saves them, a reader of a notebook sees them."""
 
-from __future__ import annotations
-
 import os
 
 from matplotlib import pyplot as plt
@@ -13,9 +11,7 @@ from hgrl.core.notebook import IN_PIPELINE
 
 
 def show(figure: Figure, experiment: Experiment, name: str, shows_images: bool = True) -> Figure:
-    """The figure for a notebook's cell; saved as well if the pipeline executes the notebook.
-
-    By hand nothing is written: exploring leaves the committed results alone."""
+    """The figure for a notebook's cell; saved as well, but only if the pipeline executes the notebook."""
     if IN_PIPELINE in os.environ:
         save_figure(experiment, name, figure, shows_images)
     plt.switch_backend(plt.get_backend())  # a kernel learns how to display figures that pyplot did not make
@@ -24,9 +20,7 @@ def show(figure: Figure, experiment: Experiment, name: str, shows_images: bool =
 
 
 def save_figure(experiment: Experiment, name: str, figure: Figure, shows_images: bool) -> None:
-    """Write a figure as PNG: among the results, which are committed, or among the artefacts.
-
-    shows_images: it shows the profile's images; then it is committed only if the profile draws its own
-    scenes, because others' photographs are not ours to publish."""
+    """Write a figure as PNG among the results, which are committed; one that shows others' photographs, which
+    are not ours to publish, among the artefacts."""
     committed = not shows_images or experiment.settings.data.scenes is not None
     write_figure(experiment.files.figures(committed) / f"{name}.png", figure)

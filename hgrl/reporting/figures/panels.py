@@ -1,7 +1,5 @@
 """Rows of pictures, and label maps as pictures: what the other figures are made of."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,13 +9,12 @@ from skimage.segmentation import find_boundaries
 
 from hgrl.core.labels import VOID
 
+Pictures = Sequence[np.ndarray]
 YELLOW = np.uint8([255, 221, 51])
 
 
 def grid(rows: int, columns: int, size: float = 2.0, aspect: float = 1.0) -> tuple[Figure, np.ndarray]:
-    """A figure of axes without ticks, and the axes (rows, columns).
-
-    size: width of each in inches; aspect: its height over its width."""
+    """A figure of axes (rows, columns) without ticks, each `size` inches wide and `aspect` times as high."""
     figure = Figure(figsize=(size * columns, size * aspect * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
@@ -25,7 +22,7 @@ def grid(rows: int, columns: int, size: float = 2.0, aspect: float = 1.0) -> tup
     return figure, axes
 
 
-def picture_rows(rows: Mapping[str, Sequence[np.ndarray]], size: float = 1.5, **style: Any) -> Figure:
+def picture_rows(rows: Mapping[str, Pictures], size: float = 1.5, **style: Any) -> Figure:
     """A row of pictures per name, equally many in each; style: how `imshow` shows label maps."""
     columns = list(rows.values())
     height, width = columns[0][0].shape[:2]
@@ -42,9 +39,7 @@ def outlined(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.where(find_boundaries(labels, mode="thick")[..., None], YELLOW, image)
 
 
-def segmentations(
-    images: Sequence[np.ndarray], masks: Mapping[str, Sequence[np.ndarray]], classes: int
-) -> Figure:
+def segmentations(images: Pictures, masks: Mapping[str, Pictures], classes: int) -> Figure:
     """Images over one row of class maps per name; void is white."""
     shown = {name: [np.ma.masked_equal(mask, VOID) for mask in maps] for name, maps in masks.items()}
     style = {"cmap": "tab20", "vmin": 0, "vmax": max(classes - 1, 19), "interpolation": "nearest"}

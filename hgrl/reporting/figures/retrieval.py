@@ -1,7 +1,5 @@
 """Figure 4: a segment of one image, and the segments of other images that are nearest to it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,18 +25,17 @@ class Tile:
 
 
 def query_rows(queries: Segments, samples: Samples, count: int) -> list[int]:
-    """`count` query segments from as many images, picked by rule and not by eye.
+    """`count` query segments, picked by rule and not by eye.
 
-    The images that hold an object, in order, spread over the split; of each, the largest segment whose
-    majority class is not class 0."""
+    Of images that hold an object, spread over the split: the largest segment of another class than 0."""
     sizes = np.concatenate([np.bincount(cells.ravel()) / cells.size for cells in queries.maps])
     labels = majority_classes(queries, samples)
     sizes[(labels == 0) | (labels == VOID)] = 0
     per_image = np.split(np.arange(len(sizes)), np.flatnonzero(np.diff(queries.image)) + 1)
     largest = [rows[sizes[rows].argmax()] for rows in per_image]
     objects = [int(row) for row in largest if sizes[row] > 0]
-    picked = np.linspace(0, len(objects) - 1, min(count, len(objects))).round().astype(int)
-    return [objects[k] for k in picked]
+    picked = np.linspace(0, len(objects) - 1, min(count, len(objects))).round()
+    return [objects[int(k)] for k in picked]
 
 
 def retrieval_tiles(
@@ -48,25 +45,24 @@ def retrieval_tiles(
 
     Titles give the class, and a neighbour's cosine."""
     query_classes, gallery_classes = majority_classes(queries, val), majority_classes(gallery, train)
-    found, cosines = nearest_segments(queries, gallery, np.asarray(rows), min(DEPTH, len(gallery.image)))
-    lists = []
+    found, cosines = nearest_segments(
+        queries.descriptors[rows], gallery.descriptors, min(DEPTH, len(gallery.image))
+    )
+    names, lists = {**dict(enumerate(val.classes)), VOID: "void"}, []
     for row, ranks, similarity in zip(rows, found, cosines, strict=True):
-        tiles = [_tile(queries, row, val, f"query: {_name(query_classes[row], val)}")]
+        tiles = [_tile(queries, row, val, f"query: {names[query_classes[row]]}")]
         for near in distinct_images(ranks, gallery, neighbours):
-            title = f"{_name(gallery_classes[near], train)}  {similarity[ranks == near][0]:.2f}"
+            title = f"{names[gallery_classes[near]]}  {similarity[ranks == near][0]:.2f}"
             right = bool(gallery_classes[near] == query_classes[row])
             tiles.append(_tile(gallery, near, train, title, right))
         lists.append(tiles)
     return lists
 
 
-def _name(label: int, samples: Samples) -> str:
-    return "void" if label == VOID else samples.classes[label]
-
-
 def _tile(segments: Segments, row: int, samples: Samples, title: str, right: bool = True) -> Tile:
-    image = samples.image(int(segments.image[row]))
-    return Tile(image, segments.mask(row, image.shape[:2]), title, right)
+    number = int(segments.image[row])
+    image = samples.image(number)
+    return Tile(image, enlarge(segments.maps[number], image.shape[:2]) == segments.segment[row], title, right)
 
 
 def retrieval_grid(queries: Sequence[Sequence[Tile]]) -> Figure:

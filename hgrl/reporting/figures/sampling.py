@@ -1,12 +1,8 @@
 """What equations 2 and 3 draw: probabilities of regions, and the sampled pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from hgrl.reporting.figures.panels import grid, outlined
@@ -36,8 +32,7 @@ def sampled_pixels(
 ) -> Figure:
     """Both views of an image (2, S, S, 3) with regions (2, h, w), an anchor, its positives and negatives.
 
-    Positives are green, negatives red; negatives from other images (cns) are not shown.
-    image: its index in the batch that was sampled."""
+    Negatives from other images (cns) are not shown. image: its index in the batch that was sampled."""
     figure, axes = grid(1, 2, 4.0)
     batch, cells = len(sample.anchors), labels[0].size
     groups = (
@@ -51,13 +46,9 @@ def sampled_pixels(
         axis.set_title(("first view", "augmented view")[view])
         first = (view * batch + image) * cells
         for drawn, colour, size in groups:
-            style = {"s": size, "c": colour, "edgecolors": "black", "linewidths": 0.7}
-            _dots(axis, drawn.numpy() - first, labels[view].shape, ENLARGED * stride, **style)
+            inside = drawn.numpy() - first
+            inside = inside[(inside >= 0) & (inside < cells)]  # those that lie in this view
+            places = np.array(np.divmod(inside, labels[view].shape[1])) * ENLARGED * stride
+            y, x = places + (ENLARGED * stride - 1) / 2  # the middle of the cell
+            axis.scatter(x, y, s=size, c=colour, edgecolors="black", linewidths=0.7)
     return figure
-
-
-def _dots(axis: Axes, cells: np.ndarray, shape: tuple[int, int], stride: int, **style: Any) -> None:
-    """Dots in the middle of those cells that lie in this view."""
-    cells = cells[(cells >= 0) & (cells < shape[0] * shape[1])]
-    y, x = np.array(np.divmod(cells, shape[1])) * stride + (stride - 1) / 2
-    axis.scatter(x, y, **style)

@@ -1,7 +1,5 @@
 """Scores and losses of runs as bars, curves and grids of numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,14 +11,11 @@ from hgrl.data.scenes.objects import MANY, SINGLE
 
 SPLITS = {SINGLE: "one object", MANY: "5 to 7 objects"}
 METHODS = ("ours", "moco", "instfeat")  # their runs on these splits are <method>-<split>
-
 Scores = Mapping[str, Mapping[str, Sequence[float]]]  # {group: {run: a score in [0, 1] per seed}}
 
 
 def probe_scores(scores: Mapping[str, Mapping[Any, Mapping[str, Any]]], head: str) -> Scores:
-    """{head: {run: mIoU per seed}} of {run: {seed: {head: scores}}}.
-
-    Runs without `head` go under the first one they have: fine-tuned runs are read by a head of their own."""
+    """{head: {run: mIoU per seed}} of {run: {seed: {head: scores}}}; runs without it go by their first."""
     groups: dict[str, dict[str, list[float]]] = {head: {}}
     for run, seeds in scores.items():
         heads = list(next(iter(seeds.values())))
@@ -30,9 +25,7 @@ def probe_scores(scores: Mapping[str, Mapping[Any, Mapping[str, Any]]], head: st
 
 
 def object_scores(results: Mapping[str, Mapping[str, Any]], head: str) -> Scores:
-    """{number of objects: {method: mIoU per seed}}, from a profile's results of the probe by run.
-
-    Runs without that head, and splits without runs, are left out."""
+    """{number of objects: {method: mIoU per seed}} of a profile's probe results, as far as there are any."""
     groups: dict[str, dict[str, list[float]]] = {title: {} for title in SPLITS.values()}
     for method in METHODS:
         for split, title in SPLITS.items():
@@ -43,7 +36,7 @@ def object_scores(results: Mapping[str, Mapping[str, Any]], head: str) -> Scores
 
 
 def score_bars(scores: Scores, label: str, best_first: bool = False) -> Figure:
-    """Horizontal bars: means in percent, a dot per seed; one bar per run and group that names it.
+    """Horizontal bars of means in percent, a dot per seed, a bar per run and group.
 
     The legend names the groups, unless "" is the only one. best_first: runs by their mean, not in order."""
     groups = list(scores)
@@ -82,16 +75,13 @@ def convergence_curves(curves: Mapping[str, Mapping[str, Any]]) -> Figure:
     """mIoU over epochs per run (`hgrl.evaluation.convergence`): mean, band of one deviation, dots per seed.
 
     The y axis names the probe. Raises ValueError where the runs do not share one."""
-    protocols = {(curve["head"], curve["iterations"]) for curve in curves.values()}
-    ((head, iterations),) = protocols
+    ((head, iterations),) = {(curve["head"], curve["iterations"]) for curve in curves.values()}
     figure, axes = _chart(7, 3.6)
     for k, (run, curve) in enumerate(curves.items()):
-        epochs, mean, std = (np.array(curve[key]) for key in ("epochs", "miou_mean", "miou_std"))
-        low, high = 100 * (mean - std), 100 * (mean + std)
-        axes.plot(epochs, 100 * mean, color=f"C{k}", label=run)
-        axes.fill_between(epochs, low, high, color=f"C{k}", alpha=0.15, linewidth=0)
-        for seed in curve["seeds"].values():
-            axes.plot(epochs, 100 * np.array(seed), ".", color=f"C{k}", ms=3)
+        epochs, (mean, std) = curve["epochs"], 100 * np.array([curve["miou_mean"], curve["miou_std"]])
+        axes.plot(epochs, mean, color=f"C{k}", label=run)
+        axes.fill_between(epochs, mean - std, mean + std, color=f"C{k}", alpha=0.15, linewidth=0)
+        axes.plot(epochs, 100 * np.array(list(curve["seeds"].values())).T, ".", color=f"C{k}", ms=3)
     label = f"mIoU, percent\n({head}, {iterations:,} iterations)"
     axes.set(xlabel="epochs of pretraining", ylabel=label, xlim=(0, None))
     axes.legend(frameon=False)

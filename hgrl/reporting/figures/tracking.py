@@ -1,7 +1,5 @@
 """Figure 5: masks carried through a video; the neighbours that a cell listens to; scores over time."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -14,6 +12,7 @@ from hgrl.data.samples import Video
 from hgrl.metrics.outlines import boundary_map
 from hgrl.reporting.figures.panels import grid, picture_rows
 
+Cell = tuple[int, int]
 COLOURS = (np.array(colormaps["Set1"].colors) * 255).astype(np.uint8)
 
 
@@ -21,8 +20,7 @@ def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8: an image with the objects of an id map (0 background, 255 void) tinted, outlined."""
     picture = image.copy()
     for k in np.unique(mask[(mask > 0) & (mask != VOID)]):
-        colour = COLOURS[(int(k) - 1) % len(COLOURS)]
-        inside = mask == k
+        colour, inside = COLOURS[(int(k) - 1) % len(COLOURS)], mask == k
         picture[inside] = (picture[inside] * 0.5 + colour * 0.5).astype(np.uint8)
         picture[boundary_map(inside)] = colour
     return picture
@@ -40,10 +38,7 @@ def tracking_overlay(
 
 
 def neighbour_picture(
-    images: Sequence[np.ndarray],
-    cell: tuple[int, int],
-    neighbours: Sequence[tuple[int, int, int]],
-    shape: tuple[int, int],
+    images: Sequence[np.ndarray], cell: Cell, neighbours: Sequence[tuple[int, int, int]], shape: Cell
 ) -> Figure:
     """Where a cell's neighbours lie: images of the context frames and, last, of the query's frame.
 
@@ -52,11 +47,11 @@ def neighbour_picture(
     last = len(images) - 1
     for s, (axis, image) in enumerate(zip(axes[0], images, strict=True)):
         axis.imshow(image)
-        found = [cell] if s == last else [place for frame, *place in neighbours if frame == s]
-        scale = np.array(image.shape[:2]) / shape
-        y, x = ((np.array(found).reshape(-1, 2) + 0.5) * scale - 0.5).T
-        style = {"marker": "o", "color": "gold", "ms": 5, "mec": "black"}
-        style = {"marker": "+", "color": "red", "ms": 12} if s == last else style
+        found, style = [cell], {"marker": "+", "color": "red", "ms": 12}
+        if s < last:
+            found = [place for frame, *place in neighbours if frame == s]
+            style = {"marker": "o", "color": "gold", "ms": 5, "mec": "black"}
+        y, x = ((np.array(found).reshape(-1, 2) + 0.5) * np.array(image.shape[:2]) / shape - 0.5).T
         axis.plot(x, y, linestyle="", **style)
         title = "the cell" if s == last else f"{len(found)} of its neighbours, {last - s} back"
         axis.set_title(title, fontsize=8)
@@ -78,10 +73,8 @@ def scores_over_time(scores: Mapping[str, Sequence[float]], label: str = "J") ->
 def match_picture(truth: np.ndarray, predicted: np.ndarray) -> Figure:
     """Regions and boundaries of two boolean masks laid over each other: what J and F compare."""
     figure, axes = grid(1, 2, 2.5)
-    layers = {
-        "regions: J": (truth, predicted),
-        "boundaries: F": (boundary_map(truth), boundary_map(predicted)),
-    }
+    outlines = boundary_map(truth), boundary_map(predicted)
+    layers = {"regions: J": (truth, predicted), "boundaries: F": outlines}
     for axis, (title, (true, found)) in zip(axes[0], layers.items(), strict=True):
         axis.imshow(np.stack([1.0 - found, 1.0 - (true ^ found) * 0.7, 1.0 - true], -1))
         axis.set_title(title, fontsize=9)
