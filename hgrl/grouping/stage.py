@@ -21,6 +21,7 @@ from hgrl.grouping.group import group_images, height_scale, tree_recipe
 from hgrl.grouping.outputs import inspect
 from hgrl.grouping.region_tree import load_tree
 
+
 def train_edge_network(experiment: Experiment) -> dict[str, Any]:
     """Train the network of `edges: hed` on the profile's human boundaries, and say how; a trained one stays.
 
