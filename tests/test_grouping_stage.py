@@ -123,9 +123,7 @@ def test_a_missing_edge_network_says_what_to_run(with_hed, experiment):
 
 
 def test_an_unknown_grouping_is_one_line_that_names_the_known_ones(with_hed, experiment):
-    assert "no grouping named 'head'; choose one of 'groupings': hed" in told(
-        group, experiment(), "head"
-    )
+    assert "no grouping named 'head'; choose one of 'groupings': hed" in told(group, experiment(), "head")
 
 
 def test_a_mistyped_setting_of_a_grouping_is_one_line(with_hed, experiment):
