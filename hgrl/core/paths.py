@@ -1,7 +1,6 @@
 """Where everything lies: the one place that knows the repository's folders."""
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
 # another root for profiles, results and artefacts: a clone without an installation of its own, or a test
@@ -18,30 +17,17 @@ def data_root() -> Path:
     return Path(os.environ.get("HGRL_DATA") or HOME / "data")
 
 
-@dataclass(frozen=True)
 class Files:
     """Every file of one profile. `artifacts` (large, or of others' images) are cached by DVC and never
     committed; `results` (scores, tables, charts) are committed."""
 
-    profile: str
-    home: Path
-
-    @property
-    def artifacts(self) -> Path:
-        return self.home / "artifacts" / self.profile
-
-    @property
-    def results(self) -> Path:
-        return self.home / "results" / self.profile
-
-    @property
-    def data(self) -> Path:
-        """The embedded scenes, if the profile draws them, and the manifest."""
-        return self.artifacts / "data"
-
-    @property
-    def manifest(self) -> Path:
-        return self.data / "manifest.json"
+    def __init__(self, profile: str, home: Path) -> None:
+        self.profile = profile
+        self.artifacts, self.results = home / "artifacts" / profile, home / "results" / profile
+        self.data = self.artifacts / "data"  # the embedded scenes, if the profile draws them
+        self.manifest = self.data / "manifest.json"
+        self.hed_weights = self.artifacts / "hed" / "hed.pt"  # the edge network of `edges: hed`
+        self.claims = self.results / "claims.json"  # the verdicts; beside it `claims.md`, for reading
 
     def trees(self, grouping: str | None = None) -> Path:
         """Region trees of the profile's own grouping, or of a named variant."""
@@ -52,11 +38,6 @@ class Files:
 
     def height_scale(self, grouping: str | None = None) -> Path:
         return self.trees(grouping) / "height_scale.json"
-
-    @property
-    def hed_weights(self) -> Path:
-        """The edge network of `edges: hed`."""
-        return self.artifacts / "hed" / "hed.pt"
 
     def checkpoints(self, run: str) -> Path:
         return self.artifacts / "checkpoints" / run
@@ -93,11 +74,6 @@ class Files:
     def metrics(self, stage: str) -> Path:
         """Means over the seeds of every run of a stage: `dvc metrics show` prints them."""
         return self.results / "metrics" / f"{stage}.json"
-
-    @property
-    def claims(self) -> Path:
-        """The verdicts on the paper's claims; beside it `claims.md`, for reading."""
-        return self.results / "claims.json"
 
     def figures(self, committed: bool) -> Path:
         """Charts and pictures of the embedded scenes are committed; pictures of others' images are not."""

@@ -14,13 +14,11 @@ PACKAGES = ("torch", "torchvision", "numpy", "opencv-contrib-python", "higra", "
 ORIGIN = ".origin"
 
 
+Content = dict[str, Any]
+
+
 def write_results(
-    experiment: Experiment,
-    stage: str,
-    name: str,
-    content: dict[str, Any],
-    settings: dict[str, Any],
-    started: float,
+    experiment: Experiment, stage: str, name: str, content: Content, settings: Content, started: float
 ) -> None:
     """Scores in `<name>.json`, equal whenever they are made again; the rest in `<name>.origin.json`.
 
