@@ -2,6 +2,7 @@
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -100,3 +101,25 @@ def test_the_package_stays_small():
     entries = [path.name for path in (HOME / "hgrl").iterdir() if path.name != "__pycache__"]
     assert len([name for name in entries if not name.startswith("__")]) <= 10
     assert sum(path.read_text().count("\n") for path in (HOME / "hgrl").rglob("*.py")) <= 12_000
+
+
+ROOMS = ["core", "data", "metrics", "grouping", "sampling", "pretraining", "evaluation", "reporting"]
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_go_one_way_through_the_rooms(room):
+    above = {
+        *ROOMS[ROOMS.index(room) + 1 :],
+        *({"data", "metrics"} - {room} if room in ("data", "metrics") else ()),
+    }
+    for path in (HOME / "hgrl" / room).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module.startswith("hgrl."):
+                names = {node.module.split(".")[1]} if node.module.count(".") else set()
+                assert not names & above, f"{path} imports {node.module}"
+
+
+@pytest.mark.parametrize("module", ["hgrl.data.stage", "hgrl.metrics.bsds", "hgrl.grouping.stage"])
+def test_data_metrics_and_grouping_need_no_torch(module):
+    program = f"import sys, {module}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=HOME)
