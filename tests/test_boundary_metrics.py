@@ -13,11 +13,10 @@ from hgrl.metrics.boundaries import (
     benchmark_thresholds,
     boundary_counts,
     contour_strength,
-    count_boundaries,
     match_boundaries,
     thin,
 )
-from hgrl.metrics.outlines import boundary_map
+from hgrl.metrics.video import boundary_map
 
 MASKS = arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 
@@ -155,7 +154,7 @@ def test_equal_maps_in_a_row_are_counted_once_with_the_same_answer():
     strength, truths = generator.random((20, 20)).round(1), generator.random((2, 20, 20)) < 0.2
     thresholds = benchmark_thresholds(19)
     counts = boundary_counts(strength, truths, thresholds)
-    alone = [count_boundaries([strength >= threshold], truths) for threshold in thresholds]
+    alone = [boundary_counts(strength, truths, [threshold]) for threshold in thresholds]
     assert [list(field) for field in counts] == [
         [int(getattr(one, name)[0]) for one in alone] for name in counts._fields
     ]

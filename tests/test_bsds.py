@@ -81,16 +81,14 @@ def test_region_ids_that_are_not_whole_numbers_from_1(tmp_path, wrong):
     labels = HALVES.astype(np.float64)
     labels[1, 2] = wrong
     bsds(tmp_path / "BSDS500", mat(labels))
-    with pytest.raises(
-        InputError, match=r"2018\.mat: Segmentation holds more than whole numbers from 1 to 65535"
-    ):
+    with pytest.raises(InputError, match=r"2018\.mat: Segmentation is not of whole numbers 1 to 65535"):
         open_bsds(tmp_path, "BSDS500", "test").ground_truth(0)
 
 
 @pytest.mark.parametrize("wrong", [np.nan, 2, -1, 0.5])
 def test_boundaries_that_are_not_0_and_1(tmp_path, wrong):
     bsds(tmp_path / "BSDS500", mat(HALVES, np.full((3, 4), wrong)))
-    with pytest.raises(InputError, match=r"2018\.mat: Boundaries holds more than whole numbers from 0 to 1"):
+    with pytest.raises(InputError, match=r"2018\.mat: Boundaries is not of whole numbers 0 to 1"):
         open_bsds(tmp_path, "BSDS500", "test").boundaries(0)
 
 

@@ -22,8 +22,8 @@ from hgrl.grouping.bsds_benchmark import load_counts
 from hgrl.grouping.region_tree import RegionTree
 from hgrl.metrics import bsds
 from hgrl.metrics.boundaries import contour_strength
-from hgrl.metrics.outlines import boundary_map
 from hgrl.metrics.regions import covering
+from hgrl.metrics.video import boundary_map
 from hgrl.reporting.figures import bsds as figures_bsds
 
 TREE = three_regions(24, 32)

@@ -2,16 +2,17 @@
 
 import numpy as np
 import pytest
+from regions import region_counts
 from scipy.io import loadmat
 
 from hgrl.core.errors import InputError
 from hgrl.data.sets.bsds import load_ucm2
 from hgrl.grouping.bsds_benchmark import load_edges
 from hgrl.metrics import bsds
-from hgrl.metrics.boundaries import BoundaryCounts, benchmark_thresholds, boundary_counts, count_boundaries
+from hgrl.metrics.boundaries import BoundaryCounts, benchmark_thresholds, boundary_counts
 from hgrl.metrics.bsds import FIGURES, BenchmarkCounts, ImageScore, benchmark_figures, paired_bootstrap
-from hgrl.metrics.outlines import boundary_map
-from hgrl.metrics.regions import RegionCounts, region_counts
+from hgrl.metrics.regions import RegionCounts
+from hgrl.metrics.video import boundary_map
 
 
 def boundary_only(matched_truth, truth, matched_found, found, thresholds=None):
@@ -212,8 +213,10 @@ def score_fixture(folder, name, kind, thresholds):
             boundary_counts(load_edges(folder / f"png/{name}.png"), boundaries, thresholds), None
         )
     partitions = list(loadmat(folder / f"segs/{name}.mat")["segs"].ravel())
-    maps = (boundary_map(labels) for labels in partitions)
-    return ImageScore(count_boundaries(maps, boundaries), region_counts(partitions, truths))
+    maps = (boundary_map(labels).astype(float) for labels in partitions)
+    counts = [boundary_counts(found, boundaries, np.array([0.5])) for found in maps]
+    counts = BoundaryCounts(*map(np.concatenate, zip(*counts, strict=True)))
+    return ImageScore(counts, region_counts(partitions, truths))
 
 
 def evaluation_tables(counts):

@@ -5,7 +5,7 @@ from miniature import write_coco
 
 from hgrl.core.errors import InputError
 from hgrl.core.settings import Source
-from hgrl.data.sets.coco import open_coco
+from hgrl.data.sets.unlabelled import open_coco
 from hgrl.data.sources import open_samples
 
 

@@ -5,7 +5,7 @@ from miniature import write_imagenet
 
 from hgrl.core.errors import InputError
 from hgrl.core.settings import Source
-from hgrl.data.sets.imagenet import open_imagenet
+from hgrl.data.sets.unlabelled import open_imagenet
 from hgrl.data.sources import open_samples
 
 
@@ -36,7 +36,7 @@ def test_missing_folder_split_and_images(root, tmp_path):
     with pytest.raises(InputError, match=r"ImageNet: no test in it"):
         open_imagenet(root, "ImageNet", "test")
     (tmp_path / "empty/ImageNet/train/n01440764").mkdir(parents=True)
-    with pytest.raises(InputError, match=r"train: no images in it; run `python -m hgrl fetch imagenet`"):
+    with pytest.raises(InputError, match=r"train: no images in it; `python -m hgrl fetch imagenet`"):
         open_imagenet(tmp_path / "empty", "ImageNet", "train")
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 from hgrl.core.errors import InputError
 from hgrl.core.settings import DataSettings, Source
 from hgrl.data.samples import Samples, Video, sample_name
-from hgrl.data.sets.coco import open_coco
 from hgrl.data.sets.listing import read_list
+from hgrl.data.sets.unlabelled import open_coco
 from hgrl.data.sources import open_samples, open_videos, pretraining_samples
 
 

@@ -23,12 +23,11 @@ from hgrl.core.settings import ScenesSettings, Source
 from hgrl.data.images import read_mask
 from hgrl.data.scenes import backdrops as scene_backdrops
 from hgrl.data.scenes import draw as scenes
+from hgrl.data.scenes.appearance import SHAPES, TEXTURES, draw_deformation
 from hgrl.data.scenes.backdrops import GREY, PARTS, PHOTOGRAPHS, part_of
 from hgrl.data.scenes.draw import CLASSES, MARKER, is_complete, make_scenes, split_counts
 from hgrl.data.scenes.files import voc_palette
 from hgrl.data.scenes.render import draw_scene, render
-from hgrl.data.scenes.shapes import SHAPES, draw_deformation
-from hgrl.data.scenes.textures import TEXTURES
 from hgrl.data.sources import open_samples, open_videos
 
 FEW = ScenesSettings(size=64, unlabelled=6, train=12, tune=5, val=8, videos=5, frames=4, contours=3, seed=7)
@@ -139,8 +138,7 @@ def test_marker_tells_settings_counts_and_a_checksum_over_all_files(few):
 def test_folder_of_real_data_is_refused(tmp_path):
     (tmp_path / "VOC2012").mkdir()
     with pytest.raises(
-        InputError,
-        match=rf"{tmp_path}: holds VOC2012 that is not of the embedded scenes; choose another folder",
+        InputError, match=rf"{tmp_path}: its VOC2012 is not of the embedded scenes; choose another folder"
     ):
         make_scenes(tmp_path, TINY)
 

@@ -8,7 +8,7 @@ import pytest
 
 from hgrl.core.errors import InputError
 from hgrl.metrics import video as video_metrics
-from hgrl.metrics.outlines import boundary_map
+from hgrl.metrics.video import boundary_map
 
 
 def test_region_similarity_by_hand():
@@ -157,7 +157,7 @@ ONES, ZEROS = np.ones((2, 2), np.uint8), np.zeros((2, 2), np.uint8)
 @pytest.mark.parametrize(
     ("truth", "predicted", "words"),
     [
-        ([ONES] * 2, [ONES] * 2, "dropped"),
+        ([ONES] * 2, [ONES] * 2, "are not scored"),
         ([ONES] * 3, [ONES] * 4, "3 true masks but 4"),
         ([ONES] * 3, [np.ones((2, 3), np.uint8)] * 3, "frame 0"),
         ([ZEROS] * 3, [ONES] * 3, "no object"),

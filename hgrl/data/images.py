@@ -46,8 +46,7 @@ def read_mask(path: Path) -> np.ndarray:
     def decode(image: Image.Image) -> np.ndarray:
         image.load()
         if image.mode not in ("P", "L", "1") and not image.mode.startswith("I"):
-            what = f"mode {image.mode} has colours, not ids"
-            raise InputError(f"{path}: {what}; save it as a palette or grey PNG of ids")
+            raise InputError(f"{path}: mode {image.mode} has no ids; save it as a palette or grey PNG of ids")
         ids = np.array(image)
         if ids.max(initial=0) > 255 or ids.min(initial=0) < 0:
             raise InputError(f"{path}: ids {ids.min()}..{ids.max()} in a mask; 0..255 are allowed")

@@ -8,10 +8,9 @@ from hgrl.core.errors import InputError
 from hgrl.core.settings import DataSettings, Source
 from hgrl.data.samples import Samples, Video
 from hgrl.data.sets.bsds import open_bsds
-from hgrl.data.sets.coco import open_coco
 from hgrl.data.sets.davis import open_davis
 from hgrl.data.sets.folder import open_folder
-from hgrl.data.sets.imagenet import open_imagenet
+from hgrl.data.sets.unlabelled import open_coco, open_imagenet
 from hgrl.data.sets.voc import open_voc
 
 LOADERS = {

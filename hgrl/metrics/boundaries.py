@@ -1,9 +1,8 @@
 """Boundaries against human ones: thinning, one-to-one matching, and the counts behind precision and recall.
 
-As the BSDS500 benchmark does it (Martin, Fowlkes, Malik, TPAMI 2004; Arbelaez et al., TPAMI 2011, section
-2.2)."""
+As in the BSDS500 benchmark (Martin, Fowlkes, Malik, TPAMI 2004; Arbelaez et al., TPAMI 2011, sec. 2.2)."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -15,6 +14,7 @@ from hgrl.core.errors import InputError
 MATCH_TOLERANCE = 0.0075  # of the image's diagonal: the benchmark's maxDist
 THRESHOLDS = 99  # the benchmark's nthresh
 Maps = Sequence[np.ndarray]  # one per annotator
+Pair = tuple[np.ndarray, np.ndarray]
 
 
 class BoundaryCounts(NamedTuple):
@@ -58,9 +58,7 @@ def thin(mask: np.ndarray) -> np.ndarray:
     return thinned[-2:0:-1, -2:0:-1] > 0
 
 
-def match_boundaries(
-    found: np.ndarray, truth: np.ndarray, tolerance: float = MATCH_TOLERANCE
-) -> tuple[np.ndarray, np.ndarray]:
+def match_boundaries(found: np.ndarray, truth: np.ndarray, tolerance: float = MATCH_TOLERANCE) -> Pair:
     """Which boundary pixels a one-to-one matching pairs: (of found, of truth), each boolean (H, W).
 
     found, truth: boolean (H, W). Pixels may be paired up to `tolerance` x the image's diagonal apart. As many
@@ -83,27 +81,19 @@ def match_boundaries(
 
 
 def boundary_counts(strength: np.ndarray, truths: Maps, thresholds: np.ndarray) -> BoundaryCounts:
-    """`count_boundaries` of (H, W) float strengths at each threshold, which is inclusive."""
-    return count_boundaries((strength >= threshold for threshold in thresholds), truths)
+    """Counts of one image's contours (H, W), float, thinned at each threshold, which is inclusive.
 
-
-def count_boundaries(maps: Iterable[np.ndarray], truths: Maps) -> BoundaryCounts:
-    """Counts of one image's boundary maps, one per threshold, against the annotators'; all boolean (H, W).
-
-    The maps are thinned first. Raises InputError for shapes that differ and for no annotator."""
+    truths: the annotators' maps, boolean (H, W). InputError for shapes that differ and for no annotator."""
     if len(truths) == 0:
         raise InputError("no human boundary map: nothing to score against")
     rows, last, row = [], None, None
-    for found in maps:
+    for found in (strength >= threshold for threshold in thresholds):
         if last is None or not np.array_equal(found, last):  # equal maps have equal counts
-            last, row = found, _count(thin(found), truths)
+            last, thinned = found, thin(found)
+            of_found, of_truth = zip(*(match_boundaries(thinned, truth) for truth in truths), strict=True)
+            row = list(map(np.count_nonzero, (of_truth, truths, np.any(of_found, axis=0), thinned)))
         rows.append(row)
     return BoundaryCounts(*np.array(rows, np.int64).reshape(-1, 4).T)
-
-
-def _count(found: np.ndarray, truths: Maps) -> tuple[int, ...]:
-    of_found, of_truth = zip(*(match_boundaries(found, truth) for truth in truths), strict=True)
-    return tuple(map(np.count_nonzero, (of_truth, truths, np.any(of_found, axis=0), found)))
 
 
 def _disk(radius: float) -> np.ndarray:
@@ -147,8 +137,7 @@ def _match(found_at, truth_at, offsets, height, width):
 def _augment(start, node, truth_at, offsets, pair_of_truth, pair_of_found, reached_from, queue, reached):
     """Search breadth first from a free truth pixel for a free found one, and swap the pairs along the path.
 
-    What a failed search has reached lies on no augmenting path any more (a Hungarian tree) and stays
-    marked."""
+    What a failed search reached lies on no augmenting path any more (a Hungarian tree): it stays marked."""
     queue[0], head, tail, count, end = start, 0, 1, 0, -1
     while head < tail and end < 0:
         t = queue[head]

@@ -15,7 +15,7 @@ import numpy as np
 
 from hgrl.core.errors import InputError
 from hgrl.metrics import bootstrap
-from hgrl.metrics.boundaries import BoundaryCounts, Maps, boundary_counts
+from hgrl.metrics.boundaries import BoundaryCounts, Maps, Pair, boundary_counts
 from hgrl.metrics.regions import Hierarchy, RegionCounts, hierarchy_counts, ucm_hierarchy
 
 Difference = tuple[float, float, float]  # and its interval's ends
@@ -43,8 +43,7 @@ class BenchmarkCounts:
 
     def require_regions(self) -> RegionCounts:
         if self.regions is None:
-            needed = "covering, PRI and VI need contour maps or region trees"
-            raise InputError(f"edge maps have no regions: {needed}")
+            raise InputError("edge maps have no regions: covering, PRI and VI need contour maps or trees")
         return self.regions
 
 
@@ -72,12 +71,9 @@ def gather(names: Sequence[str], thresholds: np.ndarray, scores: Sequence[ImageS
     if len({score.regions is None for score in scores}) > 1:
         raise InputError("some images have regions and others have not: score results of one kind")
     boundaries, regions = zip(*scores, strict=True)
-    return BenchmarkCounts(
-        tuple(names),
-        np.asarray(thresholds, float),
-        BoundaryCounts(*map(np.array, zip(*boundaries, strict=True))),
-        None if regions[0] is None else RegionCounts(*map(np.array, zip(*regions, strict=True))),
-    )
+    boundaries = BoundaryCounts(*map(np.array, zip(*boundaries, strict=True)))
+    regions = None if regions[0] is None else RegionCounts(*map(np.array, zip(*regions, strict=True)))
+    return BenchmarkCounts(tuple(names), np.asarray(thresholds, float), boundaries, regions)
 
 
 # --- the figures: each takes weights (D, N), how often an image is drawn, and gives (D, ...).
@@ -90,9 +86,7 @@ def f_measure(recall: np.ndarray, precision: np.ndarray) -> np.ndarray:
     return 2 * recall * precision / np.where(total == 0, 1, total)
 
 
-def precision_recall(
-    counts: BenchmarkCounts, weights: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def precision_recall(counts: BenchmarkCounts, weights: np.ndarray | None = None) -> Pair:
     """(recall, precision), each (T,), of all images together; (D, T) with weights."""
     return _fractions(*(n.sum(0) if weights is None else weights @ n for n in counts.boundaries))
 
@@ -163,7 +157,6 @@ FIGURES: dict[str, Callable[[BenchmarkCounts, np.ndarray], np.ndarray]] = {
     "vi_ods": lambda counts, weights: _mean(counts.require_regions().vi, weights).min(1),
     "vi_ois": lambda counts, weights: _mean(counts.require_regions().vi.min(1), weights),
 }  # every figure that the field reports, by name; VI is better when smaller
-BOUNDARY_FIGURES = ("ods", "ois", "ap")
 
 
 @numba.njit(nogil=True, cache=True)
@@ -192,9 +185,8 @@ def benchmark_figures(counts: BenchmarkCounts) -> dict[str, float]:
     threshold, recall, precision, _ = _ods(counts, once)[0]
     figures = {"ods_threshold": threshold, "ods_recall": recall, "ods_precision": precision}
     figures["ois_recall"], figures["ois_precision"], _ = _ois(counts, once)[0]
-    names = BOUNDARY_FIGURES
+    names = ("ods", "ois", "ap") if counts.regions is None else tuple(FIGURES)
     if counts.regions is not None:
-        names = tuple(FIGURES)
         covering = _covering(counts, once, "ods")[0]
         figures["covering_ods_threshold"] = counts.thresholds[covering.argmax()]
         figures["pri_ods_threshold"] = counts.thresholds[counts.regions.pri.mean(0).argmax()]
@@ -231,10 +223,8 @@ def paired_bootstrap(
     if counts_a.names != counts_b.names:
         raise InputError("the two results are of different images: compare results of the same ones")
     weights = bootstrap.draws(np.random.default_rng(seed), draws, len(counts_a))
-    whole, drawn = (
-        FIGURES[figure](counts_a, w) - FIGURES[figure](counts_b, w)
-        for w in (np.ones((1, len(counts_a))), weights)
-    )
+    once, value = np.ones((1, len(counts_a))), FIGURES[figure]
+    whole, drawn = (value(counts_a, w) - value(counts_b, w) for w in (once, weights))
     return float(whole[0]), *bootstrap.interval(drawn)
 
 
@@ -259,6 +249,7 @@ def official_tables(folder: Path) -> dict[str, np.ndarray]:
             reason = " ".join(str(error).split())
             raise InputError(f"{path}: not a table of numbers ({reason}); fetch it again") from error
     if not tables.keys() & {"eval_bdry_img", "eval_cover_img"}:
-        missing = "no eval_bdry_img.txt or eval_cover_img.txt"
-        raise InputError(f"{folder}: {missing}; give a folder that the MATLAB benchmark wrote")
+        raise InputError(
+            f"{folder}: no eval_bdry_img.txt or eval_cover_img.txt; give the MATLAB run's folder"
+        )
     return tables

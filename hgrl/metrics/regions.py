@@ -1,9 +1,8 @@
 """How well partitions of an image match: covering, Rand index, variation of information, achievable accuracy.
-NumPy, SciPy and numba.
 
 Arbelaez et al., TPAMI 2011, section 2.3, as the BSDS500 benchmark computes them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import cv2
@@ -59,21 +58,32 @@ class Hierarchy(NamedTuple):
     groups: np.ndarray  # (thresholds, R) integers: the region of each label from 1, or 0: in no region
 
 
-def region_counts(partitions: Iterable[np.ndarray], truths: Sequence[np.ndarray]) -> RegionCounts:
-    """Scores of partitions, one per threshold, against the annotators' segmentations; all (H, W) integers.
-
-    Segments count from 1, and so do regions: label 0 of a partition is no region (MATLAB's bwlabel leaves
-    contours at 0) and covers nothing, but is a label like any other for PRI and VI, as in the authors' code.
-    Raises InputError for shapes that differ, for no annotator, and for segments not numbered from 1."""
-    _check_truths(truths)
-    return _counts((_shared(partition, truths) for partition in partitions), truths)
-
-
 def hierarchy_counts(hierarchy: Hierarchy, truths: Sequence[np.ndarray]) -> RegionCounts:
-    """`region_counts` of all partitions of a hierarchy, each coarser one from the overlaps of the finest."""
-    _check_truths(truths)
+    """Scores of a hierarchy's partitions against the annotators' segmentations (H, W), integers from 1.
+
+    Region 0 is no region (MATLAB's bwlabel leaves contours at 0) and covers nothing, but is a label like any
+    other for PRI and VI, as in the authors' code. Each partition is scored from the overlaps of the finest.
+    Raises InputError for shapes that differ, for no annotator, and for segments not numbered from 1."""
+    if not truths:
+        raise InputError("no human segmentation: nothing to score against")
+    for truth in truths:
+        if truth.ndim != 2 or truth.dtype.kind not in "iu" or truth.size == 0 or truth.min() < 1:
+            what = f"of {truth.dtype}, shape {truth.shape}" + (f", from {truth.min()}" if truth.size else "")
+            raise InputError(f"a human segmentation {what}: it must be height x width integers from 1")
     finest = _shared(hierarchy.labels, truths)
-    return _counts((_merge(finest, group) for group in hierarchy.groups), truths)
+    segments = [int(truth.max()) + 1 for truth in truths]
+    annotator = np.repeat(np.arange(len(truths)), segments)  # of each segment
+    areas = np.concatenate([np.bincount(truth.ravel()) for truth in truths])
+    best, rows, last, row = np.zeros(len(annotator)), [], None, None
+    for group in hierarchy.groups:
+        region = group[finest.region].astype(np.int64)
+        shared = _summed(region, finest.segment, finest.pixels, len(annotator))
+        if last is None or not all(map(np.array_equal, shared, last)):  # equal partitions have equal counts
+            last, best_segment, of_found = shared, *_coverings(shared, areas, len(truths))
+            row = (areas @ best_segment, areas.sum(), *of_found, *_pairwise(shared, annotator))
+            best = np.maximum(best, best_segment)
+        rows.append(row)
+    return RegionCounts(*np.array(rows, float).reshape(-1, 6).T, float(areas @ best))
 
 
 def ucm_hierarchy(ucm2: np.ndarray, thresholds: np.ndarray) -> Hierarchy:
@@ -82,8 +92,7 @@ def ucm_hierarchy(ucm2: np.ndarray, thresholds: np.ndarray) -> Hierarchy:
     ucm2: (2H+1, 2W+1) float; pixels lie at odd places. A region at threshold t is an 8-connected part of ucm2
     <= t (MATLAB's bwlabel). Raises InputError for another shape."""
     if ucm2.ndim != 2 or min(ucm2.shape) < 3 or not all(side % 2 for side in ucm2.shape):
-        wanted = "a ucm2 has odd height and width, 2 x the image's + 1"
-        raise InputError(f"a contour map of shape {ucm2.shape}: {wanted}")
+        raise InputError(f"a ucm2 of shape {ucm2.shape}: its height and width must be 2 x the image's + 1")
     parts = [cv2.connectedComponents((ucm2 <= level).astype(np.uint8))[1][1::2, 1::2] for level in thresholds]
     finest = parts[0].ravel().astype(np.int64)
     alone = np.flatnonzero(finest == 0)  # pixels in none of the finest regions are labels by themselves
@@ -108,50 +117,21 @@ class _Shared(NamedTuple):
     pixels: np.ndarray  # (entries,) int64
 
 
-def _check_truths(truths: Sequence[np.ndarray]) -> None:
-    if not truths:
-        raise InputError("no human segmentation: nothing to score against")
-    for truth in truths:
-        if truth.ndim != 2 or truth.dtype.kind not in "iu" or truth.size == 0 or truth.min() < 1:
-            what = f"of {truth.dtype}, shape {truth.shape}" + (f", from {truth.min()}" if truth.size else "")
-            raise InputError(f"a human segmentation {what}: it must be height x width integers from 1")
-
-
 def _shared(partition: np.ndarray, truths: Sequence[np.ndarray]) -> _Shared:
     segment, start = [], 0
     for truth in truths:
         if truth.shape != partition.shape:
-            shapes = f"a partition of {partition.shape} and a human segmentation of {truth.shape}"
-            raise InputError(f"{shapes}: they must be of the same image")
+            raise InputError(f"partition of {partition.shape}, truth of {truth.shape}: not of the same image")
         segment.append(truth.ravel().astype(np.int64) + start)
         start += int(truth.max()) + 1
     region = np.tile(partition.ravel().astype(np.int64), len(truths))
     return _summed(region, np.concatenate(segment), np.ones(len(region), np.int64), start)
 
 
-def _merge(shared: _Shared, group: np.ndarray) -> _Shared:
-    region = group[shared.region].astype(np.int64)
-    return _summed(region, shared.segment, shared.pixels, int(shared.segment.max()) + 1)
-
-
 def _summed(region: np.ndarray, segment: np.ndarray, pixels: np.ndarray, segments: int) -> _Shared:
     shape = (int(region.max()) + 1, segments)
     counts = coo_array((pixels, (region, segment)), shape=shape).tocsr().tocoo()  # tocsr adds equal places
     return _Shared(*counts.coords, counts.data)
-
-
-def _counts(partitions: Iterable[_Shared], truths: Sequence[np.ndarray]) -> RegionCounts:
-    segments = [int(truth.max()) + 1 for truth in truths]
-    annotator = np.repeat(np.arange(len(truths)), segments)  # of each segment
-    areas = np.concatenate([np.bincount(truth.ravel()) for truth in truths])
-    best, rows, last, row = np.zeros(len(annotator)), [], None, None
-    for shared in partitions:
-        if last is None or not all(map(np.array_equal, shared, last)):  # equal partitions have equal counts
-            last, best_segment, of_found = shared, *_coverings(shared, areas, len(truths))
-            row = (areas @ best_segment, areas.sum(), *of_found, *_pairwise(shared, annotator))
-            best = np.maximum(best, best_segment)
-        rows.append(row)
-    return RegionCounts(*np.array(rows, float).reshape(-1, 6).T, float(areas @ best))
 
 
 def _coverings(shared: _Shared, areas: np.ndarray, annotators: int) -> tuple[np.ndarray, tuple[float, float]]:

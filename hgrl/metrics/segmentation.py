@@ -14,8 +14,7 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, classes: int) -> 
     split, not a mean over images. Raises InputError for shapes that differ and for ids that are no class."""
     truth, predicted = np.asarray(truth), np.asarray(predicted)
     if truth.shape != predicted.shape:
-        shapes = f"truth of shape {truth.shape} and prediction of shape {predicted.shape}"
-        raise InputError(f"{shapes}: resize one before scoring")
+        raise InputError(f"truth of shape {truth.shape}, prediction of {predicted.shape}: resize one first")
     scored = truth != VOID
     truth = _class_ids(truth[scored], "truth", classes)
     predicted = _class_ids(predicted[scored], "prediction", classes)
@@ -42,25 +41,17 @@ def miou(confusion: np.ndarray) -> float:
     return _nan_mean(iou_per_class(confusion))
 
 
-def pixel_accuracy(confusion: np.ndarray) -> float:
-    """Fraction of scored pixels whose class is right; nan when nothing was scored."""
-    total = confusion.sum()
-    return float(np.trace(confusion) / total) if total else float("nan")
-
-
-def mean_accuracy(confusion: np.ndarray) -> float:
-    """Mean recall over the classes that occur in the truth; nan when nothing was scored."""
-    true = confusion.sum(1)
-    return _nan_mean(np.diag(confusion) / np.where(true > 0, true, np.nan))
-
-
 def segmentation_scores(confusion: np.ndarray, classes: tuple[str, ...]) -> dict[str, object]:
-    """A split's scores for json: miou, pixel_accuracy, mean_accuracy, iou by class name (None if absent)."""
+    """A split's scores for json: `miou`, pixel_accuracy, mean_accuracy, iou by class name (None if absent).
+
+    pixel_accuracy is the fraction of scored pixels whose class is right, mean_accuracy the mean recall over
+    the classes that occur in the truth; both are nan when nothing was scored."""
+    hits, true = np.diag(confusion), confusion.sum(1)
     ious = zip(classes, iou_per_class(confusion), strict=True)
     return {
         "miou": miou(confusion),
-        "pixel_accuracy": pixel_accuracy(confusion),
-        "mean_accuracy": mean_accuracy(confusion),
+        "pixel_accuracy": float(hits.sum() / true.sum()) if true.any() else float("nan"),
+        "mean_accuracy": _nan_mean(hits / np.where(true > 0, true, np.nan)),
         "iou": {name: None if np.isnan(value) else float(value) for name, value in ious},
     }
 

@@ -10,10 +10,21 @@ import numpy as np
 
 from hgrl.core.errors import InputError
 from hgrl.core.labels import VOID
-from hgrl.metrics.outlines import boundary_map
 
 Scores = dict[int, dict[str, list[float]]]  # of each object: {"j": [...], "f": [...]}, per scored frame
 BOUNDARY_TOLERANCE = 0.008  # of the image's diagonal, rounded up to pixels
+
+
+def boundary_map(labels: np.ndarray) -> np.ndarray:
+    """Boolean (H, W): pixels that differ from their right, lower or lower-right neighbour.
+
+    The boundary lies half a pixel towards the origin, and a mask that touches the image's right or lower
+    border has none there. DAVIS's seg2bmap and, at image size, BSDS's seg2bdry."""
+    boundary = np.zeros(labels.shape, bool)
+    boundary[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    boundary[:-1] |= labels[:-1] != labels[1:]
+    boundary[:-1, :-1] |= labels[:-1, :-1] != labels[1:, 1:]
+    return boundary
 
 
 def region_similarity(truth: np.ndarray, predicted: np.ndarray) -> float:
@@ -46,9 +57,8 @@ def _dilate(boundary: np.ndarray, radius: int) -> np.ndarray:
 def davis_statistics(values: Sequence[float]) -> dict[str, float]:
     """Mean, recall and decay of one object's scores over the scored frames (at least one).
 
-    Recall is the fraction above 0.5; decay the mean of the first quarter minus that of the last, the quarters
-    sharing their end frames and rounded as in the official code, whose bins wrap after 256 frames: these do
-    not."""
+    Recall is the fraction above 0.5; decay the mean of the first quarter minus that of the last. Quarters
+    share end frames and are rounded as in the official code, whose bins, unlike these, wrap after 256."""
     values = np.asarray(values, float)
     ends = np.round(np.linspace(1, len(values), 5) + 1e-10).astype(int) - 1
     decay = values[ends[0] : ends[1] + 1].mean() - values[ends[3] : ends[4] + 1].mean()
@@ -67,7 +77,16 @@ def object_scores(truth: Sequence[np.ndarray], predicted: Sequence[np.ndarray]) 
     truth counts as background. The first frame, which the tracker was given, and the last are not scored.
     Raises InputError for a video under three frames, for lists or masks whose sizes differ, for masks of
     other than whole numbers, and for a first mask without an object."""
-    _check_video(truth, predicted)
+    if len(truth) != len(predicted):
+        raise InputError(f"{len(truth)} true masks but {len(predicted)} predicted ones")
+    if len(truth) < 3:
+        raise InputError(f"a video of {len(truth)} frames: the first and the last frame are not scored")
+    for t, (true, found) in enumerate(zip(truth, predicted, strict=True)):
+        if true.shape != found.shape:
+            raise InputError(f"frame {t}: true mask of {true.shape} but predicted mask of {found.shape}")
+        if true.ndim != 2 or {true.dtype.kind, found.dtype.kind} - set("iu"):
+            what = f"masks of {true.dtype} and {found.dtype}, shape {true.shape}"
+            raise InputError(f"frame {t}: {what}; they must be height x width whole numbers")
     scores = {k: {"j": [], "f": []} for k in object_ids(truth[0])}
     if not scores:
         raise InputError("the first mask holds no object: nothing to score")
@@ -76,20 +95,6 @@ def object_scores(truth: Sequence[np.ndarray], predicted: Sequence[np.ndarray]) 
             lists["j"].append(region_similarity(true == k, found == k))
             lists["f"].append(boundary_f(true == k, found == k))
     return scores
-
-
-def _check_video(truth: Sequence[np.ndarray], predicted: Sequence[np.ndarray]) -> None:
-    if len(truth) != len(predicted):
-        raise InputError(f"{len(truth)} true masks but {len(predicted)} predicted ones")
-    if len(truth) < 3:
-        frames = f"a video of {len(truth)} frames cannot be scored"
-        raise InputError(f"{frames}: the first and the last frame are dropped")
-    for t, (true, found) in enumerate(zip(truth, predicted, strict=True)):
-        if true.shape != found.shape:
-            raise InputError(f"frame {t}: true mask of {true.shape} but predicted mask of {found.shape}")
-        if true.ndim != 2 or {true.dtype.kind, found.dtype.kind} - set("iu"):
-            what = f"masks of {true.dtype} and {found.dtype}, shape {true.shape}"
-            raise InputError(f"frame {t}: {what}; they must be height x width whole numbers")
 
 
 def video_scores(objects: Scores) -> dict[int, dict[str, float]]:

@@ -11,7 +11,7 @@ import yaml
 class Archive:
     """One file to download; `archives.yaml` says what the fields are."""
 
-    addresses: tuple[str, ...]
+    addresses: list[str]
     top: str
     size: int
     unpacked: int
@@ -50,9 +50,8 @@ class DataSet:
 
 
 def _data_set(title: str, folder: str, splits: list, archive: Any = None, by_hand: str = "") -> DataSet:
-    if archive is not None:
-        archive = Archive(**archive | {"addresses": tuple(archive["addresses"])})
-    return DataSet(title, folder, tuple(Split(*split) for split in splits), archive, by_hand)
+    known = tuple(Split(*split) for split in splits)
+    return DataSet(title, folder, known, archive and Archive(**archive), by_hand)
 
 
 _TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hgrl.core.errors import InputError
-from hgrl.data.fetching.archives import DATA_SETS, DataSet
+from hgrl.data.fetching.archives import DATA_SETS
 from hgrl.data.fetching.download import download
 from hgrl.data.fetching.survey import Row, count
 from hgrl.data.fetching.unpack import files_lost, unpack
@@ -27,7 +27,13 @@ def fetch_data_sets(names: Sequence[str], root: Path, keep_archives: bool = Fals
         with _only_fetch(root):
             fetched = _missing(needed, root)  # looked at again: another fetch may just have ended
             for name in fetched:
-                _download_and_unpack(DATA_SETS[name], root, keep_archives)
+                known, archive = DATA_SETS[name], DATA_SETS[name].archive
+                print(f"{known.title}: {archive.file}, {archive.size / 1e9:.2f} GB")
+                size = archive.size if archive.size_is_exact else None
+                path = download(archive.addresses, root / DOWNLOADS / archive.file, size, archive.checksum)
+                unpack(path, root / known.folder, archive.top)
+                if not keep_archives:
+                    path.unlink()
     complete = [_print_state(name, root, name in fetched) for name in dict.fromkeys(names)]
     return all(complete)
 
@@ -92,16 +98,6 @@ def _check_space(root: Path, names: Sequence[str]) -> None:
     if needed > free:
         sizes = f"{needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free"
         raise InputError(f"{root}: {sizes}; free some space, or give another --data")
-
-
-def _download_and_unpack(known: DataSet, root: Path, keep_archive: bool) -> None:
-    archive = known.archive
-    print(f"{known.title}: {archive.file}, {archive.size / 1e9:.2f} GB")
-    size = archive.size if archive.size_is_exact else None
-    path = download(archive.addresses, root / DOWNLOADS / archive.file, size, archive.checksum)
-    unpack(path, root / known.folder, archive.top)
-    if not keep_archive:
-        path.unlink()
 
 
 def _print_state(name: str, root: Path, fetched: bool) -> bool:

@@ -35,9 +35,7 @@ def unpack(archive: Path, folder: Path, top: str) -> Path:
     `folder/top` is there already, and when the disk fails."""
     place = folder / top
     if place.exists():
-        raise InputError(
-            f"{place}: there already, no place for {archive.name}; move it away or change --data"
-        )
+        raise InputError(f"{place}: in the way of {archive.name}; move it away or change --data")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for left_over in folder.glob(f".{top}.unpacking-*"):  # of an interrupted run

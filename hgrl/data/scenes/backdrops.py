@@ -8,7 +8,7 @@ import numpy as np
 import skimage
 
 from hgrl.data.images import read_image
-from hgrl.data.scenes.shapes import polar
+from hgrl.data.scenes.appearance import polar
 
 FOLDER = Path(skimage.__file__).parent / "data"
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "ihc.png", "rocket.jpg")
@@ -81,10 +81,9 @@ def _horizon(rng: np.random.Generator, size: int) -> np.ndarray:
 def _patch(rng: np.random.Generator, size: int) -> np.ndarray:
     """A smooth blob of a quarter to half the picture's side."""
     turn = np.linspace(0, 2 * np.pi, 48, endpoint=False)
-    radius = rng.uniform(0.16, 0.34) * (
-        1 + sum(rng.normal(0, 0.12) * np.cos(k * turn + rng.uniform(0, 6.3)) for k in (1, 2, 3))
-    )
-    points = rng.uniform(0.15, 0.85, size=2) + polar(radius, turn)
+    radius = rng.uniform(0.16, 0.34)
+    waves = sum(rng.normal(0, 0.12) * np.cos(k * turn + rng.uniform(0, 6.3)) for k in (1, 2, 3))
+    points = rng.uniform(0.15, 0.85, size=2) + polar(radius * (1 + waves), turn)
     areas = np.zeros((size, size), dtype=np.uint8)
     cv2.fillPoly(areas, [np.round(points * size).astype(np.int32)], 1)
     return areas

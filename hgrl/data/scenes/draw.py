@@ -18,10 +18,10 @@ from hgrl.core.cache import code_fingerprint
 from hgrl.core.errors import InputError
 from hgrl.core.processes import run_tasks
 from hgrl.core.settings import ScenesSettings
+from hgrl.data.scenes.appearance import SHAPES
 from hgrl.data.scenes.files import Contents, bsds_files, davis_files, voc_files
 from hgrl.data.scenes.objects import MANY, SINGLE, with_objects
 from hgrl.data.scenes.render import Picture, Scene, draw_scene, render
-from hgrl.data.scenes.shapes import SHAPES
 
 CLASSES = ("background", *SHAPES)
 MARKER, UNFINISHED = "scenes.json", "scenes.unfinished"
@@ -47,11 +47,8 @@ def make_scenes(root: Path, settings: ScenesSettings, jobs: int = 1) -> None:
         return
     _claim(root)
     counts = split_counts(settings)
-    tasks = [
-        (root, settings, split, range(start, min(start + CHUNK, count)))
-        for split, count in counts.items()
-        for start in range(0, count, CHUNK)
-    ]
+    chunks = ((split, range(n)[k : k + CHUNK]) for split, n in counts.items() for k in range(0, n, CHUNK))
+    tasks = [(root, settings, *chunk) for chunk in chunks]
     parts = run_tasks(_write_chunk, tasks, jobs, "scenes", sum(counts.values()))
     parts.append(_write(root, _lists(settings)))
     files = {path: checksum for part in parts for path, checksum in part.items()}
@@ -85,9 +82,7 @@ def _claim(root: Path) -> None:
     marker, unfinished = root / MARKER, root / UNFINISHED
     taken = [folder for folder in ("VOC2012", "DAVIS", "BSDS500") if (root / folder).exists()]
     if taken and not marker.exists() and not unfinished.exists():
-        raise InputError(
-            f"{root}: holds {taken[0]} that is not of the embedded scenes; choose another folder"
-        )
+        raise InputError(f"{root}: its {taken[0]} is not of the embedded scenes; choose another folder")
     store.write_text(unfinished, "Being made, or interrupted: the next run makes it again.\n")
     marker.unlink(missing_ok=True)
 
@@ -107,16 +102,6 @@ def _write(root: Path, contents: Contents) -> Checksums:
     return {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
 
 
-def _name(split: Split, index: int) -> str:
-    return f"{split[1]}_{index:05d}"
-
-
-def _part(split: Split) -> str:
-    """Whose part of the photographs a split uses."""
-    name = {("bsds", "val"): "tune", ("bsds", "test"): "val"}.get(split, split[1])
-    return name if name in LABELLED else "train"
-
-
 def _generator(settings: ScenesSettings, split: Split, index: int, attempt: int = 0) -> np.random.Generator:
     """Each picture's own random numbers: none depends on how many others there are, or on who draws them."""
     return np.random.default_rng([settings.seed, zlib.crc32("/".join(split).encode()), index, attempt])
@@ -125,7 +110,9 @@ def _generator(settings: ScenesSettings, split: Split, index: int, attempt: int 
 def draw_picture(settings: ScenesSettings, split: Split, index: int, attempt: int = 0) -> Drawn:
     """An ordinary picture (of a video, frame 0), and the generator that drew it, for what follows."""
     rng = _generator(settings, split, index, attempt)
-    scene = draw_scene(rng, settings.size, _part(split), moving=split[0] == "davis")
+    part = {("bsds", "val"): "tune", ("bsds", "test"): "val"}.get(split, split[1])  # of the photographs
+    part = part if part in LABELLED else "train"
+    scene = draw_scene(rng, settings.size, part, moving=split[0] == "davis")
     return scene, render(scene, rng), rng
 
 
@@ -149,7 +136,7 @@ def _all_visible(scene: Scene, picture: Picture) -> bool:
 
 
 def _contents(settings: ScenesSettings, split: Split, index: int) -> Contents:
-    (layout, part), name = split, _name(split, index)
+    (layout, part), name = split, f"{split[1]}_{index:05d}"
     if layout == "davis":
         return davis_files(name, _draw_video(settings, split, index))
     if part in (SINGLE, MANY):
@@ -173,7 +160,7 @@ def _draw_video(settings: ScenesSettings, split: Split, index: int) -> list[Pict
 def _lists(settings: ScenesSettings) -> Contents:
     """The split lists and the class names."""
     lines = {"VOC2012/classes.txt": CLASSES}
-    for split, count in split_counts(settings).items():
-        if split[0] in LISTS and count:
-            lines[f"{LISTS[split[0]]}/{split[1]}.txt"] = [_name(split, index) for index in range(count)]
+    for (layout, part), count in split_counts(settings).items():
+        if layout in LISTS and count:
+            lines[f"{LISTS[layout]}/{part}.txt"] = [f"{part}_{index:05d}" for index in range(count)]
     return {path: ("\n".join(names) + "\n").encode() for path, names in lines.items()}

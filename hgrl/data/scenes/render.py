@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from hgrl.data.scenes.appearance import SHAPES, TEXTURES, Polygons, draw_deformation, polar
 from hgrl.data.scenes.backdrops import draw_backdrop, hsv
-from hgrl.data.scenes.shapes import SHAPES, Polygons, draw_deformation, polar
-from hgrl.data.scenes.textures import TEXTURES
 
 OVERSAMPLING = 2  # drawn at twice the size, then averaged
 OWN_TEXTURE = 0.6  # how often an object wears its class's texture; otherwise any of the six

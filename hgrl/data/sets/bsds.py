@@ -46,12 +46,11 @@ class ContourSamples(Samples):
         maps = [fields[field] for fields in both]
         for values in maps:
             if values.ndim != 2 or values.dtype.kind not in "biuf":
-                what = f"{values.dtype} of shape {values.shape}, not a map"
-                raise InputError(f"{path}: {field} is {what}; fetch it again")
+                what = f"{field} is {values.dtype} of shape {values.shape}"
+                raise InputError(f"{path}: {what}, not a map; fetch it again")
             check_size(values, path, field, self.images[index])
             if not np.all((values >= low) & (values <= high) & (values == np.floor(values))):  # also for NaN
-                what = f"holds more than whole numbers from {low} to {high}"
-                raise InputError(f"{path}: {field} {what}; fetch it again")
+                raise InputError(f"{path}: {field} is not of whole numbers {low} to {high}; fetch it again")
         return [np.ascontiguousarray(values, dtype) for values in maps]
 
 

@@ -10,15 +10,14 @@ from hgrl.data.sets.listing import find_folder, images_in, read_list, require_fi
 def open_davis(root: Path, folder: str, split: str) -> tuple[Video, ...]:
     """The videos of a split, in the list's order. Raises InputError for anything that is missing."""
     home = find_folder(root, folder, f"{folder}/DAVIS", needs="JPEGImages/480p")
-    list_file = home / "ImageSets/2017" / f"{split}.txt"
-    return tuple(_video(home, words[0], list_file) for words in read_list(list_file))
-
-
-def _video(home: Path, name: str, list_file: Path) -> Video:
-    folder = home / "JPEGImages/480p" / name
-    if not folder.is_dir():
-        raise InputError(f"{folder}: listed in {list_file} but not there; fetch it or take it off the list")
-    frames = images_in(folder)
-    masks = tuple(home / "Annotations/480p" / name / f"{frame.stem}.png" for frame in frames)
-    require_files(masks, listed_in=folder)
-    return Video(name, frames, masks)
+    listed = home / "ImageSets/2017" / f"{split}.txt"
+    videos = []
+    for name, *_ in read_list(listed):
+        place = home / "JPEGImages/480p" / name
+        if not place.is_dir():
+            raise InputError(f"{place}: listed in {listed} but not there; fetch it or take it off the list")
+        frames = images_in(place)
+        masks = tuple(home / "Annotations/480p" / name / f"{frame.stem}.png" for frame in frames)
+        require_files(masks, listed_in=place)
+        videos.append(Video(name, frames, masks))
+    return tuple(videos)

@@ -34,15 +34,13 @@ def open_voc(root: Path, folder: str, split: str) -> Samples:
         list_file = _list_file(home, split)
         stems = _stems(list_file)
         masks = tuple(_mask(home, stem, split) for stem in stems)
-        if any(mask.is_file() for mask in masks):
-            require_files(masks, list_file)
-        else:
-            masks = None
+        masks = masks if any(mask.is_file() for mask in masks) else ()
+        require_files(masks, list_file)
     images = tuple(home / "JPEGImages" / f"{stem}.jpg" for stem in stems)
     require_files(images, list_file)
     own = home / "classes.txt"
     classes = tuple(" ".join(words) for words in read_list(own)) if own.exists() else CLASSES
-    return Samples(sample_names(folder, images), images, masks, classes)
+    return Samples(sample_names(folder, images), images, masks or None, classes)
 
 
 def _train_aug(home: Path, sbd: Path) -> tuple[tuple[str, ...], tuple[Path, ...]]:
@@ -60,9 +58,7 @@ def _list_file(home: Path, split: str) -> Path:
     if split != "train_aug" or path.exists():
         return path
     if not other.exists():
-        remedy = (
-            "fetch it by `python -m hgrl fetch sbd`, or get the list with its folder SegmentationClassAug"
-        )
+        remedy = "run `python -m hgrl fetch sbd`, or get the list with its folder SegmentationClassAug"
         raise InputError(f"{path}: no such split file; no SBD beside VOC either: {remedy}")
     return other
 

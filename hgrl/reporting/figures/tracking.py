@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from hgrl.core.labels import VOID
 from hgrl.data.samples import Video
-from hgrl.metrics.outlines import boundary_map
+from hgrl.metrics.video import boundary_map
 from hgrl.reporting.figures.panels import grid, picture_rows
 
 Cell = tuple[int, int]

@@ -1,4 +1,7 @@
-"""ImageNet (ILSVRC 2012), for pretraining: images only, `train/<wnid>/*.JPEG`; `val` likewise, or flat."""
+"""Data sets for pretraining, images only.
+
+ImageNet (ILSVRC 2012): `train/<wnid>/*.JPEG`; `val` likewise, or flat. COCO: `images/<split>/`, or, as in the
+official archives, `<split>/`."""
 
 import os
 from pathlib import Path
@@ -6,7 +9,7 @@ from pathlib import Path
 from hgrl.core.errors import InputError
 from hgrl.core.progress import bar
 from hgrl.data.samples import Samples, sample_names
-from hgrl.data.sets.listing import find_folder
+from hgrl.data.sets.listing import find_folder, images_in
 
 
 def open_imagenet(root: Path, folder: str, split: str) -> Samples:
@@ -19,7 +22,12 @@ def open_imagenet(root: Path, folder: str, split: str) -> Samples:
         found = (file for file in os.listdir(home / name) if file.lower().endswith((".jpeg", ".jpg")))
         files += [home / name / file for file in sorted(found) if not file.startswith(".")]
     if not files:
-        raise InputError(
-            f"{home}: no images in it; run `python -m hgrl fetch imagenet` for what to put there"
-        )
+        raise InputError(f"{home}: no images in it; `python -m hgrl fetch imagenet` says what to put there")
     return Samples(sample_names(folder, files), tuple(files))
+
+
+def open_coco(root: Path, folder: str, split: str) -> Samples:
+    """All images of a split (`train2014`...), by name, annotated or not. InputError for what is missing."""
+    home = find_folder(root, folder, needs=".")
+    images = images_in((home / "images" if (home / "images").is_dir() else home) / split)
+    return Samples(sample_names(folder, images), images)
