@@ -114,7 +114,7 @@ def test_scenes_that_other_code_drew_are_drawn_again(tmp_path, monkeypatch):
 
 def test_the_code_that_counts_is_all_that_draws():
     counted = imported_modules("hgrl.data.scenes.draw")
-    drawing = ("backdrops", "draw", "files", "objects", "render", "shapes", "textures")
+    drawing = ("appearance", "backdrops", "draw", "files", "objects", "render")
     assert {f"hgrl.data.scenes.{name}" for name in drawing} <= counted.keys()
 
 

@@ -1,5 +1,5 @@
-"""How the embedded data set's objects look: six classes of polygon that vary, bend and wobble, and six surface
-patterns, each preferred by one class, none its own."""
+"""How the embedded data set's objects look: six classes of polygon that vary, bend and wobble, and six
+surface patterns, each preferred by one class, none its own."""
 
 from collections.abc import Callable
 from functools import cache

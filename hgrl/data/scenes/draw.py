@@ -102,6 +102,12 @@ def _write(root: Path, contents: Contents) -> Checksums:
     return {path: hashlib.sha256(content).hexdigest() for path, content in contents.items()}
 
 
+def _part(split: Split) -> str:
+    """Whose part of the photographs a split uses."""
+    name = {("bsds", "val"): "tune", ("bsds", "test"): "val"}.get(split, split[1])
+    return name if name in LABELLED else "train"
+
+
 def _generator(settings: ScenesSettings, split: Split, index: int, attempt: int = 0) -> np.random.Generator:
     """Each picture's own random numbers: none depends on how many others there are, or on who draws them."""
     return np.random.default_rng([settings.seed, zlib.crc32("/".join(split).encode()), index, attempt])
@@ -110,9 +116,7 @@ def _generator(settings: ScenesSettings, split: Split, index: int, attempt: int 
 def draw_picture(settings: ScenesSettings, split: Split, index: int, attempt: int = 0) -> Drawn:
     """An ordinary picture (of a video, frame 0), and the generator that drew it, for what follows."""
     rng = _generator(settings, split, index, attempt)
-    part = {("bsds", "val"): "tune", ("bsds", "test"): "val"}.get(split, split[1])  # of the photographs
-    part = part if part in LABELLED else "train"
-    scene = draw_scene(rng, settings.size, part, moving=split[0] == "davis")
+    scene = draw_scene(rng, settings.size, _part(split), moving=split[0] == "davis")
     return scene, render(scene, rng), rng
 
 
