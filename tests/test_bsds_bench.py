@@ -12,64 +12,30 @@ from conftest import three_regions
 from matplotlib.figure import Figure
 from PIL import Image
 from scipy.io import savemat
+from toy_bsds import COARSE, FINE, NAMES, TREE, ucm2_of, write_data_set, write_results
 
 from hgrl import __main__ as cli
 from hgrl.core import files as store
-from hgrl.data.scenes.files import ground_truth_mat
 from hgrl.data.sets.bsds import open_bsds
 from hgrl.grouping import bsds_benchmark as bsds_bench
 from hgrl.grouping.bsds_benchmark import load_counts
 from hgrl.grouping.region_tree import RegionTree
 from hgrl.metrics import bsds
-from hgrl.metrics.boundaries import contour_strength
 from hgrl.metrics.regions import covering
 from hgrl.metrics.video import boundary_map
 from hgrl.reporting.figures import bsds as figures_bsds
-
-TREE = three_regions(24, 32)
-FINE, COARSE = TREE.labels.astype(np.uint16) + 1, TREE.cut(0.5).astype(np.uint16) + 1
-NAMES = ("1", "2", "3")
-DRAWN = ("test_the_command_writes_the_curve", "test_the_curve_has_iso_f_lines_and_the_human_point")
 
 
 @pytest.fixture(autouse=True)
 def small_figure(monkeypatch, request):
     """A drawing takes a third of a second: most tests need none."""
-    if request.node.name not in DRAWN:
+    if request.node.name != "test_the_command_writes_the_curve":
         monkeypatch.setattr(figures_bsds, "precision_recall_figure", lambda curves: Figure((1, 1)))
 
 
 @pytest.fixture
 def data(tmp_path):
-    """A BSDS500 of three images; the annotators see three regions and two."""
-    for folder in ("images", "groundTruth"):
-        (tmp_path / "BSDS500/data" / folder / "test").mkdir(parents=True)
-    for name in NAMES:
-        Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(
-            tmp_path / f"BSDS500/data/images/test/{name}.jpg"
-        )
-        (tmp_path / f"BSDS500/data/groundTruth/test/{name}.mat").write_bytes(ground_truth_mat([FINE, COARSE]))
-    return tmp_path / "BSDS500"
-
-
-def ucm2_of(tree):
-    """The double-size contour map of a tree, cell by cell."""
-    height, width = tree.labels.shape
-    ucm2, distances = np.zeros((2 * height + 1, 2 * width + 1)), tree.distances()
-    for y in range(height):
-        for x in range(width):
-            for dy, dx in ((0, 1), (1, 0)):
-                if y + dy < height and x + dx < width:
-                    ucm2[2 * y + 1 + dy, 2 * x + 1 + dx] = distances[
-                        tree.labels[y, x], tree.labels[y + dy, x + dx]
-                    ]
-    for y in range(2, 2 * height, 2):
-        for x in range(2, 2 * width, 2):
-            ucm2[y, x] = max(ucm2[y - 1, x], ucm2[y + 1, x], ucm2[y, x - 1], ucm2[y, x + 1])
-    # the frame repeats its neighbour, or regions would be joined around the contours' ends
-    ucm2[0], ucm2[-1] = ucm2[1], ucm2[-2]
-    ucm2[:, 0], ucm2[:, -1] = ucm2[:, 1], ucm2[:, -2]
-    return ucm2
+    return write_data_set(tmp_path / "BSDS500")
 
 
 def run_benchmark(results, data, out, limit=None, every=1, **options):
@@ -81,24 +47,7 @@ def run_benchmark(results, data, out, limit=None, every=1, **options):
 @pytest.fixture
 def results(tmp_path):
     """A function that writes results of a kind for all images and gives their folder."""
-
-    def write(kind, nested=False):
-        folder = tmp_path / kind
-        home = folder / "BSDS500" if nested else folder
-        home.mkdir(parents=True)
-        for name in NAMES:
-            if kind == "trees":
-                TREE.save(home / f"{name}.npz")
-            elif kind == "ucm":
-                savemat(home / f"{name}.mat", {"ucm2": ucm2_of(TREE)})
-            else:
-                store.write_png(
-                    home / f"{name}.png",
-                    (contour_strength(TREE.labels, TREE.distances()) * 255).astype(np.uint8),
-                )
-        return folder
-
-    return write
+    return lambda kind, nested=False: write_results(tmp_path / kind, kind, nested)
 
 
 @pytest.mark.parametrize("kind", ["edges", "ucm", "trees"])
@@ -415,23 +364,3 @@ def test_another_json_file_holds_no_counts(tmp_path):
         store.write_json(tmp_path / "a.json", content)
         with pytest.raises(ValueError, match="not a result of `python -m hgrl bsds-bench`"):
             load_counts(tmp_path / "a.json")
-
-
-def test_the_curve_has_iso_f_lines_and_the_human_point():
-    curves = {
-        "weak": (np.array([0.9, 0.5, 0.001]), np.array([0.1, 0.5, 1.0])),
-        "strong": (np.array([0.9, 0.8]), np.array([0.6, 0.8])),
-    }
-    (axes,) = figures_bsds.precision_recall_figure(curves).axes
-    lines = [line.get_xydata().T for line in axes.lines if line.get_color() == figures_bsds.GREEN]
-    assert [np.ptp(bsds.f_measure(*line)) < 1e-9 for line in lines] == [True] * 9
-    assert [bsds.f_measure(*line)[0] for line in lines] == pytest.approx(np.arange(0.1, 0.95, 0.1))
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-        "[F=0.80] human",
-        "[F=0.80] strong",
-        "[F=0.50] weak",
-    ]
-    drawn = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
-    # recalls under .01 are not drawn, as in the authors' plot
-    assert drawn["[F=0.50] weak"] == [[0.9, 0.1], [0.5, 0.5]]
-    assert drawn["[F=0.80] human"] == [[0.7235, 0.9014]]

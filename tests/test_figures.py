@@ -14,7 +14,8 @@ from hgrl.core.experiment import load_experiment
 from hgrl.core.settings import SamplingSettings
 from hgrl.data.samples import Samples, Video
 from hgrl.evaluation.retrieval import Segments
-from hgrl.reporting.figures import embeddings, output, panels, retrieval, sampling, scores, tracking
+from hgrl.metrics.bsds import f_measure
+from hgrl.reporting.figures import bsds, embeddings, output, panels, retrieval, sampling, scores, tracking
 from hgrl.sampling.pixels import sample_pixels
 
 random = np.random.default_rng(0)
@@ -327,3 +328,23 @@ def test_convergence_curves_have_a_line_per_run_a_dot_per_seed_and_name_their_pr
     assert "linear-backbone, 400 iterations" in axes.get_ylabel()
     with pytest.raises(ValueError):
         scores.convergence_curves({"a": curve, "b": curve | {"iterations": 500}})
+
+
+def test_the_curve_has_iso_f_lines_and_the_human_point():
+    curves = {
+        "weak": (np.array([0.9, 0.5, 0.001]), np.array([0.1, 0.5, 1.0])),
+        "strong": (np.array([0.9, 0.8]), np.array([0.6, 0.8])),
+    }
+    (axes,) = bsds.precision_recall_figure(curves).axes
+    lines = [line.get_xydata().T for line in axes.lines if line.get_color() == bsds.GREEN]
+    assert [np.ptp(f_measure(*line)) < 1e-9 for line in lines] == [True] * 9
+    assert [f_measure(*line)[0] for line in lines] == pytest.approx(np.arange(0.1, 0.95, 0.1))
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "[F=0.80] human",
+        "[F=0.80] strong",
+        "[F=0.50] weak",
+    ]
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+    # recalls under .01 are not drawn, as in the authors' plot
+    assert drawn["[F=0.50] weak"] == [[0.9, 0.1], [0.5, 0.5]]
+    assert drawn["[F=0.80] human"] == [[0.7235, 0.9014]]

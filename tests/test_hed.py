@@ -3,6 +3,7 @@ grouping.
 """
 
 import dataclasses
+import re
 import subprocess
 import sys
 
@@ -76,7 +77,7 @@ def test_five_side_outputs_and_their_fusion_are_of_the_images_size(size, batch_n
 
 
 def test_side_outputs_stand_after_the_last_convolution_of_each_stage():
-    """conv1_2, 2_2, 3_3, 4_3 and 5_3, at strides 1, 2, 4, 8 and 16, read by hooks on the side convolutions."""
+    """conv1_2, 2_2, 3_3, 4_3 and 5_3, at strides 1, 2, 4, 8, 16, read by hooks on the side convolutions."""
     model, seen = network(width=2), []
     for side in model.sides:
         side.register_forward_hook(lambda layer, inputs, output: seen.append(tuple(inputs[0].shape[1:])))
@@ -307,10 +308,8 @@ def test_a_file_that_holds_no_edge_network_is_refused(trained, tmp_path, kind):
 def test_missing_imagenet_weights_are_told_before_any_image_is_read(contours, tmp_path, monkeypatch):
     monkeypatch.setattr(hed_training, "read_pictures", lambda *given: pytest.fail("read images"))
     settings = HedSettings(imagenet_weights=str(tmp_path / "vgg16.pth"))
-    with pytest.raises(
-        InputError,
-        match=r"vgg16\.pth: no such file; put torchvision's vgg16 weights there, or set hed\.imagenet_weights to null",
-    ):
+    remedy = "put torchvision's vgg16 weights there, or set hed.imagenet_weights to null"
+    with pytest.raises(InputError, match=re.escape(f"vgg16.pth: no such file; {remedy}")):
         train_hed(contours, settings, tmp_path / "hed.pt", CPU)
 
 
@@ -390,5 +389,6 @@ def test_a_file_written_anew_is_read_anew(contours, tmp_path):
 
 
 def test_grouping_by_the_forest_needs_no_torch():
-    code = "import sys, hgrl.grouping.group, hgrl.grouping.forest.model, hgrl.data.sources; sys.exit('torch' in sys.modules)"
+    modules = "hgrl.grouping.group, hgrl.grouping.forest.model, hgrl.data.sources"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -2,6 +2,8 @@
 change.
 """
 
+import itertools
+
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -59,12 +61,12 @@ def slow_votes(mask, colour, amount):
     rings = slow_order(mask_edges(mask[None])[0], amount)
     some = mask[::2, ::2]
     means = {segment: colour[::2, ::2][some == segment].mean(axis=0) for segment in np.unique(some)}
-    for y, x in sum(rings[:amount], []):
+    for y, x in itertools.chain.from_iterable(rings[:amount]):
         candidates = [mask[place] for place in neighbours(y, x) if mask[place] in means]
         if candidates:
             mask[y, x] = min(candidates, key=lambda segment: ((means[segment] - colour[y, x]) ** 2).sum())
     votes = np.zeros((16, 16))
-    for y, x in sum(rings, []):
+    for y, x in itertools.chain.from_iterable(rings):
         votes[y, x] = any(mask[place] != mask[y, x] for place in neighbours(y, x))
     return votes
 
@@ -140,7 +142,7 @@ def test_sharpened_edges_lie_nearer_to_the_outline():
 def test_more_sharpening_changes_the_map_and_twice_gives_the_same():
     padded = pad_image(pad_image(CROP), 8)
     maps = [edge_strength(*shipped_forest(), padded, amount) for amount in (0, 1, 2, 3)]
-    assert all(np.abs(first - second).max() > 0.05 for first, second in zip(maps[:-1], maps[1:], strict=True))
+    assert all(np.abs(first - second).max() > 0.05 for first, second in itertools.pairwise(maps))
     np.testing.assert_array_equal(maps[2], edge_strength(*shipped_forest(), padded, 2))
 
 

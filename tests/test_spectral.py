@@ -66,7 +66,7 @@ def test_the_first_vector_tells_the_two_halves_apart():
 
 
 def blocks(height=66, width=82):
-    """A map of many cells, weakly and unevenly outlined: eigenvalues lie close together, as in photographs."""
+    """A map of many cells, weakly and unevenly outlined: eigenvalues lie close, as in photographs."""
     generator = np.random.default_rng(1)
     cells = np.repeat(np.repeat(generator.random((6, 6)), height // 6, 0), -(-width // 6), 1)[:, :width]
     edge_map = 0.05 * generator.random(cells.shape)

@@ -1,8 +1,7 @@
 """Directions of region boundaries: arcs approximated by straight segments.
 
-Arbelaez et al. (TPAMI 2011), section 4.2: an arc of the watershed is subdivided where it is farthest from the
-line between its ends, until every piece is nearly straight. Boundaries are the cracks between pixels, corner
-to corner."""
+Arbelaez et al. (TPAMI 2011), section 4.2: an arc is subdivided where it is farthest from the line between its
+ends, until every piece is nearly straight. Boundaries are the cracks between pixels, corner to corner."""
 
 import numba
 import numpy as np
@@ -32,10 +31,9 @@ def _cracks_at(active, height, width, i, j, found):
     found[3] = down if 0 < i < height and j < width else -1
     count = 0
     for side in range(4):
-        if found[side] >= 0 and active[found[side]]:
-            count += 1
-        else:
+        if found[side] >= 0 and not active[found[side]]:
             found[side] = -1
+        count += found[side] >= 0
     return count
 
 
@@ -92,15 +90,12 @@ def _subdivide(rows, columns, cracks, length, angles):
         farthest, middle = 0.0, start
         for k in range(start + 1, stop):
             v, u = rows[k] - rows[start], columns[k] - columns[start]
-            if span > 0:
-                distance = abs(u * down - v * right) / span
-            else:
-                distance = np.sqrt(u * u + v * v)  # a closed chain: far from where it starts
+            # a closed chain has no line: far from where it starts
+            distance = abs(u * down - v * right) / span if span > 0 else np.sqrt(u * u + v * v)
             if distance > farthest:
                 farthest, middle = distance, k
         if middle > start and farthest > max(SLACK, SHARE * span):
-            stack.append((start, middle))
-            stack.append((middle, stop))
+            stack += [(start, middle), (middle, stop)]
         else:
             angle = (np.arctan2(down, right) + np.pi / 2) % np.pi
             for k in range(start, stop):

@@ -59,19 +59,12 @@ def run_benchmark(
         raise InputError(next(iter(missing.values())))
     scores = {image.stem: scores[image.stem] for image in samples.images if image.stem in scores}
     counts = bsds.gather(list(scores), benchmark_thresholds(thresholds), list(scores.values()))
-    recall, precision = bsds.precision_recall(counts)
-    result = bsds.benchmark_figures(counts) | {
-        "thresholds": counts.thresholds.tolist(),
-        "recall": recall.tolist(),
-        "precision": precision.tolist(),
-        "images": len(counts),
-        "per_image": {name: _numbers(score) for name, score in scores.items()},
-        "kind": kind,
-        "split": samples.images[0].parent.name,
-        "missing": dict(sorted(missing.items())),
-        "seconds": round(time.monotonic() - started, 1),
-        "workers": workers,
-    }
+    curve = zip(("recall", "precision"), bsds.precision_recall(counts), strict=True)
+    result = bsds.benchmark_figures(counts) | {name: values.tolist() for name, values in curve}
+    result |= {"thresholds": counts.thresholds.tolist(), "images": len(counts), "workers": workers}
+    result |= {"per_image": {name: _numbers(score) for name, score in scores.items()}, "kind": kind}
+    result |= {"split": samples.images[0].parent.name, "missing": dict(sorted(missing.items()))}
+    result["seconds"] = round(time.monotonic() - started, 1)
     files.write_text(out, _json(result))
     for part in parts.values():
         part.unlink(missing_ok=True)
@@ -122,10 +115,7 @@ def result_text(result: dict[str, Any]) -> str:
 
 
 def score_file(path: Path, kind: str, sample: ContourSamples, thresholds: np.ndarray) -> ImageScore:
-    """Score one file against one image's annotators.
-
-    Raises InputError for a damaged file, for one of another image's size, and for a ground truth that is
-    none."""
+    """An image's score. InputError for a damaged file, one of another size, a ground truth that is none."""
     truths, boundaries, hierarchy = sample.ground_truth(0), sample.boundaries(0), None
     if kind == "edges":
         strength = load_edges(path)
@@ -145,9 +135,7 @@ def score_file(path: Path, kind: str, sample: ContourSamples, thresholds: np.nda
 
 
 def load_edges(path: Path) -> np.ndarray:
-    """An 8- or 16-bit grey PNG as (H, W) float64 in [0, 1].
-
-    Raises InputError for a missing or damaged file, for colours, and for levels 0 and 1 alone."""
+    """An 8- or 16-bit grey PNG as (H, W) float64 in [0, 1]; InputError for others, and for 0 and 1 alone."""
     levels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if Path(path).is_file() else None
     if levels is None or levels.ndim != 2:
         wrong = "cannot be read as an image" if levels is None else f"has {levels.shape[2]} channels"

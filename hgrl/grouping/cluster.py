@@ -32,11 +32,10 @@ def run_on_cluster(
     """`function` of each task on a Dask scheduler's workers: (name, problem, notes), as they come.
 
     scheduler: as "tcp://host:8786". folder: where results go; absolute, as every path in the tasks, which
-    have a `name`. A task whose worker dies is repeated, by default up to three times
-    (`distributed.scheduler.allowed-failures` of the scheduler), then its problem is its result. When all
-    workers are gone it waits for new ones. InputError for what is no address, when scheduler or first worker
-    do not answer in 20 s, when a worker runs other code, has more than one thread or does not see `folder`,
-    and when the scheduler ends."""
+    have a `name`. A task whose worker dies is repeated, by default up to three times (the scheduler's
+    `distributed.scheduler.allowed-failures`), then its problem is its result. Without workers it waits.
+    InputError for what is no address, when scheduler or first worker do not answer in 20 s, when a worker
+    runs other code, has several threads or does not see `folder`, and when the scheduler ends."""
     if not ADDRESS.fullmatch(scheduler):
         raise InputError(f"--scheduler: {scheduler!r} is no address; give it as tcp://host:8786")
     from distributed import KilledWorker
@@ -54,11 +53,7 @@ def run_on_cluster(
         except CancelledError:
             reason = "the Dask scheduler has gone; start it and run again to go on where it stopped"
             raise InputError(f"{scheduler}: {reason}") from None
-        except (
-            ImportError,
-            AttributeError,
-            RuntimeError,
-        ) as error:  # by unpickling a function of another hgrl
+        except (ImportError, AttributeError, RuntimeError) as error:  # unpickled: a function of another hgrl
             reason = f"cannot run this hgrl ({type(error).__name__}: {' '.join(str(error).split())})"
             remedy = "start scheduler and workers in this environment"
             raise InputError(f"{scheduler}: {reason}; {remedy}") from None

@@ -80,11 +80,10 @@ def group_images(
 
     A file made from the same image content with the same settings, network and code stays; a stale or damaged
     one is made again; one that grouping did not write is left alone. `workers` processes of one thread each;
-    with 1, all runs here, in one thread. scheduler: the address of a Dask scheduler whose workers do it
-    instead; see `hgrl.grouping.cluster`. An image that cannot be grouped does not stop the others: the answer
-    maps its name to what is wrong. Writing is atomic, so an interrupted run goes on where it stopped.
-    InputError, before any work, where a result would lie on an input; later for a full disk and a killed
-    process."""
+    with 1, all runs here, in one thread. scheduler: of Dask, whose workers do it instead; see
+    `hgrl.grouping.cluster`. An image that cannot be grouped does not stop the others: the answer maps its
+    name to what is wrong. Writing is atomic, so an interrupted run goes on where it stopped. InputError,
+    before any work, where a result would lie on an input; later for a full disk and a killed process."""
     if scheduler is not None:  # workers have other working directories
         samples = dataclasses.replace(samples, images=tuple(path.absolute() for path in samples.images))
         folder = folder.absolute()
@@ -101,11 +100,10 @@ def group_images(
     with bar(desc="grouping", total=len(samples)) as progress:
         for name, problem, notes in results:
             progress.update()
+            failures[name] = problem
             for note in notes:
                 progress.write(note)
-            if problem is not None:
-                failures[name] = problem
-    return {name: failures[name] for name in samples.names if name in failures}
+    return {name: failures[name] for name in samples.names if failures[name] is not None}
 
 
 def _check_targets(samples: Samples, folder: Path, edges: bool) -> None:
@@ -114,8 +112,7 @@ def _check_targets(samples: Samples, folder: Path, edges: bool) -> None:
     for place in [tree_path, edge_map_path] if edges else [tree_path]:
         for target in (place(folder, name) for name in samples.names):
             if os.path.realpath(target) in inputs:
-                what = "is an image to group, and would be overwritten"
-                raise InputError(f"{target}: {what}; choose another --out")
+                raise InputError(f"{target}: an image to group would be overwritten; choose another --out")
 
 
 def tree_recipe(settings: GroupingSettings, network: EdgeNetwork | None) -> str:
@@ -160,14 +157,10 @@ def height_scale(trees: Iterable[RegionTree], sigma_p: float, target: float) -> 
     0 of each other) the answer is the largest tried, 1e6. InputError when no tree has two regions."""
     distances = [tree.distances().astype(np.float64) for tree in trees if tree.regions > 1]
     if not distances:
-        what = "no image has more than one region: the height scale cannot be measured"
-        raise InputError(f"{what}; lower grouping.min_area")
+        raise InputError("no height scale: no image has more than one region; lower grouping.min_area")
     low, high = 1e-6, 1e6
     while high / low > 1 + 1e-6:  # the median rises with the factor
         middle = float(np.sqrt(low * high))
         rows = [1 / np.exp(-middle / sigma_p * d).sum(axis=1) for d in distances]
-        if float(np.median(np.concatenate(rows))) < target:
-            low = middle
-        else:
-            high = middle
+        low, high = (middle, high) if float(np.median(np.concatenate(rows))) < target else (low, middle)
     return high

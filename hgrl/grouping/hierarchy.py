@@ -1,8 +1,7 @@
 """From an edge map to a region tree: watershed arcs, average linkage, a cut to few leaves.
 
-Arbelaez, Maire, Fowlkes, Malik, "Contour detection and hierarchical image segmentation" (TPAMI 2011), section
-4, as the paper's section 4.1 uses it. Not done: flooding on their double-sized grid; arcs run between
-pixels."""
+Arbelaez et al., "Contour detection and hierarchical image segmentation" (TPAMI 2011), section 4, as the
+paper's section 4.1 uses it. Not done: flooding on their double-sized grid; arcs run between pixels."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -58,8 +57,7 @@ def watershed(edge_map: np.ndarray) -> np.ndarray:
 def watershed_arcs(edge_map: np.ndarray, arc_strength: str) -> Arcs:
     """Watershed regions of an edge map (H, W) in [0, 1] and the strength of their arcs.
 
-    arc_strength: `mean` of the map along the arc; or `oriented`: its response at the arc's direction (section
-    4.2)."""
+    arc_strength: `mean` of the map along the arc; `oriented`: the response at its angle (section 4.2)."""
     labels = watershed(edge_map)
     if arc_strength == "mean":
         return collect_arcs(labels, *lattice_weights(edge_map))
@@ -72,14 +70,12 @@ def collect_arcs(labels: np.ndarray, horizontal: np.ndarray, vertical: np.ndarra
     first = np.concatenate([labels[:, :-1][across], labels[:-1][down]])
     second = np.concatenate([labels[:, 1:][across], labels[1:][down]])
     weight = np.concatenate([horizontal[across], vertical[down]]).astype(np.float64)
-    return _combined(labels, first, second, np.ones(len(weight)), weight)
+    return _combined(labels, np.stack([first, second]), np.ones(len(weight)), weight)
 
 
-def _combined(
-    labels: np.ndarray, first: np.ndarray, second: np.ndarray, length: np.ndarray, strength: np.ndarray
-) -> Arcs:
-    """One arc for each pair of regions: its length, and its mean strength weighted by length."""
-    low, high = np.minimum(first, second), np.maximum(first, second)
+def _combined(labels: np.ndarray, ends: np.ndarray, length: np.ndarray, strength: np.ndarray) -> Arcs:
+    """One arc for each pair of regions in `ends` (2, m): its length, and its mean strength by length."""
+    low, high = np.sort(ends, axis=0)
     keys, number = np.unique(low * (high.max(initial=0) + 1) + high, return_inverse=True)
     total = np.bincount(number, length, len(keys))
     mean = np.bincount(number, length * strength, len(keys)) / total
@@ -90,8 +86,7 @@ def _combined(
 def merge_small(arcs: Arcs, least: float) -> Arcs:
     """Merge each region of fewer than `least` pixels into the neighbour behind its weakest arc.
 
-    In rounds, all small regions at once, then arcs are averaged again. No two large enough regions are ever
-    merged."""
+    In rounds, all small regions at once, then arcs are averaged again; never two large enough ones."""
     while True:
         small = np.bincount(arcs.labels.ravel()) < least
         if arcs.regions == 1 or not small.any():
@@ -104,9 +99,9 @@ def merge_small(arcs: Arcs, least: float) -> Arcs:
         joins = (np.ones(len(target), bool), (np.arange(len(target)), target))
         graph = scipy.sparse.coo_array(joins, shape=(len(target),) * 2)
         number = scipy.sparse.csgraph.connected_components(graph, directed=False)[1].astype(np.int64)
-        first, second = number[arcs.ends].T
-        still, labels = first != second, number[arcs.labels]
-        arcs = _combined(labels, first[still], second[still], arcs.length[still], arcs.strength[still])
+        ends, labels = number[arcs.ends].T, number[arcs.labels]
+        still = ends[0] != ends[1]
+        arcs = _combined(labels, ends[:, still], arcs.length[still], arcs.strength[still])
 
 
 def average_linkage(arcs: Arcs, weight: str = "length") -> tuple[np.ndarray, np.ndarray]:

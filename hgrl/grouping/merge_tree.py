@@ -13,9 +13,8 @@ from hgrl.grouping.region_tree import RegionTree
 class MergeTree:
     """A binary tree over n regions of an image; node n + k is merge k. `RegionTree` is its stored form.
 
-    labels: (H, W) int64, the leaf of each pixel, 0 .. n-1; children: (n-1, 2) int64, the two nodes that merge
-    k joins; heights: (n-1,) float64, never lower than those of what it joins. Children come before
-    parents."""
+    labels: (H, W) int64, the leaf of each pixel, 0 .. n-1; children: (n-1, 2) int64, the nodes that merge k
+    joins, made before it; heights: (n-1,) float64, never lower than those of what it joins."""
 
     labels: np.ndarray
     children: np.ndarray
@@ -52,7 +51,7 @@ class MergeTree:
     def cut(self, most: int) -> RegionTree:
         """The region tree of the highest merges: at most `most` leaves. Of equal merges the parent wins."""
         regions, nodes = self.regions, 2 * self.regions - 1
-        order = np.lexsort((np.arange(len(self.heights)), self.heights))  # a parent comes after its children
+        order = np.argsort(self.heights, kind="stable")  # a parent comes after its children
         highest = order[max(0, len(order) - (most - 1)) :]
         is_inner = np.zeros(nodes, bool)
         is_inner[regions + highest] = True

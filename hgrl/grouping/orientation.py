@@ -1,7 +1,6 @@
 """Orientation of edges, and what an oriented map says on an arc of known direction.
 
-Angles are those of normals, in [0, pi): 0 along x, pi / 2 along y (downward). An angle and the angle plus pi
-are the same, so angles are averaged doubled."""
+Angles are of normals, modulo pi, so averaged doubled: 0 along x, pi / 2 along y (downward)."""
 
 import numpy as np
 
@@ -39,5 +38,4 @@ def weights_at_normals(planes: np.ndarray, normals: Pair) -> Pair:
 
 
 def _pairs(values: np.ndarray, axis: int) -> np.ndarray:
-    """Sums of neighbours along an axis."""
     return values[:, :-1] + values[:, 1:] if axis == 1 else values[:-1] + values[1:]

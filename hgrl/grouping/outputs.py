@@ -40,13 +40,10 @@ def is_edge_map(path: Path) -> bool:
 
 
 def is_done(path: Path, origin: str) -> bool:
-    """Whether a tree or an edge map is there, whole, and made from `origin`.
-
-    InputError for a readable file that grouping did not write. A damaged one is not done."""
+    """Whether a tree or an edge map is there, whole and made from `origin`. InputError for a foreign one."""
     is_ours, found = inspect(path)
     if is_ours is False:
-        reason = "not written by `group`, which leaves it alone"
-        raise InputError(f"{path}: {reason}; move it, or choose another --out")
+        raise InputError(f"{path}: not written by `group`, so left alone; move it, or choose another --out")
     return found == origin
 
 

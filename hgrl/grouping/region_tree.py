@@ -17,8 +17,7 @@ class RegionTree:
     """A binary tree over n regions of an image; node n + k is merge k. Paper, section 3.
 
     labels: (H, W) uint8, the leaf of each pixel, 0 .. n-1, each one connected; children: (n-1, 2) uint16, the
-    two nodes that merge k joins; heights: (n-1,) float32 in [0, 1], non-decreasing: the level at which they
-    merge."""
+    nodes that merge k joins; heights: (n-1,) float32 in [0, 1], non-decreasing: the level of the merge."""
 
     labels: np.ndarray
     children: np.ndarray
@@ -59,12 +58,9 @@ class RegionTree:
         return np.argsort(np.argsort(appears))[number].astype(np.uint8)
 
     def save(self, path: Path, origin: str = "") -> None:
-        """Write an .npz file, atomically. origin: a fingerprint of what the tree was made from.
-
-        Labels are stored as differences, which compress to half the size; `stamp` holds origin and
-        checksum."""
+        """Write an .npz file, atomically. origin: a fingerprint of what the tree was made from."""
         buffer, stamp = io.BytesIO(), [origin, self._checksum(origin)]
-        steps = np.diff(self.labels, axis=0, prepend=np.uint8(0))  # modulo 256
+        steps = np.diff(self.labels, axis=0, prepend=np.uint8(0))  # modulo 256: compresses to half the size
         arrays = {"labels": steps, "children": self.children, "heights": self.heights}
         np.savez_compressed(buffer, **arrays, stamp=np.array(stamp))
         files.write_bytes(path, buffer.getvalue())

@@ -53,10 +53,9 @@ def group(experiment: Experiment, grouping: str | None = None) -> dict[str, Any]
     """Region trees of all pretraining images, and the scale of `height_unit: auto`; returns a summary.
 
     grouping: one of the profile's `groupings`, whose trees lie in a folder of their own; None: the profile's
-    `grouping` itself, by which the images of `data.extra` are grouped too. They have no say in the scale. A
-    tree stays unless its image, the settings or the code has changed since, and is replaced only when its
-    successor is whole; trees of images that are not in the set any more go at the end. Images that cannot be
-    read are listed in the summary, and the others go on."""
+    `grouping` itself, by which the images of `data.extra` are grouped too, without a say in the scale. A tree
+    stays unless its image, the settings or the code has changed, and until its successor is whole; trees of
+    images that left the set go at the end. Images that cannot be read are listed in the summary."""
     settings, files, started = experiment.settings_with(grouping=grouping), experiment.files, time.monotonic()
     own, samples = _samples(experiment, settings, grouping)
     network = _edge_network(experiment, settings)
@@ -127,7 +126,7 @@ def _edge_network(experiment: Experiment, settings: Settings) -> EdgeNetwork | N
 
 
 def is_grouped(experiment: Experiment, grouping: str | None = None) -> bool:
-    """Whether all trees, and the scale measured on them, are of today's settings, images and code.
+    """Whether all trees and the scale are of today's settings, images and code.
 
     An image that could not be grouped, and has not changed since, needs no tree."""
     settings, files = experiment.settings_with(grouping=grouping), experiment.files

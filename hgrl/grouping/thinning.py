@@ -1,9 +1,8 @@
 """Edge maps thinned to one pixel by non-maximum suppression, as the boundary benchmark wants them.
 
 After Dollar & Zitnick, "Fast edge detection using structured forests": an edge stays where it is not weaker
-than its two neighbours across it, one pixel away. Their code (and OpenCV's `computeOrientation`) takes the
-arc tangent of a ratio of second derivatives, right at multiples of 45 degrees only; here the normal is the
-Hessian's eigenvector."""
+than both neighbours across it, one pixel away. The normal is the Hessian's eigenvector; their code's (and
+OpenCV's) arc tangent of a ratio of second derivatives is right at multiples of 45 degrees only."""
 
 import cv2
 import numba
@@ -17,8 +16,7 @@ BORDER = 5  # px: edges fade linearly towards the border
 def thin_edges(edge_map: np.ndarray, border: int = BORDER) -> np.ndarray:
     """Non-maximum suppression of a map (H, W) in [0, 1]: (H, W) float32, its values on ridges, else 0.
 
-    Values within `border` px of the image's border are scaled by their distance / border (0: left alone). A
-    plateau stays whole."""
+    Within `border` px of the image's border (0: nowhere) values fade linearly. A plateau stays whole."""
     edge_map = np.ascontiguousarray(edge_map, np.float32)
     thin = np.empty_like(edge_map)
     suppress(edge_map, normal_angle(edge_map), TOLERANCE, thin)

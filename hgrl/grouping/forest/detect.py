@@ -3,8 +3,7 @@
 Dollar & Zitnick, "Fast edge detection using structured forests", section 3.3: at every second pixel four of
 the trees answer with a mask, whose boundaries are added up. Unlike OpenCV's: a feature rounded differently
 may fall on the other side of a threshold, and the caller adds the margin. OpenCV cannot sharpen: its file has
-boundaries, no masks. The paper's code joins segments of at most 5 px to their neighbours; it changed nothing
-on 20 val images and is not done."""
+no masks. Not done: joining segments of at most 5 px, as their code; it changed nothing on 20 val images."""
 
 import numba
 import numpy as np
@@ -16,11 +15,7 @@ from hgrl.grouping.forest.sharpen import PIXELS, add_edges, colours
 BLOCK = 16384  # leaves looked at together: of all at once, the places of the boundaries take 400 MB
 STRIDE = 2  # pixels between patches
 EVALUATED = 4  # trees asked at a place, of those there are
-GAIN = (
-    2.0,
-    1.8,
-    1.66,
-)  # by px of sharpening, the last for more: votes gather in fewer pixels (the paper's code)
+GAIN = (2.0, 1.8, 1.66)  # by px of sharpening, the last for more: votes gather in fewer pixels (their code)
 
 
 @numba.njit(nogil=True, cache=True)

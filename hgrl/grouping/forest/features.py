@@ -33,9 +33,7 @@ def smooth(maps: np.ndarray, radius: int) -> np.ndarray:
 def feature_maps(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(regular, similarity) maps (H/2, W/2, 13) float32 of an image (H, W, 3) uint8, sides multiples of 4."""
     height, width = image.shape[:2]
-    maps = np.zeros(
-        (height // SHRINK, width // SHRINK, CHANNELS), np.float32
-    )  # the extractor fills, never allocates
+    maps = np.zeros((height // SHRINK, width // SHRINK, CHANNELS), np.float32)  # the extractor only fills it
     rgb = np.ascontiguousarray(image, dtype=np.float32) / np.float32(255)
     extractor = cv2.ximgproc.createRFFeatureGetter()
     extractor.getFeatures(rgb, maps, NORMALISATION_RADIUS, GRADIENT_SMOOTHING, SHRINK, CHANNELS, 4)
@@ -48,14 +46,10 @@ def feature_table() -> np.ndarray:
     The first 3,328 read the regular map once, column after column of a channel (second row -1); the rest are
     the difference of two cells of the similarity map."""
     table = np.full((FEATURES, 5), -1, np.int32)
-    number = np.arange(REGULAR)
-    table[:REGULAR, 0] = number % CELLS
-    table[:REGULAR, 1] = number // CELLS % CELLS
-    table[:REGULAR, 4] = number // CELLS**2
+    places = np.unravel_index(np.arange(REGULAR), (CHANNELS, CELLS, CELLS))  # channel, column, row
+    table[:REGULAR, [4, 1, 0]] = np.transpose(places)
     half = round(CELLS / (2 * GRID))
-    at = np.array(
-        [int((i + 1) * (CELLS + 2 * half - 1) / (GRID + 1) - half + 0.5) for i in range(GRID)]
-    )  # cells
+    at = np.array([int((i + 1) * (CELLS + 2 * half - 1) / (GRID + 1) - half + 0.5) for i in range(GRID)])
     first, second = np.triu_indices(GRID**2, 1)
     pairs = np.stack([at[first % GRID], at[first // GRID], at[second % GRID], at[second // GRID]], axis=1)
     table[REGULAR:, :4] = np.tile(pairs, (CHANNELS, 1))

@@ -4,8 +4,7 @@ Dollar & Zitnick, "Fast edge detection using structured forests", sections 3 and
 masks to two classes (the sign of the first principal component of "do these two pixels lie in one segment?"
 over 256 pairs) and takes the best Gini split over random features; a leaf stores the mask nearest to the
 mean. Features are read from the maps, never tabulated (7 GB per tree of 1M patches). Not done: more than two
-classes, and an exhaustive search at nodes of over 256 patches (255 even thresholds on at most 20,000 patches
-decide)."""
+classes; an exhaustive search over 256 patches (255 even thresholds on at most 20,000 decide)."""
 
 from typing import NamedTuple
 
@@ -45,8 +44,7 @@ class GrownTree(NamedTuple):
 def feature_values(patches, rows, where, values):
     """values[f, i] = feature where[f] (rows of `feature_table`) of patch rows[i]."""
     count = len(rows)
-    # gathered once: memory, not arithmetic, is the cost here
-    base, stride = np.empty(count, np.int64), np.empty(count, np.int64)
+    base, stride = np.empty((2, count), np.int64)  # gathered once: memory, not arithmetic, is the cost here
     for i in range(count):
         base[i], stride[i] = patches.at_map[rows[i]], patches.map_width[rows[i]] * 13
     for f in range(len(where)):
@@ -202,8 +200,7 @@ def node_split(patches, rows, table, subset, least):
         pixels[p, 1] = (pixels[p, 0] + np.random.randint(1, 256)) % 256
     bits, score = np.empty((len(some), PAIRS), np.float32), np.empty(len(some), np.float32)
     pair_bits(patches, some, pixels, bits)
-    # bits are 0 and 1: their sums are exact in any order
-    mean = bits.sum(0) * (np.float32(1) / np.float32(len(bits)))
+    mean = bits.sum(0) * (np.float32(1) / np.float32(len(bits)))  # sums of 0 and 1: exact in any order
     medoid = some[farthest(bits, mean, -1.0)]
     few = bits[:: max(1, len(bits) // COMPONENT)].copy()  # contiguous, or its loops are not vectorised
     project(bits, mean, principal_component(few, mean), score)
@@ -263,9 +260,8 @@ def grow(patches, table, subset, least, max_depth, seed):
             medoid[node] = middle
         else:
             child[node], feature[node], threshold[node] = nodes, chosen, cut
-            middle_row = begin[node] + left
-            begin[nodes], end[nodes] = begin[node], middle_row
-            begin[nodes + 1], end[nodes + 1] = middle_row, end[node]
+            begin[nodes], end[nodes] = begin[node], begin[node] + left
+            begin[nodes + 1], end[nodes + 1] = end[nodes], end[node]
             depth[nodes : nodes + 2] = depth[node] + 1
             nodes += 2
         node += 1

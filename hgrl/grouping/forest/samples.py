@@ -33,10 +33,8 @@ class Annotation:
         flat = np.sort(np.concatenate(chosen)).astype(np.int64)
         row, column = np.divmod(flat, self.map_width)
         mask = (row * SHRINK + MARGIN - PAD) * self.width + column * SHRINK + MARGIN - PAD
-        map_width, mask_width = (
-            np.full(len(flat), cells, np.int32) for cells in (self.map_width, self.width)
-        )
-        return self.at_map + flat * CHANNELS, map_width, self.at_mask + mask, mask_width
+        widths = [np.full(len(flat), width, np.int32) for width in (self.map_width, self.width)]
+        return self.at_map + flat * CHANNELS, widths[0], self.at_mask + mask, widths[1]
 
 
 @dataclass(frozen=True)
@@ -67,15 +65,12 @@ def pad_image(image: np.ndarray, pad: int = PAD) -> np.ndarray:
 
 
 def read_training_set(bsds_root: Path, splits: tuple[str, ...] = ("train", "val")) -> TrainingSet:
-    """Maps and annotations of BSDS500's splits under `<bsds_root>/data/{images,groundTruth}`.
-
-    Raises InputError when the folders, or a ground truth, are missing."""
+    """`<bsds_root>/data/{images,groundTruth}/<split>` as flat arrays. InputError when any is missing."""
     root = Path(bsds_root).resolve()
     regular, similarity, segments, annotations = [], [], [], []
     at_map = at_mask = 0
-    for samples in [
-        open_bsds(root.parent, root.name, split) for split in splits
-    ]:  # all are there, or none is read
+    opened = [open_bsds(root.parent, root.name, split) for split in splits]  # all are there, or none is read
+    for samples in opened:
         for i in range(len(samples)):
             padded = pad_image(samples.image(i))
             maps, map_width = feature_maps(padded), padded.shape[1] // SHRINK

@@ -2,8 +2,7 @@
 
 Dollar & Zitnick, "Fast edge detection using structured forests" (TPAMI 2015): a leaf answers for many
 patches, so its boundaries are right to a few pixels only. Each segment gets the mean colour of its pixels;
-pixels near a boundary then join the neighbouring segment of the nearest mean. Their code compares RGB; CIELUV
-is used here."""
+pixels near a boundary then join the neighbouring segment of the nearest mean, in CIELUV (their code: RGB)."""
 
 import cv2
 import numba
@@ -23,13 +22,8 @@ def colours(image: np.ndarray) -> np.ndarray:
 @numba.njit(nogil=True, cache=True)
 def neighbours(pixel):
     """Left, right, upper and lower neighbour of a pixel of a flat mask; itself past the mask's border."""
-    x = pixel & 15
-    return (
-        pixel - 1 if x > 0 else pixel,
-        pixel + 1 if x < 15 else pixel,
-        pixel - 16 if pixel >= 16 else pixel,
-        pixel + 16 if pixel < 240 else pixel,
-    )
+    x, y = pixel & 15, pixel >> 4
+    return pixel - (x > 0), pixel + (x < 15), pixel - 16 * (y > 0), pixel + 16 * (y < 15)
 
 
 @numba.njit(nogil=True, cache=True)

@@ -2,8 +2,7 @@
 
 Xie, Tu, "Holistically-nested edge detection" (ICCV 2015); "HED" in the paper's table 1. Not done: the 35 px
 of padding in the first convolution (images are reflected instead), and the mean of the side outputs (the
-fusion alone is the answer). Only this module and `hed.training` need torch, so both are imported where
-`edges: hed` asks for them."""
+fusion alone is the answer). Only this folder needs torch: it is imported where `edges: hed` asks for it."""
 
 from functools import lru_cache
 from itertools import chain
@@ -29,9 +28,8 @@ KIND = "hed"  # what a weights file of this module says it is
 class HED(nn.Module):
     """VGG-16's convolutions with a side output after the last one of each stage, and their fusion.
 
-    `width` is the channels of conv1 (64 in VGG-16); `features` has torchvision's names, so that its vgg16
-    (with `batch_norm` its vgg16_bn) fits. From scratch, batch normalisation makes so deep a chain
-    trainable."""
+    width: channels of conv1 (64 in VGG-16). `features` has torchvision's names, so that its vgg16 (with
+    `batch_norm` its vgg16_bn) fits. From scratch, so deep a chain trains only with batch normalisation."""
 
     def __init__(self, width: int = 64, batch_norm: bool = False) -> None:
         super().__init__()

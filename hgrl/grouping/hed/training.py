@@ -1,8 +1,7 @@
 """Training the edge network on human boundaries: consensus of the annotators, crops, one resumable loop.
 
-Not done: HED's SGD with a rate of its own for each layer (AdamW with one rate and a cosine serves a trunk
-from ImageNet and one from scratch), its 16 rotation angles (the 8 symmetries of the square move no pixel
-between the grid's points)."""
+Not done: HED's SGD with a rate for each layer (AdamW with one rate and a cosine serves a trunk from ImageNet
+and one from scratch), its 16 rotation angles (the square's 8 symmetries need no interpolation)."""
 
 import hashlib
 import math
@@ -46,8 +45,9 @@ def shrunk(image: np.ndarray, boundaries: Sequence[np.ndarray], factor: int) -> 
     if factor == 1:
         return image, list(boundaries)
     if (side := min(image.shape[:2])) < factor:
-        what = f"{factor} is more than an image's side of {side} px"
-        raise InputError(f"setting 'hed.shrink': {what}; lower it")
+        raise InputError(
+            f"setting 'hed.shrink': {factor} is more than an image's side of {side} px; lower it"
+        )
     height, width = (side // factor for side in image.shape[:2])
     image, *maps = (array[: height * factor, : width * factor] for array in (image, *boundaries))
     blocks = (drawn.reshape(height, factor, width, factor) for drawn in maps)
@@ -94,9 +94,7 @@ def random_crop(image: np.ndarray, target: np.ndarray, size: int, random: np.ran
 
 
 def trunk_origin(settings: HedSettings) -> str:
-    """The trunk's initial weights, for the tables: "from scratch", or the file and the head of its sha256.
-
-    Raises InputError when the file is missing."""
+    """The trunk's first weights: "from scratch", or the file and its sha256. InputError if it is missing."""
     if settings.imagenet_weights is None:
         return "from scratch"
     path = Path(settings.imagenet_weights)
@@ -117,8 +115,7 @@ def initial_network(settings: HedSettings) -> tuple[HED, bool]:
         raise InputError(f"setting 'hed.width': {reason}; set it to {VGG16}")
     try:
         weights = torch.load(path, map_location="cpu", weights_only=True)
-        prefix = "features."
-        trunk = {name.removeprefix(prefix): weights[name] for name in weights if name.startswith(prefix)}
+        trunk = {k.removeprefix("features."): v for k, v in weights.items() if k.startswith("features.")}
         batch_norm = "1.running_mean" in trunk
         model = HED(settings.width, batch_norm)
         model.features.load_state_dict(trunk)
@@ -163,8 +160,7 @@ def train_hed(
         step, losses = saved.step, saved.losses.tolist()
 
     def checkpoint() -> Checkpoint:
-        # the optimizer is of no use once training is complete, and twice the weights' size
-        state = optimizer.state_dict() if step < settings.iterations else {}
+        state = optimizer.state_dict() if step < settings.iterations else {}  # of twice the weights' size
         weights, seen = model.state_dict(), torch.tensor(losses)
         return Checkpoint(identity, step, settings.iterations, weights, state, {}, seen)
 

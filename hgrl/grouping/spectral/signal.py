@@ -1,8 +1,8 @@
 """A spectral edge signal: where the smoothest ways of cutting the whole image in two change value.
 
 Arbelaez et al. (TPAMI 2011), section 3.2: pixels are tied unless an edge lies between them (intervening
-contour), and the eigenvectors of the normalised Laplacian with the smallest eigenvalues are differentiated:
-by differences on the lattice, or by their oriented filters."""
+contour), and the first eigenvectors of the normalised Laplacian are differentiated: by differences on the
+lattice, or by their oriented filters."""
 
 import cv2
 import numpy as np
@@ -50,8 +50,7 @@ def _ends(array: np.ndarray, down: int, right: int) -> tuple[np.ndarray, np.ndar
 def solve(edge_map: np.ndarray, exact: bool = False, refinements: int = STEPS) -> Solution:
     """Eigenvalues (k,) and eigenvectors (HW, k) of an edge map (H, W) in [0, 1]; k is 6 but for tiny images.
 
-    exact: on the whole image (3 to 5 s per photograph); otherwise decimated and refined that many steps (0.5
-    s)."""
+    exact: on the whole image (3 to 5 s per photograph); else decimated, and refined that often (0.5 s)."""
     ties = affinity(edge_map.astype(np.float64))
     if exact:
         return eigenvectors(ties, VECTORS)
@@ -65,9 +64,7 @@ def weighted_vectors(values: np.ndarray, vectors: np.ndarray, shape: tuple[int, 
 
 
 def lattice_signal(values: np.ndarray, vectors: np.ndarray, shape: tuple[int, int]) -> Pair:
-    """The signal on horizontal (H, W-1) and vertical (H-1, W) lattice edges, float64, about 0 to 60.
-
-    |difference| / sqrt(lambda), summed over the vectors, flattened."""
+    """|Difference| / sqrt(lambda) on lattice edges, summed and flattened: float64, about 0 to 60."""
     maps = weighted_vectors(values, vectors, shape)
     return tuple(np.abs(np.diff(maps, axis=axis)).sum(axis=2) ** POWER for axis in (1, 0))
 
@@ -76,8 +73,7 @@ def oriented_signal(values: np.ndarray, vectors: np.ndarray, shape: tuple[int, i
     """The signal at 8 orientations: (8, H, W) float32; plane o answers to edges whose normal is at o pi / 8.
 
     TPAMI 2011, section 3.2: |Gaussian derivative along the normal| / sqrt(lambda), summed over the vectors,
-    flattened. A derivative at any angle is a mix of those along x and y. As in their code the filter's
-    absolute values sum to 1."""
+    flattened. As in their code the filter's absolute values sum to 1."""
     along_x, along_y = gaussian_derivatives(weighted_vectors(values, vectors, shape).astype(np.float32))
     angles = np.arange(ORIENTATIONS, dtype=np.float32) * np.float32(np.pi / ORIENTATIONS)
     mixed = (np.abs(np.cos(angle) * along_x + np.sin(angle) * along_y).sum(axis=0) for angle in angles)

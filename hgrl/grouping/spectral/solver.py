@@ -33,8 +33,7 @@ Ties = scipy.sparse.csr_array
 class Pencil:
     """The problem (D - W) v = lambda D v: ties W (n, n), symmetric, and D, their row sums (n, 1).
 
-    damping: (n, 1), of Jacobi's iteration for D - W, without a pixel's tie to itself: else lone pixels never
-    move."""
+    damping: (n, 1), of Jacobi's iteration for D - W, without ties to oneself: else lone pixels never move."""
 
     ties: Ties
     degree: np.ndarray
@@ -62,8 +61,7 @@ class Pencil:
 def eigenvectors(ties: Ties, count: int) -> Solution:
     """The `count` smallest non-trivial solutions of (D - W) v = lambda D v: eigenvalues (k,), vectors (n, k).
 
-    Exact (shift-invert) from a fixed start, so that every run gives the same. k is smaller for very few
-    pixels."""
+    Exact (shift-invert) from a fixed start: every run gives the same. k is smaller for very few pixels."""
     values, vectors, _ = _solve(Pencil.of(ties), count)
     return np.maximum(values[1:], 1e-9), vectors[:, 1:]
 
@@ -71,9 +69,8 @@ def eigenvectors(ties: Ties, count: int) -> Solution:
 def decimated_eigenvectors(ties: Ties, shape: tuple[int, int], count: int, steps: int) -> Solution:
     """Nearly the same, from every fourth pixel per round: eigenvalues (k,), vectors (HW, k).
 
-    Pixels are tied to the remaining ones by their rows of ties, normalised, and vectors carried back the same
-    way. steps: of refinement on the full image; 0 is plain decimation, whose eigenvalues, about doubled per
-    round, are divided."""
+    Normalised rows of ties lead to the remaining pixels and carry vectors back. steps: of refinement on the
+    full image; 0 is plain decimation, whose eigenvalues, about doubled per round, are divided."""
     pencils, spreads = _decimate(ties, shape)
     if not spreads:
         return eigenvectors(ties, count)
@@ -135,9 +132,7 @@ def _refine(pencil: Pencil, vectors: np.ndarray, coarse: Solver, steps: int) -> 
     basis, tied = vectors, ties @ vectors
     for step in range(steps):
         values, mix = _rayleigh_ritz(basis, tied, degree, count)
-        moves = (
-            [array[:, count:] @ mix[count:, 1:] for array in (basis, tied)] if step else []
-        )  # the step before's
+        moves = [array[:, count:] @ mix[count:, 1:] for array in (basis, tied) if step]  # of the step before
         vectors, tied_vectors = basis @ mix, tied @ mix
         residual = degree * vectors[:, 1:] * (1 - values[1:]) - tied_vectors[:, 1:]
         search = pencil.average(coarse(pencil.gather(residual)))
@@ -154,8 +149,7 @@ def _rayleigh_ritz(basis: np.ndarray, tied: np.ndarray, degree: np.ndarray, coun
     scale = 1 / np.sqrt(np.diag(mass))
     mass, energy = mass * scale * scale[:, None], energy * scale * scale[:, None]
     weights, directions = np.linalg.eigh(mass)
-    directions = directions[:, weights > 1e-10] / np.sqrt(
-        weights[weights > 1e-10]
-    )  # without dependent columns
+    independent = weights > 1e-10
+    directions = directions[:, independent] / np.sqrt(weights[independent])
     values, mix = np.linalg.eigh(directions.T @ energy @ directions)
     return values[:count], scale[:, None] * (directions @ mix[:, :count])
