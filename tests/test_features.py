@@ -6,6 +6,7 @@ import torch
 
 from hgrl.core.errors import InputError
 from hgrl.core.settings import TrackingSettings
+from hgrl.data.normalise import normalise
 from hgrl.evaluation.features import (
     BASELINES,
     STRIDES,
@@ -15,7 +16,6 @@ from hgrl.evaluation.features import (
     single_layer,
 )
 from hgrl.evaluation.tracking import tracking_features, with_lab
-from hgrl.data.normalise import normalise
 from hgrl.pretraining.network import LAYERS, Network
 
 CPU = torch.device("cpu")
