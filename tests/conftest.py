@@ -251,6 +251,24 @@ def grouped(monkeypatch):
     return done
 
 
+@pytest.fixture
+def scored(monkeypatch):
+    """The (run, seed) scored from here on; retrieval, tracking and probe as they are."""
+    from hgrl.evaluation import stage as evaluation
+
+    done = []
+
+    def remembering(score_run):
+        return lambda experiment, run, seed: (
+            done.append((run.name, seed)),
+            score_run(experiment, run, seed),
+        )[1]
+
+    for module in evaluation.MODULES.values():
+        monkeypatch.setattr(module, "score_run", remembering(module.score_run))
+    return done
+
+
 def change_profile(home: Path, changes: dict) -> None:
     """Dotted changes of the profile `small` as it is now."""
     file = home / "profiles" / "small.yaml"

@@ -15,7 +15,7 @@ from hgrl.core.settings import SamplingSettings
 from hgrl.data.samples import Samples, Video
 from hgrl.evaluation.retrieval import Segments
 from hgrl.metrics.bsds import f_measure
-from hgrl.reporting.figures import bsds, embeddings, output, panels, retrieval, sampling, scores, tracking
+from hgrl.reporting.figures import bsds, output, panels, retrieval, sampling, scores, tracking
 from hgrl.sampling.pixels import sample_pixels
 
 random = np.random.default_rng(0)
@@ -71,15 +71,15 @@ def test_loss_curves_have_a_line_and_its_mean_for_each_run():
 @pytest.mark.parametrize("shape", [(2, 8, 5, 6), (1, 3, 4, 4), (1, 32, 2, 1)])
 def test_pca_colours_are_colours_whatever_the_scale(shape):
     embedding = torch.from_numpy(random.normal(size=shape)).float()
-    colours = embeddings.pca_colours(embedding)
+    colours = panels.pca_colours(embedding)
     assert colours.shape == (shape[0], *shape[2:], 3)
     assert colours.min() >= 0 and colours.max() <= 1
-    np.testing.assert_allclose(embeddings.pca_colours(1000 * embedding), colours, atol=1e-3)
+    np.testing.assert_allclose(panels.pca_colours(1000 * embedding), colours, atol=1e-3)
 
 
 def test_pca_colours_tell_regions_apart_and_agree_between_images():
     embedding = torch.eye(4)[torch.from_numpy(LABELS.astype(int))].permute(2, 0, 1)  # a direction per region
-    colours = embeddings.pca_colours(torch.stack([embedding, embedding.flip(2)]))
+    colours = panels.pca_colours(torch.stack([embedding, embedding.flip(2)]))
     np.testing.assert_allclose(colours[0], colours[1][:, ::-1], atol=1e-6)
     regions = [colours[0][k == LABELS] for k in range(3)]
     assert all(np.ptp(cells, axis=0).max() < 1e-6 for cells in regions)
@@ -92,13 +92,13 @@ def test_pca_colours_of_few_channels_or_of_constant_features_are_colours(channel
         torch.ones(1, channels, 4, 4),
         torch.from_numpy(random.normal(size=(1, channels, 4, 4))),
     ):
-        colours = embeddings.pca_colours(embedding)
+        colours = panels.pca_colours(embedding)
         assert colours.shape == (1, 4, 4, 3) and np.isfinite(colours).all()
 
 
 def test_embedding_rows_have_an_axis_for_each_image_and_network():
     networks = {name: torch.from_numpy(random.normal(size=(3, 4, 4, 6))) for name in ("random", "ours")}
-    figure = drawn(embeddings.embedding_rows(IMAGES, networks), axes=9)
+    figure = drawn(panels.embedding_rows(IMAGES, networks), axes=9)
     assert [figure.axes[row * 3].get_ylabel() for row in range(3)] == ["image", "random", "ours"]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import SMALL_PARAMS, add_runs, ages, change_profile, told, write_profile
+from conftest import add_runs, ages, change_profile, told, write_profile
 from jobs import train_until
 
 from hgrl.core import paths
@@ -19,7 +19,7 @@ from hgrl.pretraining import loop
 from hgrl.pretraining import stage as stages
 from hgrl.pretraining.checkpoints import snapshot_file
 from hgrl.pretraining.loop import TrainingState
-from hgrl.pretraining.methods import REGISTRY, Method, check_methods
+from hgrl.pretraining.methods import REGISTRY, check_methods
 from hgrl.pretraining.stage import prepare, pretrain, training_jobs, training_samples
 
 STEPS = 6  # of each of the two seeds: 6 images, batches of 3, 3 epochs
@@ -370,69 +370,3 @@ def test_a_run_on_a_real_data_set_that_is_missing_is_left_out_and_says_which(mon
 def test_stand_ins_learn_from_a_share_of_the_images(counted, experiment, samples_of):
     prepare(experiment())
     assert len(samples_of("ours-cns5-small")) == 1  # an eighth of 6
-
-
-# What profile and params.yaml say about methods
-
-
-PROFILE_MISTAKES = [
-    ({"methods.mocco": {"dim": 8}}, "setting 'methods': unknown method 'mocco'; choose one of: moco, "),
-    ({"methods.moco.queues": 8}, "unknown setting 'methods.moco.queues'; known ones: momentum, queue, "),
-    (
-        {"methods.moco.momentum": 1.5},
-        "setting 'methods.moco.momentum': input should be less than or equal to 1",
-    ),
-    ({"methods.segsort.clusters": 0}, "setting 'methods.segsort.clusters': input should be greater than"),
-    (
-        {"tuned": {"mocco": {}}},
-        "setting 'tuned': unknown method 'mocco'; choose one of: hierarchical, moco, ",
-    ),
-    ({"tuned": {"moco": {"methods.moco.dims": 8}}}, "tuned.moco: unknown setting 'methods.moco.dims'"),
-    ({"tuned": {"moco": {"pretrain.lr": -1}}}, "tuned.moco: setting 'pretrain.lr': input should be greater"),
-]
-
-
-@pytest.mark.parametrize("changes, line", PROFILE_MISTAKES)
-def test_a_mistake_about_methods_in_a_profile_is_one_line_before_anything_is_trained(
-    pipeline, experiment, changes, line
-):
-    write_profile(pipeline, changes)
-    told_line = told(lambda: check_methods(experiment()))
-    assert f"{paths.profile_file('small')}: {line}" in told_line
-    assert told_line == told(lambda: pretrain(experiment(), experiment().run("ours")))
-
-
-@pytest.mark.parametrize("changes, line", [
-    ({"tuning": {"mocco": [{}]}}, "section 'tuning': unknown method 'mocco'; choose one of: hierarchical"),
-    ({"tuning": {"moco": [{"methods.moco.dim": "x"}]}}, "tuning.moco: setting 'methods.moco.dim': input"),
-    ({"runs": {"r": {"method": "moco", "overrides": {"methods.moco.dim": 0}}}}, "runs.r: setting 'methods"),
-])  # fmt: skip
-def test_a_mistake_about_methods_in_params_is_one_line(pipeline, experiment, changes, line):
-    runs = SMALL_PARAMS["runs"] | changes.get("runs", {})
-    paths.PARAMS.write_text(yaml.safe_dump(SMALL_PARAMS | changes | {"runs": runs}))
-    assert f"{paths.PARAMS}: {line}" in told(lambda: check_methods(experiment()))
-
-
-def test_a_run_of_an_unknown_method_is_one_line(pipeline, train):
-    add_runs({"odd": {"method": "teleport"}})
-    assert "unknown method 'teleport'; choose one of: hierarchical, moco, " in told(train, "odd")
-
-
-def test_a_new_method_is_one_class_one_registry_line_and_one_run(pipeline, experiment, train, monkeypatch):
-    from hgrl.core.settings import Positive, Section
-
-    class FarSettings(Section):
-        strength: Positive = 1.0
-
-    class Far(Method):
-        needs_trees = False
-        own = ("far", FarSettings)
-
-        def loss(self, batch):
-            return -self.far.strength * self.network(batch.flat_images.float() / 255).std(), {}
-
-    monkeypatch.setitem(REGISTRY, "far", Far)
-    write_profile(pipeline, {"methods.far": {"strength": 2.0}})
-    add_runs({"far": {"method": "far", "overrides": {"methods.far.strength": 0.5}}})
-    first, _ = train("far")
-    assert first.complete and first.identity["settings"]["far"] == {"strength": 0.5}

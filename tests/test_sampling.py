@@ -5,17 +5,12 @@ import math
 import numpy as np
 import pytest
 import torch
-from conftest import one_region, three_regions
-from jobs import job_of
+from conftest import three_regions
 from scipy.stats import chisquare
 
 from hgrl.core.settings import AugmentSettings, SamplingSettings
-from hgrl.grouping.region_tree import RegionTree
-from hgrl.pretraining.loop import TrainingLoop
 from hgrl.sampling.augment import TwoViews
-from hgrl.sampling.heights import in_height_unit
 from hgrl.sampling.pixels import negative_probability, positive_probability, sample_pixels
-from hgrl.sampling.views import batches
 
 SIGMA = 0.8
 # ((0 1) (2 3))
@@ -393,45 +388,3 @@ def test_the_same_pixels_in_both_views_equal_a_slow_loop():
     assert torch.equal(sample.anchors, others.anchors)
     assert torch.equal(sample.positives[..., :40], others.positives[..., :40])  # the first view's own draws
     assert sample.negatives.shape == others.negatives.shape
-
-
-def test_the_papers_reading_trains_and_rivals_still_augment_both_views(dataset, tiny, tmp_path):
-    both = tiny({"sampling.anchor_choice": "random"})
-    settings = tiny({"augment.views": "one", "sampling.anchor_choice": "random"})
-    for method, in_both in (("hierarchical", False), ("moco", True), ("hierarchical-image", True)):
-        job, plain = (job_of(dataset, own, tmp_path / "a.pt", method=method) for own in (settings, both))
-        assert (job.identity == plain.identity) == in_both
-        loop = TrainingLoop(job, torch.device("cpu"))
-        batch = next(batches(loop.views, loop.order, 0, torch.device("cpu")))
-        assert ("same_pixels" in batch) == (not in_both)
-        assert loop.state.train_step(loop.loss, batch).isfinite()
-
-
-# The unit of the heights
-
-
-def test_height_units():
-    tree = three_regions()
-    assert in_height_unit(tree, "raw", 10.0).heights.tolist() == [0.25, 0.75]
-    assert in_height_unit(tree, "auto", 10.0).heights.tolist() == [2.5, 7.5]
-    assert in_height_unit(tree, 4.0, 10.0).heights.tolist() == [1.0, 3.0]
-    assert in_height_unit(tree, "rank", 10.0).heights.tolist() == [0.5, 1.0]
-
-
-@pytest.mark.parametrize("unit", ["raw", "rank", "auto", 4.0])
-def test_a_unit_changes_neither_the_order_of_merges_nor_the_regions(unit):
-    tree = RegionTree(
-        three_regions().labels, np.array([[1, 2], [0, 3]], np.uint8), np.array([0.2, 0.9], np.float32)
-    )
-    changed = in_height_unit(tree, unit, 3.0)
-    assert changed.heights.dtype == np.float32
-    assert (np.argsort(changed.heights) == np.argsort(tree.heights)).all()
-    assert changed.labels is tree.labels and changed.children is tree.children
-    assert tree.heights.tolist() == [np.float32(0.2), np.float32(0.9)]  # the tree itself stays
-    distances = changed.distances()
-    assert (distances[0, 1], distances[1, 2]) == (changed.heights[1], changed.heights[0])
-
-
-@pytest.mark.parametrize("unit", ["raw", "rank", "auto", 4.0])
-def test_a_tree_of_one_region_has_every_unit(unit):
-    assert in_height_unit(one_region(), unit, 3.0).distances().tolist() == [[0.0]]

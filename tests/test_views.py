@@ -7,10 +7,12 @@ from conftest import COLOURS, one_region, three_regions
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from jobs import job_of
 from PIL import Image
 
 from hgrl.core.errors import InputError
 from hgrl.data.samples import Samples
+from hgrl.pretraining.loop import TrainingLoop
 from hgrl.sampling.order import EpochOrder, mixed_seed
 from hgrl.sampling.views import TrainingViews, batches
 
@@ -193,3 +195,15 @@ def test_a_tree_of_more_regions_than_the_settings_allow_is_named(dataset, tiny):
 def test_a_missing_tree_is_named(dataset, settings, tmp_path):
     with pytest.raises(InputError, match=r"toy/0\.npz"):
         TrainingViews(dataset[0], tmp_path / "elsewhere", settings, seed=0, height_scale=1.0)[0, 0]
+
+
+def test_the_papers_reading_trains_and_rivals_still_augment_both_views(dataset, tiny, tmp_path):
+    both = tiny({"sampling.anchor_choice": "random"})
+    settings = tiny({"augment.views": "one", "sampling.anchor_choice": "random"})
+    for method, in_both in (("hierarchical", False), ("moco", True), ("hierarchical-image", True)):
+        job, plain = (job_of(dataset, own, tmp_path / "a.pt", method=method) for own in (settings, both))
+        assert (job.identity == plain.identity) == in_both
+        loop = TrainingLoop(job, torch.device("cpu"))
+        batch = next(batches(loop.views, loop.order, 0, torch.device("cpu")))
+        assert ("same_pixels" in batch) == (not in_both)
+        assert loop.state.train_step(loop.loss, batch).isfinite()

@@ -1,6 +1,4 @@
-"""What evaluations read: a network's layers, or colour and position, which learn nothing.
-
-A feature function maps images, (B, H, W, 3) uint8 RGB, to features, (B, C, h, w) float32."""
+"""What evaluations read: a network's layers, or colour and position, which learn nothing."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +14,7 @@ from hgrl.core.errors import InputError
 from hgrl.data.normalise import normalise
 from hgrl.pretraining.network import Network
 
-FeatureFunction = Callable[[np.ndarray], Tensor]
+FeatureFunction = Callable[[np.ndarray], Tensor]  # images (B, H, W, 3) uint8 RGB -> (B, C, h, w) float32
 # of a network's layers (section 4.2); the baselines use the same grids
 STRIDES = {"backbone": 16, "hypercolumn": 4, "embedding": 4}
 
@@ -77,6 +75,20 @@ def lab_angles(images: np.ndarray, stride: int = STRIDES["embedding"]) -> Tensor
     differ, the smaller is their cosine."""
     angles = lab_colour(images, stride=stride) * (torch.pi / 2)
     return torch.cat([angles.cos(), angles.sin()], 1) / 3**0.5
+
+
+def with_lab(function: FeatureFunction, layer: str, weight: float) -> FeatureFunction:
+    """A layer's features joined with Lab colour: (B, H, W, 3) uint8 -> (B, C + 6, h, w), of length 1.
+
+    The cosine of two cells is (1 - weight) times that of the features plus weight times that of `lab_angles`.
+    Not the paper's: its embedding is trained to see past colour, which tracking can use."""
+
+    def joined(images: np.ndarray) -> Tensor:
+        own = F.normalize(function(images).float(), dim=1)
+        colour = lab_angles(images, stride=STRIDES[layer]).to(own.device)
+        return torch.cat([own * (1 - weight) ** 0.5, colour * weight**0.5], 1)
+
+    return joined
 
 
 BASELINES: dict[str, tuple[Callable[..., Tensor], int]] = {  # function and channels

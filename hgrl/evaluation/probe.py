@@ -1,6 +1,4 @@
-"""The probe: new segmentation heads on frozen features, or trained end to end (sections 4.2 and 5.1).
-
-All heads of a network learn from the same batches: frozen features are computed once."""
+"""The probe: new segmentation heads on frozen features, or trained end to end (sections 4.2 and 5.1)."""
 
 import io
 import zipfile
@@ -31,6 +29,7 @@ from hgrl.metrics.segmentation import confusion_matrix, segmentation_scores
 from hgrl.sampling.order import mixed_seed
 
 Scores = dict[str, dict[str, Any]]  # head -> `segmentation_scores`
+ByHead = dict[str, np.ndarray]  # head -> confusion matrices or class maps
 EMBEDDED_AT_ONCE = 16  # images of a scored split
 PICTURES = 8  # images of the reported split whose predictions notebook 04 shows
 
@@ -92,7 +91,7 @@ def train_probe(
     end_to_end: bool = False,
     workers: int = 0,
 ) -> nn.ModuleDict:
-    """SGD with cross entropy; returns trained heads by name: all of `settings.heads`.
+    """SGD with cross entropy; returns trained heads by name: all of `settings.heads`, from the same batches.
 
     end_to_end: the network learns too, with the first head alone, for `end_to_end_iterations`.
     Deliberately not done: auxiliary loss, class weights, multi-scale testing."""
@@ -126,12 +125,10 @@ def _cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
     return F.cross_entropy(logits, masks.long(), ignore_index=VOID, reduction="sum") / scored
 
 
-def image_confusions(
-    features: Features, heads: nn.ModuleDict, val: Samples, settings: ProbeSettings
-) -> dict[str, np.ndarray]:
+def image_confusions(features: Features, heads: nn.ModuleDict, val: Samples, own: ProbeSettings) -> ByHead:
     """A confusion matrix per image: {head: (N, C, C) int64}, N images in the split's order."""
     classes, confusions = len(val.classes), {name: [] for name in heads}
-    pairs = ((val.image(index, settings.short_side), val.mask(index)) for index in range(len(val)))
+    pairs = ((val.image(index, own.short_side), val.mask(index)) for index in range(len(val)))
     for images, masks in equal_sized(pairs, EMBEDDED_AT_ONCE):
         for name, predicted in predict(features, heads, images, masks.shape[1:]).items():
             seen = zip(masks, predicted, strict=True)
@@ -140,7 +137,7 @@ def image_confusions(
     return {name: np.array(matrices, np.int64).reshape(shape) for name, matrices in confusions.items()}
 
 
-def save_confusions(path: Path, confusions: dict[str, np.ndarray]) -> None:
+def save_confusions(path: Path, confusions: ByHead) -> None:
     """{head: (N, C, C) counts}, compressed, in the smallest unsigned type; equal counts give equal bytes."""
     buffer = io.BytesIO()
     smallest = {head: np.min_scalar_type(counts.max(initial=0)) for head, counts in confusions.items()}
@@ -165,15 +162,13 @@ def load_confusions(path: Path, head: str) -> np.ndarray:
     raise InputError(f"{path}: no head {head!r} among the probed ones ({known})")
 
 
-def split_scores(confusions: dict[str, np.ndarray], classes: tuple[str, ...]) -> Scores:
+def split_scores(confusions: ByHead, classes: tuple[str, ...]) -> Scores:
     """Scores of a whole split from {head: (N, C, C)}: of the matrices' sum, not a mean over images."""
     return {name: segmentation_scores(matrices.sum(0), classes) for name, matrices in confusions.items()}
 
 
 @torch.no_grad()
-def predict(
-    features: Features, heads: nn.ModuleDict, images: np.ndarray, size: tuple[int, int]
-) -> dict[str, np.ndarray]:
+def predict(features: Features, heads: nn.ModuleDict, images: np.ndarray, size: tuple[int, int]) -> ByHead:
     """Each head's class maps, (B, H, W) uint8 with (H, W) = `size`, for (B, h, w, 3) uint8 images.
 
     The largest of the logits, after these are enlarged bilinearly."""

@@ -51,7 +51,7 @@ def segment_image(features: Tensor, k: int, seed: int, iterations: int = 20) -> 
     Cells are normalised to length 1; the centres start by k-means++ and are not renormalised. Above 256 cells
     per cluster, faiss finds them on a sample that `seed` draws. Not done: restarts; coordinates."""
     channels, h, w = features.shape
-    cells = np.ascontiguousarray(_unit_cells(features).T.cpu().numpy())
+    cells = np.ascontiguousarray(F.normalize(features.float(), dim=0).flatten(1).T.cpu().numpy())
     options = {"niter": iterations, "seed": seed, "min_points_per_centroid": 1}
     options["init_method"] = faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS
     kmeans = faiss.Kmeans(channels, min(k, h * w), **options)
@@ -60,28 +60,22 @@ def segment_image(features: Tensor, k: int, seed: int, iterations: int = 20) -> 
     return np.unique(labels, return_inverse=True)[1].reshape(h, w).astype(np.uint8)
 
 
-def _unit_cells(features: Tensor) -> Tensor:
-    return F.normalize(features.float(), dim=0).flatten(1)  # C, N
-
-
 def describe(features: Tensor, segments: np.ndarray) -> np.ndarray:
     """The normalised mean of each segment's unit features: (C, h, w) and (h, w) ids -> (n, C) float32."""
-    cells = _unit_cells(features)
+    cells = F.normalize(features.float(), dim=0).flatten(1)  # C, N
     ids = torch.from_numpy(segments.reshape(-1).astype(np.int64)).to(cells.device)
     one_hot = F.one_hot(ids).to(cells.dtype)  # N, n
     return F.normalize((cells @ one_hot / one_hot.sum(0)).T, dim=1).cpu().numpy()
 
 
-def find_segments(
-    samples: Samples, feature_fn: FeatureFunction, settings: RetrievalSettings, seed: int
-) -> Segments:
+def find_segments(split: Samples, embed: FeatureFunction, settings: RetrievalSettings, seed: int) -> Segments:
     """Segments and descriptors of every image of a split. Features live only as long as their batch."""
     faiss.omp_set_num_threads(torch.get_num_threads())  # its own: several evaluations may run side by side
     maps, descriptors = [], []
-    images = ((samples.image(index, settings.short_side),) for index in range(len(samples)))
-    grids = (grid for (batch,) in equal_sized(images, EMBEDDED_AT_ONCE) for grid in feature_fn(batch))
+    images = ((split.image(index, settings.short_side),) for index in range(len(split)))
+    grids = (grid for (batch,) in equal_sized(images, EMBEDDED_AT_ONCE) for grid in embed(batch))
     hidden = parent_process() is not None  # in a worker process the stage's own bar speaks
-    for grid in progress.bar(grids, "segments", len(samples), leave=False, delay=5, disable=hidden):
+    for grid in progress.bar(grids, "segments", len(split), leave=False, delay=5, disable=hidden):
         maps.append(segment_image(grid, settings.segments, seed, settings.kmeans_iterations))
         descriptors.append(describe(grid, maps[-1]))
     image = np.concatenate([np.full(len(rows), number) for number, rows in enumerate(descriptors)])
@@ -108,15 +102,13 @@ def majority_classes(segments: Segments, samples: Samples) -> np.ndarray:
     return np.concatenate(winners)
 
 
-def nearest_segments(
-    queries: np.ndarray, gallery: np.ndarray, neighbours: int = 1
-) -> tuple[np.ndarray, np.ndarray]:
+def nearest_segments(queries: np.ndarray, gallery: np.ndarray, k: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """The descriptors (G, C) of a gallery most similar to each query's (R, C), float32, by inner product.
 
-    Returns gallery rows (R, neighbours) int64 and their cosines (R, neighbours) float32, most similar first;
+    Returns the k nearest gallery rows (R, k) int64 and their cosines (R, k) float32, most similar first;
     -1 and -inf where the gallery is smaller. Four times as fast on a CPU as faiss's flat index."""
     asked, offered = torch.from_numpy(np.ascontiguousarray(queries)), torch.from_numpy(gallery)
-    nearest = [_nearest(block, offered, neighbours) for block in asked.split(QUERIES)]
+    nearest = [_nearest(block, offered, k) for block in asked.split(QUERIES)]
     return tuple(torch.cat(parts).numpy() for parts in zip(*nearest, strict=True))
 
 

@@ -5,9 +5,6 @@ from multiprocessing import parent_process
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from hgrl.core import progress
 from hgrl.core.errors import InputError
@@ -16,14 +13,7 @@ from hgrl.core.labels import VOID
 from hgrl.core.settings import TrackingSettings
 from hgrl.data.samples import Video
 from hgrl.data.sources import open_videos
-from hgrl.evaluation.features import (
-    STRIDES,
-    BaselineFeatures,
-    FeatureFunction,
-    Features,
-    lab_angles,
-    single_layer,
-)
+from hgrl.evaluation.features import BaselineFeatures, FeatureFunction, Features, single_layer, with_lab
 from hgrl.evaluation.networks import layers_of, load_features
 from hgrl.evaluation.trackers.motion import identity, optical_flow
 from hgrl.evaluation.trackers.propagation import track_video
@@ -56,23 +46,7 @@ def tracking_features(features: Features, own: TrackingSettings, layers: Sequenc
     return with_lab(function, layer, own.lab_share) if joined else function
 
 
-def with_lab(function: FeatureFunction, layer: str, weight: float) -> FeatureFunction:
-    """A layer's features joined with Lab colour: (B, H, W, 3) uint8 -> (B, C + 6, h, w), of length 1.
-
-    The cosine of two cells is (1 - weight) times that of the features plus weight times that of `lab_angles`.
-    Not the paper's: its embedding is trained to see past colour, which tracking can use."""
-
-    def joined(images: np.ndarray) -> Tensor:
-        own = F.normalize(function(images).float(), dim=1)
-        colour = lab_angles(images, stride=STRIDES[layer]).to(own.device)
-        return torch.cat([own * (1 - weight) ** 0.5, colour * weight**0.5], 1)
-
-    return joined
-
-
-def evaluate_tracking(
-    videos: Iterable[Video], tracker: Tracker, settings: TrackingSettings
-) -> dict[str, Any]:
+def evaluate_tracking(videos: Iterable[Video], tracker: Tracker, own: TrackingSettings) -> dict[str, Any]:
     """J and F of a tracker, as DAVIS 2017: over all objects of all videos, first and last frame not scored.
 
     Returns {j_mean, j_recall, j_decay, f_mean, f_recall, f_decay, jf_mean, per_sequence: {name: the same,
@@ -82,7 +56,7 @@ def evaluate_tracking(
     for video in progress.bar(videos, desc="videos", leave=False, delay=5, disable=hidden):
         truth = [video.mask(t) for t in range(len(video))]
         try:
-            objects = list(video_scores(object_scores(truth, tracker(video, settings))).values())
+            objects = list(video_scores(object_scores(truth, tracker(video, own))).values())
         except InputError as error:
             raise InputError(f"video {video.name}: {error}") from None
         per_sequence[video.name] = {**mean_scores(objects), "objects": len(objects)}

@@ -17,7 +17,6 @@ from hgrl.pretraining.checkpoints import CheckpointKeeper
 from hgrl.pretraining.job import TrainingJob
 from hgrl.pretraining.methods import Method, build_method
 from hgrl.pretraining.network import LAYERS
-from hgrl.pretraining.ranks import from_first
 from hgrl.pretraining.synced_norm import sync_batch_norm
 from hgrl.sampling.order import EpochOrder, mixed_seed
 from hgrl.sampling.views import Batch, TrainingViews, batches
@@ -50,7 +49,7 @@ class TrainingLoop:
         images, batch = len(job.samples), job.schedule.batch
         part = ranks.part_of_batch(images, batch)
         self.state = TrainingState(job, device)
-        if saved := from_first(self.keeper.newest):
+        if saved := ranks.from_first(self.keeper.newest):
             self.state.restore(saved)
         self.loss = self.state.loss_module()
         trees = job.trees if method.needs_trees else None
@@ -70,7 +69,7 @@ class TrainingLoop:
                 done = f"stopped by a signal at step {state.step} of {total}: training is not complete"
                 raise Stopped(f"{self.job.path}: {done}; run the same command to resume")
         if state.step == total:
-            from_first(self.keeper.finish)
+            ranks.from_first(self.keeper.finish)
 
     def _steps(self, last: int, tick: Callable[[int], None], signal: StopSignal) -> None:
         state, unread = self.state, []
@@ -101,7 +100,7 @@ class TrainingLoop:
         self.state.losses.extend(values)
 
     def _save(self, save: Callable) -> None:
-        from_first(lambda: save(self.state.checkpoint()))
+        ranks.from_first(lambda: save(self.state.checkpoint()))
 
 
 def learning_rate(settings: PretrainSettings, step: int, total: int) -> float:

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+from torchvision.ops import Conv2dNormActivation
 
 from hgrl.core.errors import InputError
 from hgrl.core.settings import NetworkSettings
@@ -58,11 +59,8 @@ class Hypercolumn(nn.Module):
     def __init__(self, stages: tuple[int, ...], stage_channels: list[int], channels: int) -> None:
         super().__init__()
         self.indices = [stage - 1 for stage in stages]
-        self.projections = nn.ModuleList()
-        for index in self.indices:
-            convolution = nn.Conv2d(stage_channels[index], channels, 3, padding=1, bias=False)
-            own = convolution, nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
-            self.projections.append(nn.Sequential(*own))
+        projections = (Conv2dNormActivation(stage_channels[index], channels) for index in self.indices)
+        self.projections = nn.ModuleList(projections)
         self.channels = channels * len(self.indices)
 
     def forward(self, stages: list[Tensor]) -> Tensor:

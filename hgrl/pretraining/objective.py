@@ -31,10 +31,8 @@ def contrastive_loss(
     margin = logits.logsumexp(-1, keepdim=True) - positive / settings.temperature
     terms = F.softplus(margin) if settings.form == "log" else -torch.sigmoid(-margin)
     count = sum_over_ranks(sample.positives_valid.sum()).clamp_min(1) / world()
-    similarities = {
-        "positive_similarity": _mean(positive, sample.positives_valid),
-        "negative_similarity": _mean(negative, sample.negatives_valid),
-    }
+    similarities = {"positive_similarity": _mean(positive, sample.positives_valid)}
+    similarities["negative_similarity"] = _mean(negative, sample.negatives_valid)
     return (terms * sample.positives_valid).sum() / count, similarities
 
 

@@ -64,9 +64,7 @@ def training_device(name: str) -> torch.device:
 
 @contextmanager
 def processes(device: torch.device) -> Iterator[None]:
-    """Join the other processes that `torchrun` started, if any, for as long as the block lasts.
-
-    Tensors on a card go through NCCL, those on the CPU through Gloo."""
+    """Join `torchrun`'s other processes, if any, while the block lasts: NCCL for cards, Gloo for the CPU."""
     if not started_by_torchrun():
         yield
         return

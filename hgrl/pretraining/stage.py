@@ -27,8 +27,6 @@ from hgrl.pretraining.job import TrainingJob
 from hgrl.pretraining.loop import train
 from hgrl.pretraining.methods import REGISTRY, check_methods, method_class
 
-METHODS = "hgrl.pretraining.methods"
-
 
 def training_samples(
     experiment: Experiment, settings: Settings, method: str = "hierarchical", grouping: str | None = None
@@ -92,14 +90,11 @@ def training_jobs(
             file = paths.profile_file(files.profile)
             remedy = f"list the run's own `data.pretrain` under 'data.extra' in {file}, then {remedy}"
         raise InputError(f"{files.trees(grouping)}: no region trees; {remedy}")
-    own = method_class(method).__module__
-    code = code_fingerprint("hgrl.pretraining.loop", without=(METHODS,)), code_fingerprint(own)
-    origin = fingerprint(*code, samples.names, files.manifest, files.height_scale(grouping))
-    scale, trees = auto_height_scale(experiment, grouping), files.trees(grouping)
-    return [
-        TrainingJob(method, settings, samples, trees, scale, seed, checkpoint_file(folder, seed), origin)
-        for seed in settings.seeds
-    ]
+    code = code_fingerprint("hgrl.pretraining.loop", without=("hgrl.pretraining.methods",))
+    own = code_fingerprint(method_class(method).__module__)
+    origin = fingerprint(code, own, samples.names, files.manifest, files.height_scale(grouping))
+    about = method, settings, samples, files.trees(grouping), auto_height_scale(experiment, grouping)
+    return [TrainingJob(*about, seed, checkpoint_file(folder, seed), origin) for seed in settings.seeds]
 
 
 def train_jobs(experiment: Experiment, jobs: list[TrainingJob], desc: str) -> list[Checkpoint]:

@@ -16,7 +16,7 @@ from hgrl.evaluation.probe import load_confusions
 from hgrl.evaluation.scoring import mean_and_deviation
 from hgrl.metrics.bootstrap import interval
 from hgrl.reporting.bootstrap import Contrast, Probed, by_seed, replicates, seeds_interval
-from hgrl.reporting.tables import INAPPLICABLE, NOT_RUN, markdown_table
+from hgrl.reporting.tables import NOT_RUN, formatted, markdown_table
 
 CLAIMS = Path(__file__).parent / "claims.yaml"
 SCORE = "aspp-backbone.miou"  # the paper's probe; a claim may name another head
@@ -26,15 +26,7 @@ NOTHING_LEARNT = (
     "theirs is not shown to be above an untrained network by more than the margin: a match would mean nothing"
 )
 WITH_MARGIN = ("matches", "costs_little")
-COMPARED = (
-    "difference",
-    "interval_95",
-    "interval_95_seeds",
-    "by_seed",
-    "images",
-    "margin",
-    "borne_out_by_seeds",
-)
+VALUES = "difference", "interval_95", "interval_95_seeds", "by_seed", "images", "margin", "borne_out_by_seeds"
 MEAN, POINTS, RANGE = "{:.2f} ± {:.2f}", "{:+.2f}", "[{:+.2f}, {:+.2f}]"
 Entry = dict[str, Any]
 
@@ -73,7 +65,7 @@ def _judge(experiment: Experiment, claim: Entry, rules: Entry) -> Entry:
         entry[name] = _summary(contrasts[name])
     if missing := [run for run, found in probed.items() if not found]:
         undecided = {"verdict": UNDECIDED, "why": f"{NOT_RUN}: {', '.join(missing)}"}
-        return entry | dict.fromkeys(COMPARED) | undecided
+        return entry | dict.fromkeys(VALUES) | undecided
     compared = _compare(**contrasts, kind=claim["kind"], rules=rules)
     if claim["kind"] in WITH_MARGIN and compared["verdict"] == HOLDS:
         untrained = _probed(experiment, rules["reference"], head)
@@ -119,17 +111,10 @@ def _compare(ours: Contrast, theirs: Contrast, kind: str, rules: Entry) -> Entry
     wanted, by_seeds = side(kind, margin), seeds_interval(values)
     decided = verdict(bounds, wanted)
     sure = None if by_seeds is None or decided == UNDECIDED else verdict(by_seeds, wanted) == decided
-    return {
-        "difference": _rounded(values.mean()),
-        "interval_95": _rounded(bounds),
-        "interval_95_seeds": _rounded(by_seeds),
-        "by_seed": _rounded(values),
-        "images": ours[0][1].confusions.shape[1],
-        "margin": _rounded(margin) if kind in WITH_MARGIN else None,
-        "borne_out_by_seeds": sure,
-        "verdict": decided,
-        "why": _why(decided, wanted),
-    }
+    images, shown_margin = ours[0][1].confusions.shape[1], margin if kind in WITH_MARGIN else None
+    figures = map(_rounded, (values.mean(), bounds, by_seeds, values, images, shown_margin))
+    judged = {"verdict": decided, "why": _why(decided, wanted)}
+    return dict(zip(VALUES, (*figures, sure), strict=True)) | judged
 
 
 def side(kind: str, margin: float) -> tuple[float, float]:
@@ -187,12 +172,12 @@ def _row(entry: Entry) -> dict[str, str]:
         "claim": entry["claim"],
         "paper": paper_figures(entry),
         "runs": " v. ".join(names),
-        **{side: _shown(MEAN, entry[side]["mean"], entry[side]["std"]) for side in ("ours", "theirs")},
-        "seeds": _shown("{}", entry["ours"]["seeds"]),
-        "difference": _shown(POINTS, entry["difference"]),
-        "95 % interval": _shown(RANGE, *(entry["interval_95"] or [None])),
-        "by the seeds alone": _shown(RANGE, *(entry["interval_95_seeds"] or [None])),
-        "margin": _shown("{:.2f}", entry["margin"]),
+        **{side: formatted(MEAN, entry[side]["mean"], entry[side]["std"]) for side in ("ours", "theirs")},
+        "seeds": formatted("{}", entry["ours"]["seeds"]),
+        "difference": formatted(POINTS, entry["difference"]),
+        "95 % interval": formatted(RANGE, *(entry["interval_95"] or [None])),
+        "by the seeds alone": formatted(RANGE, *(entry["interval_95_seeds"] or [None])),
+        "margin": formatted("{:.2f}", entry["margin"]),
         "verdict": f"**{entry['verdict']}**{doubt}" if judged else f"{UNDECIDED} ({entry['why']})",
     }
 
@@ -205,8 +190,4 @@ def paper_figures(entry: Entry) -> str:
 
 def difference(entry: Entry) -> str:
     """Ours - theirs in points with its interval, for reading."""
-    return _shown(f"{POINTS} {RANGE}", entry["difference"], *(entry["interval_95"] or [None]))
-
-
-def _shown(form: str, *values: float | None) -> str:
-    return INAPPLICABLE if None in values else form.format(*values)
+    return formatted(f"{POINTS} {RANGE}", entry["difference"], *(entry["interval_95"] or [None]))

@@ -1,5 +1,4 @@
-"""The generated parts of README.md, results/README.md and docs/: tables of several profiles side by side,
-written between markers from the committed results."""
+"""The generated parts of README.md, results/README.md and docs/, written from the committed results."""
 
 import csv
 import re
@@ -10,7 +9,7 @@ from hgrl.core.errors import InputError
 from hgrl.core.files import read_json, write_text
 from hgrl.core.paths import Files
 from hgrl.reporting.claims import difference, paper_figures
-from hgrl.reporting.tables import INAPPLICABLE, TITLES, markdown_table, table_file
+from hgrl.reporting.tables import INAPPLICABLE, TITLES, formatted, markdown_table, table_file
 
 PROFILES = ("mini", "photos")
 COLUMNS = {"table1": {"miou": "mIoU"}, "table2": {"miou": "mIoU"}, "table3": {"j_mean": "J", "f_mean": "F"}}
@@ -107,9 +106,9 @@ def bsds500() -> str:
     seconds = {f"ucm_{preset}": found["total"] for preset, found in summary["seconds_per_image"].items()}
     rows = []
     for row, title in BSDS_ROWS.items():
-        scores = [_fixed(summary.get(row, {}).get(score), 3) for score in BSDS_SCORES]
-        rows.append([title, *scores, _fixed(seconds.get(row), 2)])
-    rows.append(["gPb-owt-ucm, published", *(_fixed(score, 3) for score in GPB_OWT_UCM), "minutes"])
+        scores = [formatted("{:.3f}", summary.get(row, {}).get(score)) for score in BSDS_SCORES]
+        rows.append([title, *scores, formatted("{:.2f}", seconds.get(row))])
+    rows.append(["gPb-owt-ucm, published", *(f"{score:.3f}" for score in GPB_OWT_UCM), "minutes"])
     return markdown_table(rows, ["", *BSDS_HEADINGS, "s per image"])
 
 
@@ -129,10 +128,6 @@ def shown(row: Row, column: str) -> str:
     """A score as "mean ± deviation"; of one seed the mean alone, of none the reason why."""
     mean, std, seeds = row[f"{column}_mean"], row[f"{column}_std"], row["seeds"]
     return f"{mean} ± {std}" if std != INAPPLICABLE and seeds.isdigit() and int(seeds) > 1 else mean
-
-
-def _fixed(value: float | None, digits: int) -> str:
-    return INAPPLICABLE if value is None else f"{value:.{digits}f}"
 
 
 def _rows(profile: str, name: str) -> list[Row]:

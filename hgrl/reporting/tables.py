@@ -49,6 +49,11 @@ def markdown_table(rows: Sequence[Any], headers: str | Sequence[str] = "keys") -
     return tabulate(rows, headers, tablefmt="github", disable_numparse=True)
 
 
+def formatted(form: str, *values: float | None) -> str:
+    """Values in a format, such as "{:.2f}"; "-" if one of them is None."""
+    return INAPPLICABLE if None in values else form.format(*values)
+
+
 def table_file(files: Files, name: str) -> Path:
     """A table as CSV; as Markdown it lies beside it."""
     return files.results / "tables" / f"{name}.csv"

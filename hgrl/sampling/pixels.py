@@ -163,9 +163,7 @@ def _in_second_view(pixels: Tensor, valid: Tensor, same_pixels: Tensor) -> tuple
 
 
 def _draw_from_other_images(cells: _Cells, anchors: int, cns: int) -> tuple[Tensor, Tensor]:
-    """Neg(i)_cns: cells of other images, of either view, for each anchor of the global batch.
-
-    Ranks and indices, (W * B, A, cns) each."""
+    """Neg(i)_cns, cells of other images, either view, per anchor: ranks and indices, (W * B, A, cns) each."""
     images = cells.batch * cells.part.world
     bounds = (1, max(images, 2)), (0, cells.views), (0, cells.cells)
     given = {"size": (images, anchors, cns), "generator": cells.generator, "device": cells.device}

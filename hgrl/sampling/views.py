@@ -89,8 +89,11 @@ class TrainingViews(Dataset):
         if tree.regions > most:
             remedy = "delete the trees and group again"
             raise InputError(f"{path}: {tree.regions} regions, but grouping.max_regions is {most}; {remedy}")
-        if not _fits(tree.labels.shape, size, self.settings.data.short_side):
-            sizes = "a tree of {1}x{0} pixels for an image of {3}x{2}".format(*tree.labels.shape, *size)
+        (height, width), resized = tree.labels.shape, self.settings.data.short_side is not None
+        # the rounding of the reduced JPEG and of the resize may change the aspect
+        same_aspect = abs(height * size[1] - width * size[0]) <= max(height, width)
+        if (height, width) != size and not (resized and same_aspect):
+            sizes = "a tree of {1}x{0} pixels for an image of {3}x{2}".format(height, width, *size)
             raise InputError(f"{path}: {sizes}: it is of another image; delete the tree and group again")
         scaled = in_height_unit(tree, self.settings.sampling.height_unit, self.height_scale)
         distances[: tree.regions, : tree.regions] = torch.from_numpy(scaled.distances())
@@ -98,14 +101,6 @@ class TrainingViews(Dataset):
         if labels.shape != size:
             labels = interpolate(labels[None, None], size=size, mode="nearest-exact")[0, 0]
         return labels, distances
-
-
-def _fits(tree: tuple[int, ...], image: tuple[int, int], short_side: int | None) -> bool:
-    """Whether a tree of these (H, W) is of an image of those, which may have been resized when read."""
-    if short_side is None:
-        return tree == image
-    # the same aspect, up to the rounding of the reduced JPEG and of the resize
-    return abs(tree[0] * image[1] - tree[1] * image[0]) <= max(tree)
 
 
 def batches(

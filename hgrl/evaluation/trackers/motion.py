@@ -12,7 +12,7 @@ from hgrl.evaluation.trackers.propagation import one_hot
 
 def identity(video: Video, settings: TrackingSettings) -> list[np.ndarray]:
     """The first mask copied to every frame (table 3's first row)."""
-    return [_first_mask(video)] * len(video)
+    return [one_hot(video.mask(0)).argmax(0).astype(np.uint8)] * len(video)
 
 
 def optical_flow(video: Video, settings: TrackingSettings) -> list[np.ndarray]:
@@ -24,18 +24,12 @@ def optical_flow(video: Video, settings: TrackingSettings) -> list[np.ndarray]:
     frames = (video.frame(t, settings.short_side) for t in range(len(video)))
     greys = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
     here = np.stack(np.meshgrid(*map(np.arange, greys[0].shape[::-1])), -1).astype(np.float32)  # h, w, (x, y)
-    origin, masks = here, [_first_mask(video)]
+    origin, masks = here, identity(video, settings)[:1]
     size = masks[0].shape[::-1]
     scale = np.divide(size, greys[0].shape[::-1]).astype(np.float32)
     for previous, grey in pairwise(greys):
         back = here + flow.calc(grey, previous, None)
         origin = cv2.remap(origin, back, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        fine = (
-            cv2.resize(origin, size, interpolation=cv2.INTER_LINEAR) + 0.5
-        ) * scale - 0.5  # in mask pixels
+        fine = (cv2.resize(origin, size, interpolation=cv2.INTER_LINEAR) + 0.5) * scale - 0.5  # mask pixels
         masks.append(cv2.remap(masks[0], fine, None, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE))
     return masks
-
-
-def _first_mask(video: Video) -> np.ndarray:
-    return one_hot(video.mask(0)).argmax(0).astype(np.uint8)

@@ -103,12 +103,10 @@ def one_hot(mask: np.ndarray) -> np.ndarray:
     return objects == np.arange(objects.max() + 1)[:, None, None]
 
 
-def propagate(
-    features: Iterable[Tensor], first_mask: np.ndarray, settings: TrackingSettings
-) -> list[np.ndarray]:
+def propagate(features: Iterable[Tensor], first: np.ndarray, settings: TrackingSettings) -> list[np.ndarray]:
     """Masks of all frames from the first: y_t(i) = sum over k, j of sim(F_t(i), F_{t-k}(j)) y_{t-k}(j).
 
-    features: one (C, h, w) grid per frame, read one at a time; first_mask: (n, H, W) bool, one-hot,
+    features: one (C, h, w) grid per frame, read one at a time; first: (n, H, W) bool, one-hot,
     background first. Returns an (H, W) uint8 id map per frame, the first being the given one. Labels live on
     the feature grid and are soft (the first mask's by area); a frame's map is the largest of their bilinear
     enlargement. Variants:
@@ -117,15 +115,15 @@ def propagate(
     field (CRW, Jabri et al., NeurIPS 2020): the first frame, whole, and the last `context_frames` within
     `radius` cells, softmax weights, no coordinates unless `field_coordinates`. Not done: CRW's padding of the
     first frames with copies of the first."""
-    masks, context, field = [first_mask.argmax(0).astype(np.uint8)], [], settings.variant == "field"
+    masks, context, field = [first.argmax(0).astype(np.uint8)], [], settings.variant == "field"
     weight = settings.coordinate_weight if not field or settings.field_coordinates else 0.0
     for grid in features:
         queries, keys = lift(grid, weight)
         if context:
             labels = vote(queries, context, settings)
-            masks.append(_enlarge(labels, first_mask.shape[1:]))
+            masks.append(_enlarge(labels, first.shape[1:]))
         else:
-            mask = torch.from_numpy(first_mask).to(keys.device, torch.float32)
+            mask = torch.from_numpy(first).to(keys.device, torch.float32)
             labels = F.interpolate(mask[None], keys.shape[:2], mode="area")[0].permute(1, 2, 0)  # h, w, n
         context.append(Context(keys, labels, anywhere=not field or not context))
         if field:

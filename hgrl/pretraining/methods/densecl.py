@@ -37,14 +37,12 @@ class DenseCL(Method):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        own = self.densecl
-        channels, relu = self.network.channels["backbone"], nn.ReLU(inplace=True)
-        layers = nn.Linear(channels, own.hidden), relu, nn.Linear(own.hidden, own.dim)
-        self.image_head = nn.Sequential(*layers)
-        layers = nn.Conv2d(channels, own.hidden, 1), relu, nn.Conv2d(own.hidden, own.dim, 1)
-        self.cell_head = nn.Sequential(*layers)
+        own, channels, relu = self.densecl, self.network.channels["backbone"], nn.ReLU(inplace=True)
+        hidden, dim = own.hidden, own.dim
+        self.image_head = nn.Sequential(nn.Linear(channels, hidden), relu, nn.Linear(hidden, dim))
+        self.cell_head = nn.Sequential(nn.Conv2d(channels, hidden, 1), relu, nn.Conv2d(hidden, dim, 1))
         self.key_encoder = MomentumEncoder(self._followed(), self._encode, own.momentum, own.groups)
-        queue = own.queue, own.dim, settings.pretrain.batch, "methods.densecl.queue"
+        queue = own.queue, dim, settings.pretrain.batch, "methods.densecl.queue"
         self.image_queue, self.cell_queue = Queue(*queue), Queue(*queue)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

@@ -25,9 +25,7 @@ class Tile:
 
 
 def query_rows(queries: Segments, samples: Samples, count: int) -> list[int]:
-    """`count` query segments, picked by rule and not by eye.
-
-    Of images that hold an object, spread over the split: the largest segment of another class than 0."""
+    """The largest segment of a class other than 0 in `count` images with objects, spread over the split."""
     sizes = np.concatenate([np.bincount(cells.ravel()) / cells.size for cells in queries.maps])
     labels = majority_classes(queries, samples)
     sizes[(labels == 0) | (labels == VOID)] = 0
@@ -41,13 +39,10 @@ def query_rows(queries: Segments, samples: Samples, count: int) -> list[int]:
 def retrieval_tiles(
     queries: Segments, val: Samples, gallery: Segments, train: Samples, rows: Sequence[int], neighbours: int
 ) -> list[list[Tile]]:
-    """A list per query: its own tile, then its nearest segments in `neighbours` different images.
-
-    Titles give the class, and a neighbour's cosine."""
+    """Per query its tile, then nearest segments in `neighbours` different images, with class and cosine."""
     query_classes, gallery_classes = majority_classes(queries, val), majority_classes(gallery, train)
-    found, cosines = nearest_segments(
-        queries.descriptors[rows], gallery.descriptors, min(DEPTH, len(gallery.image))
-    )
+    depth = min(DEPTH, len(gallery.image))
+    found, cosines = nearest_segments(queries.descriptors[rows], gallery.descriptors, depth)
     names, lists = {**dict(enumerate(val.classes)), VOID: "void"}, []
     for row, ranks, similarity in zip(rows, found, cosines, strict=True):
         tiles = [_tile(queries, row, val, f"query: {names[query_classes[row]]}")]

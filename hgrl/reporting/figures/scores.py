@@ -12,6 +12,7 @@ from hgrl.data.scenes.objects import MANY, SINGLE
 SPLITS = {SINGLE: "one object", MANY: "5 to 7 objects"}
 METHODS = ("ours", "moco", "instfeat")  # their runs on these splits are <method>-<split>
 Scores = Mapping[str, Mapping[str, Sequence[float]]]  # {group: {run: a score in [0, 1] per seed}}
+Labelled = tuple[str, Sequence[Any]]  # an axis: its name, and the value of each row or column
 
 
 def probe_scores(scores: Mapping[str, Mapping[Any, Mapping[str, Any]]], head: str) -> Scores:
@@ -88,10 +89,8 @@ def convergence_curves(curves: Mapping[str, Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def heat_map(
-    values: np.ndarray, rows: tuple[str, Sequence[Any]], columns: tuple[str, Sequence[Any]], label: str
-) -> Figure:
-    """A grid of numbers, each written in its cell; rows, columns: (name, values). nan cells stay empty."""
+def heat_map(values: np.ndarray, rows: Labelled, columns: Labelled, label: str) -> Figure:
+    """A grid of numbers, each written in its cell; nan cells stay empty."""
     figure, axes = _chart(1.5 + 1.1 * len(columns[1]), 1 + 0.7 * len(rows[1]))
     shown = axes.imshow(values, cmap="viridis", aspect="auto")
     for (y, x), value in np.ndenumerate(values):

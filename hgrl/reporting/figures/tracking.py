@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from hgrl.core.labels import VOID
 from hgrl.data.samples import Video
 from hgrl.metrics.video import boundary_map
-from hgrl.reporting.figures.panels import grid, picture_rows
+from hgrl.reporting.figures.panels import Pictures, grid, picture_rows
 
 Cell = tuple[int, int]
 COLOURS = (np.array(colormaps["Set1"].colors) * 255).astype(np.uint8)
@@ -26,9 +26,7 @@ def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return picture
 
 
-def tracking_overlay(
-    video: Video, tracks: Mapping[str, Sequence[np.ndarray]], frames: Sequence[int]
-) -> Figure:
+def tracking_overlay(video: Video, tracks: Mapping[str, Pictures], frames: Sequence[int]) -> Figure:
     """A row per tracker ({name: one id map per frame}), a column per frame of `frames`."""
     rows = {name: [overlay(video.frame(t), masks[t]) for t in frames] for name, masks in tracks.items()}
     figure = picture_rows(rows, size=1.7, interpolation="nearest")
