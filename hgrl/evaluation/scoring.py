@@ -9,6 +9,7 @@ import numpy as np
 
 from hgrl.core.cache import code_fingerprint, store_scores, stored_scores
 from hgrl.core.experiment import Run
+from hgrl.core.files import remove_unfinished
 from hgrl.core.processes import run_tasks
 
 # Code that reaches a score by the checkpoint alone, which counts itself or by the identity of its training.
@@ -46,6 +47,8 @@ def code_mark(module: str) -> str:
 
 def gather(scorings: dict[Any, Scoring], jobs: int, desc: str) -> dict[Any, Any]:
     """All scores: read if stored under their mark, else made in `jobs` processes, each stored at once."""
+    for folder in {scoring.file.parent for scoring in scorings.values()}:
+        remove_unfinished(folder)
     found = {key: scoring.stored() for key, scoring in scorings.items()}
     waiting = [key for key, scores in found.items() if scores is None]
     tasks = [(scorings[key],) for key in waiting]

@@ -7,7 +7,7 @@ from hgrl.core import paths
 from hgrl.core.cache import fingerprint
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment, Run
-from hgrl.core.files import read_json, write_json
+from hgrl.core.files import read_json, remove_unfinished, write_json
 from hgrl.core.results import write_results
 from hgrl.evaluation import probe, retrieval, tracking
 from hgrl.evaluation.features import BASELINES
@@ -42,6 +42,7 @@ def evaluate(stage: str, experiment: Experiment, runs: str = "all") -> dict[str,
         content = {"method": run.method, "seeds": results[run.name]}
         write_results(experiment, stage, run.name, content, _sections(stage, run), started)
     summary = {name: summarise([*rows.values()]) for name, rows in results.items()}
+    remove_unfinished(path.parent)
     others = read_json(path) if runs != "all" and path.exists() else {}
     write_json(path, others | summary)
     return results

@@ -10,7 +10,7 @@ import numpy as np
 from hgrl.core.cache import fingerprint, stored_scores
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment
-from hgrl.core.files import read_json, write_json, write_text
+from hgrl.core.files import read_json, remove_unfinished, write_json, write_text
 from hgrl.core.loading import load_yaml
 from hgrl.evaluation.probe import load_confusions
 from hgrl.evaluation.scoring import mean_and_deviation
@@ -37,6 +37,7 @@ def write_claims(experiment: Experiment) -> list[Entry]:
     Figures are in percent, those of a lead or a difference in points. Claims whose runs the profile has not
     scored are undecided. Raises InputError where a scored run's matrices are missing."""
     rules, path = load_yaml(CLAIMS), experiment.files.claims
+    remove_unfinished(path.parent)
     claims = [claim | claim.get("in_profile", {}).get(experiment.profile, {}) for claim in rules["claims"]]
     write_json(path, [_judge(experiment, claim, rules) for claim in claims])
     entries = read_claims(experiment)

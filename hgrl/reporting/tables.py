@@ -9,7 +9,7 @@ from typing import Any
 from tabulate import tabulate
 
 from hgrl.core.experiment import Experiment, Run
-from hgrl.core.files import read_json, write_text
+from hgrl.core.files import read_json, remove_unfinished, write_text
 from hgrl.core.loading import load_yaml
 from hgrl.core.paths import Files
 from hgrl.data.stage import set_name
@@ -32,6 +32,7 @@ Row = dict[str, Any]
 def write_tables(experiment: Experiment) -> list[Path]:
     """`table1` to `table3` of a profile as CSV and Markdown; returns the files."""
     written = []
+    remove_unfinished(experiment.files.results)
     for name, title in TITLES.items():
         path, rows, buffer = table_file(experiment.files, name), table_rows(experiment, name), io.StringIO()
         writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
