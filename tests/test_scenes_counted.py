@@ -2,43 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import distance_transform_edt
+from test_scenes import COUNTED, FEW, TINY, checksums, few, voc  # noqa: F401 - few is a fixture
 
-from hgrl.core.settings import ScenesSettings, Source
 from hgrl.data.scenes import draw as scenes
 from hgrl.data.scenes.draw import MARKER, MIN_VISIBLE, draw_counted, is_complete, make_scenes
 from hgrl.data.scenes.objects import APART, MANY, SINGLE, WHOLE, _place
-from hgrl.data.sources import open_samples
-
-FEW = ScenesSettings(size=64, unlabelled=6, train=12, tune=5, val=8, videos=5, frames=4, contours=3, seed=7)
-
-
-TINY = ScenesSettings(size=32, unlabelled=2, train=2, tune=1, val=1, videos=1, frames=2, contours=1)
-
-
-COUNTED = TINY.model_copy(update={"objects": 3})
-
-
-def checksums(root):
-    files = sorted(path for path in root.rglob("*") if path.is_file())
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-@pytest.fixture(scope="module")
-def few(tmp_path_factory):
-    root = tmp_path_factory.mktemp("few")
-    make_scenes(root, FEW)
-    return root
-
-
-def voc(root, split):
-    return open_samples(Source(kind="voc", folder="VOC2012", split=split), root)
 
 
 def test_counted_scenes_change_no_other_file_and_are_made_when_asked_for(tmp_path):
