@@ -99,7 +99,7 @@ class GroupingSettings(Section):
     # the detector is averaged over these; with 2.0, twice the time for +.003 ODS
     scales: tuple[Positive, ...] = Field((0.5, 1.0), min_length=1)
     spectral: bool = True  # section 4.1: structured edges and a spectral signal, combined
-    spectral_mix: Literal["mcg", "minmax", "arcs"] = "arcs"  # three public readings: docs/region-trees.md
+    spectral_mix: Literal["mcg", "minmax", "arcs"] = "arcs"  # three public readings: docs/fidelity.md
     spectral_weight: NotNegative = 0.5  # as good as 1, better than 0 and 2: results/bsds500/ablation_val.md
     spectral_exact: bool = False  # eigenvectors not decimated: 3 to 5 s per photograph
     spectral_refinements: Count = 2  # steps toward the exact ones after decimation; 0: plain decimation
