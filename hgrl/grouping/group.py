@@ -15,7 +15,7 @@ from hgrl.core.processes import as_completed
 from hgrl.core.progress import bar
 from hgrl.core.settings import GroupingSettings
 from hgrl.data.samples import Samples
-from hgrl.grouping.edges import EdgeNetwork, detect_edges
+from hgrl.grouping.edges import MODEL, EdgeNetwork, detect_edges
 from hgrl.grouping.hierarchy import Arcs, build_hierarchy, build_tree, watershed_arcs
 from hgrl.grouping.merge_tree import MergeTree
 from hgrl.grouping.outputs import edge_map_path, is_done, make_way, save_edge_map, tree_path
@@ -118,7 +118,8 @@ def _check_targets(samples: Samples, folder: Path, edges: bool) -> None:
 def tree_recipe(settings: GroupingSettings, network: EdgeNetwork | None) -> str:
     """The fingerprint of all that decides a tree besides its image; with the image's, the tree's origin."""
     decides = settings.model_dump(mode="json", exclude={"self_target"})
-    return fingerprint(decides, network and Path(network.weights), code_fingerprint("hgrl.grouping.group"))
+    detector = MODEL if network is None else Path(network.weights)
+    return fingerprint(decides, detector, code_fingerprint("hgrl.grouping.group"))
 
 
 def _group_one(task: Task) -> tuple[str, str | None, list[str]]:
