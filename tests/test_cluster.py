@@ -148,10 +148,8 @@ def test_a_task_that_kills_its_workers_is_named_and_the_others_are_done(cluster,
     monkeypatch.setattr(cluster.scheduler, "allowed_failures", 0)
     results = run_on_cluster(fatal, map(Named, ["fatal"]), cluster.scheduler_address, tmp_path)
     assert [(name, "its worker died 1 times" in problem) for name, problem, _ in results] == [("fatal", True)]
-    assert list(run_on_cluster(fatal, map(Named, "ab"), cluster.scheduler_address, tmp_path)) == [
-        ("a", None),
-        ("b", None),
-    ]
+    others = run_on_cluster(fatal, map(Named, "ab"), cluster.scheduler_address, tmp_path)
+    assert sorted(others) == [("a", None), ("b", None)]  # they come as they end
 
 
 def refused(scheduler, folder, match):

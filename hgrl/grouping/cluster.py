@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from hgrl.core import files
-from hgrl.core.cache import code_fingerprint
+from hgrl.core.cache import code_fingerprint, fingerprint
 from hgrl.core.errors import InputError
 from hgrl.core.processes import IN_FLIGHT, as_they_end, stay_with_one_thread
+from hgrl.grouping.edges import MODEL
 
-CODE = "hgrl.grouping.group"  # the module whose code must be the same on every worker
 PATIENCE = 20.0  # seconds that a scheduler and its first worker have to answer
 RECOUNT = 5.0  # seconds between counts of the workers, which come and go
 ADDRESS = re.compile(r"(\w+://)?(\[[\da-fA-F:]+\]|[^\s:/]+):\d+")
@@ -42,7 +42,7 @@ def run_on_cluster(
 
     with _connected(scheduler) as client, _mark(folder) as mark:
         pool = client.get_executor(pure=False)
-        submit = partial(pool.submit, _run_there, code_fingerprint(CODE), str(mark), function)
+        submit = partial(pool.submit, _run_there, _version(), str(mark), function)
         try:
             for task, future in as_they_end(submit, tasks, _capacity(client)):
                 try:
@@ -102,13 +102,18 @@ def _capacity(client: Any) -> Callable[[], int]:
     return most
 
 
-def _run_there(code: str, mark: str, function: Callable[[Any], Any], task: Any) -> Any:
-    _join(code, mark)
+def _version() -> str:
+    """A fingerprint of what must be the same on every worker: the code that groups, and its forest."""
+    return fingerprint(code_fingerprint("hgrl.grouping.group"), MODEL)
+
+
+def _run_there(version: str, mark: str, function: Callable[[Any], Any], task: Any) -> Any:
+    _join(version, mark)
     return function(task)
 
 
 @cache
-def _join(code: str, mark: str) -> None:
+def _join(version: str, mark: str) -> None:
     """Once per worker and run: check that it may take part, and hold it to one thread."""
     from distributed import get_worker
 
@@ -116,7 +121,7 @@ def _join(code: str, mark: str) -> None:
     problem = None
     if worker.state.nthreads != 1:
         problem = f"it has {worker.state.nthreads} threads; start it with --nthreads 1, one worker per core"
-    elif code_fingerprint(CODE) != code:
+    elif _version() != version:
         problem = "it has another version of hgrl; install the same one there and restart it"
     elif not Path(mark).exists():
         problem = f"it does not see {folder}; use a folder on a file system that all machines share"
