@@ -14,6 +14,7 @@ from hgrl.evaluation.features import BASELINES
 from hgrl.evaluation.networks import PRETRAINED, UNTRAINED, layers_of, unavailable, weights_file
 from hgrl.evaluation.scoring import Scoring, code_mark, gather, is_left_out, mean_and_deviation
 from hgrl.evaluation.tracking import TRACKERS
+from hgrl.evaluation.weights import FORMATS
 from hgrl.pretraining.methods import REGISTRY
 
 MODULES = {"probe": probe, "retrieval": retrieval, "tracking": tracking}  # each with its `score_run`
@@ -65,12 +66,13 @@ def _compared(stage: str, experiment: Experiment, metrics: dict[str, Any]) -> di
 
 def seeds_of(stage: str, run: Run) -> tuple[int, ...]:
     """All seeds; one where nothing is random (trackers without a network)."""
-    deterministic = stage == "tracking" and run.method in (*TRACKERS, *BASELINES)
+    deterministic = stage == "tracking" and run.method in (*TRACKERS, *BASELINES, *FORMATS)
     return run.settings.seeds[:1] if deterministic else run.settings.seeds
 
 
 def _scoring(stage: str, experiment: Experiment, run: Run, seed: int, code: str) -> Scoring:
-    known = [*REGISTRY, UNTRAINED, PRETRAINED, *BASELINES, *(TRACKERS if stage == "tracking" else ())]
+    tracked = (*TRACKERS, *FORMATS) if stage == "tracking" else ()
+    known = dict.fromkeys([*REGISTRY, UNTRAINED, PRETRAINED, *BASELINES, *tracked])
     if run.method not in known:
         reason = "tracks masks and has no features" if run.method in TRACKERS else "is unknown"
         which = f"run {run.name!r}: method {run.method!r} {reason}"
