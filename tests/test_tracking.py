@@ -4,12 +4,14 @@ known.
 
 import os
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scores import evaluate, small
 
 from hgrl.core.errors import InputError
@@ -312,6 +314,12 @@ def test_figures_show_every_tracker_and_frame():
         len(figures.tracking_overlay(video, {"truth": video.masks, "copied": video.masks}, [0, 2, 5]).axes)
         == 6
     )
+    animation = Image.open(
+        BytesIO(figures.tracking_animation(video, {"truth": video.masks, "lab": video.masks}, [0, 2, 5]))
+    )
+    assert animation.format == "GIF" and animation.n_frames == 3
+    grid = figures.sequence_grid({"a": {"x": 0.5, "y": 0.25}, "b": {"x": 0.0, "y": 1.0}})
+    assert [text.get_text() for text in grid.axes[0].texts] == ["50", "25", "0", "100"]
     tinted = figures.overlay(video.images[0], video.masks[0])
     assert np.array_equal(tinted[video.masks[0] == 0][0], video.images[0][video.masks[0] == 0][0])
     assert (tinted[45, 40] != video.images[0][45, 40]).any()

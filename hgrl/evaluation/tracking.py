@@ -49,14 +49,23 @@ class Reading:
 def score_run(experiment: Experiment, run: Run, seed: int) -> dict[str, Any]:
     """{column: J and F of a run over all videos}: see `evaluate_tracking`; with `stride` and `parameters`.
 
-    A tracker without features has one score, which stands in both columns."""
+    A tracker that both columns share is scored once."""
     own, videos = run.settings.tracking, open_videos(run.settings.data.videos, experiment.data_root)
+    trackers, about = run_trackers(experiment, run, seed)
+    scores = {
+        tracker: evaluate_tracking(videos, tracker, own) for tracker in dict.fromkeys(trackers.values())
+    }
+    return {column: scores[tracker] | about for column, tracker in trackers.items()}
+
+
+def run_trackers(experiment: Experiment, run: Run, seed: int) -> tuple[dict[str, Tracker], dict[str, int]]:
+    """{column: tracker} of a run, one for both if it reads no features, and what its row tells of it."""
     if run.method in TRACKERS:
-        return dict.fromkeys(COLUMNS, evaluate_tracking(videos, TRACKERS[run.method], own))
+        return dict.fromkeys(COLUMNS, TRACKERS[run.method]), {}
+    own = run.settings.tracking
     read = reading(load_features(experiment, run, seed), own, layers_of(run))
     about = {"stride": read.stride, "parameters": read.parameters}
-    trackers = {column: feature_tracker(read, getattr(own, column)) for column in COLUMNS}
-    return {column: evaluate_tracking(videos, trackers[column], own) | about for column in COLUMNS}
+    return {column: feature_tracker(read, getattr(own, column)) for column in COLUMNS}, about
 
 
 def feature_tracker(read: Reading, how: Propagation) -> Tracker:
