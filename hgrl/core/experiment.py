@@ -18,9 +18,9 @@ from hgrl.core.settings import Section, Settings
 NOT_IN_PROFILE = "not in this profile"
 MISSING_DATA = "data set missing"
 RUN_LISTS = ("trained", "trained_hed", "probe", "retrieval", "tracking", "convergence")
-READ_WEIGHTS = (  # methods whose network is their authors': hgrl/evaluation/weights.py
+READ_WEIGHTS = (  # methods whose network is their authors': hgrl/evaluation/weights.py, trackers/raft.py
     *("imagenet", "moco-resnet50", "timecycle-resnet50", "crw-resnet18"),
-    *("deepcluster-vgg16", "deepcluster-alexnet"),
+    *("deepcluster-vgg16", "deepcluster-alexnet", "raft"),
 )
 PARAMS_KEYS = ("profile", "runs", *RUN_LISTS, "sweep", "ablations", "tuning")
 

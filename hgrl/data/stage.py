@@ -12,7 +12,7 @@ from hgrl.core.files import read_json, remove_unfinished, write_json
 from hgrl.core.settings import Source
 from hgrl.data.samples import Samples
 from hgrl.data.scenes.draw import is_complete, make_scenes
-from hgrl.data.sources import extra_sources, open_samples, open_videos, pretraining_samples
+from hgrl.data.sources import clip_frames, extra_sources, open_samples, open_videos, pretraining_samples
 
 
 def prepare_data(experiment: Experiment) -> dict[str, Any]:
@@ -28,6 +28,8 @@ def prepare_data(experiment: Experiment) -> dict[str, Any]:
         "probe_val": labelled.images,
         "videos": [frame for video in open_videos(data.videos, root) for frame in video.frames],
     }
+    if data.clips is not None:
+        sets["clips"] = clip_frames(data, root).images
     manifest = {
         "profile": experiment.profile,
         "settings": data.model_dump(mode="json"),

@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from hgrl.core import paths
-from hgrl.core.checkpoint import load_checkpoint
+from hgrl.core.checkpoint import load_checkpoint, load_complete
 from hgrl.core.device import pick_device
 from hgrl.core.errors import InputError
-from hgrl.core.experiment import Experiment, Run
+from hgrl.core.experiment import READ_WEIGHTS, Experiment, Run
 from hgrl.core.settings import NetworkSettings
 from hgrl.evaluation.features import BASELINES, BaselineFeatures, Features, NetworkFeatures, single_layer
 from hgrl.evaluation.weights import FORMATS, authors_network, load_weights
@@ -28,7 +28,8 @@ def load_features(experiment: Experiment, run: Run, seed: int) -> Features:
     """The baseline that a run names, or its network with this seed, on the device of its settings."""
     if run.method in BASELINES:
         return BaselineFeatures(run.method)
-    return NetworkFeatures(load_network(experiment, run, seed), pick_device(run.settings.device))
+    grey_input = run.method in REGISTRY and REGISTRY[run.method].grey_input
+    return NetworkFeatures(load_network(experiment, run, seed), pick_device(run.settings.device), grey_input)
 
 
 def feature_function(experiment: Experiment, run: Run, seed: int, layer: str) -> Callable[..., torch.Tensor]:
@@ -55,10 +56,7 @@ def load_network(experiment: Experiment, run: Run, seed: int) -> nn.Module:
 
 def network_of(path: Path, settings: NetworkSettings, complete: bool = True) -> Network:
     """The network in a checkpoint; InputError if it has another shape, or is not `complete` but has to be."""
-    saved, network = load_checkpoint(path), Network(settings)
-    if complete and not saved.complete:
-        steps = f"trained to step {saved.step} of {saved.total_steps} only"
-        raise InputError(f"{path}: {steps}; run `dvc repro` to finish it")
+    saved, network = (load_complete if complete else load_checkpoint)(path), Network(settings)
     prefix, state = "network.", saved.method
     own = {name.removeprefix(prefix): state[name] for name in state if name.startswith(prefix)}
     try:
@@ -89,14 +87,14 @@ def _authors_network(experiment: Experiment, run: Run) -> nn.Module:
 
 def weights_file(experiment: Experiment, run: Run, seed: int = 0) -> Path:
     """The file whose content decides a run's features; for runs that learn nothing it does not exist."""
-    if run.method in FORMATS:
+    if run.method in READ_WEIGHTS:
         return paths.data_root() / run.definition.weights
     return experiment.files.checkpoint(run.trained, seed)
 
 
 def unavailable(experiment: Experiment, run: Run) -> str | None:
     """Why a run cannot be had in this profile, in a few words for its table row; None where it can."""
-    if (reason := experiment.left_out(run.name)) or run.method not in FORMATS:
+    if (reason := experiment.left_out(run.name)) or run.method not in READ_WEIGHTS:
         return reason
     if run.method == PRETRAINED and (run.settings.network.backbone, run.settings.network.width) != (
         "resnet50",

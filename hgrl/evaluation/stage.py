@@ -66,13 +66,15 @@ def _compared(stage: str, experiment: Experiment, metrics: dict[str, Any]) -> di
 
 def seeds_of(stage: str, run: Run) -> tuple[int, ...]:
     """All seeds; one where nothing is random (trackers without a network)."""
-    deterministic = stage == "tracking" and run.method in (*TRACKERS, *BASELINES, *FORMATS)
+    nothing_random = run.method in (*TRACKERS, *BASELINES, *FORMATS) and run.method not in REGISTRY
+    deterministic = stage == "tracking" and nothing_random
     return run.settings.seeds[:1] if deterministic else run.settings.seeds
 
 
 def _scoring(stage: str, experiment: Experiment, run: Run, seed: int, code: str) -> Scoring:
+    featured = (method for method in REGISTRY if method not in TRACKERS)
     tracked = (*TRACKERS, *FORMATS) if stage == "tracking" else ()
-    known = dict.fromkeys([*REGISTRY, UNTRAINED, PRETRAINED, *BASELINES, *tracked])
+    known = dict.fromkeys([*featured, UNTRAINED, PRETRAINED, *BASELINES, *tracked])
     if run.method not in known:
         reason = "tracks masks and has no features" if run.method in TRACKERS else "is unknown"
         which = f"run {run.name!r}: method {run.method!r} {reason}"

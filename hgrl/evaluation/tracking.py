@@ -1,7 +1,7 @@
 """Mask tracking (section 5.3): a run's features, or a tracker without any, scored as in DAVIS."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing import parent_process
 from typing import Any
@@ -26,12 +26,11 @@ from hgrl.evaluation.features import (
     with_lab,
 )
 from hgrl.evaluation.networks import layers_of, load_features
-from hgrl.evaluation.trackers.motion import identity, optical_flow
+from hgrl.evaluation.trackers.load import TRACKERS
+from hgrl.evaluation.trackers.motion import Tracker
 from hgrl.evaluation.trackers.propagation import track_video
 from hgrl.metrics.video import mean_scores, object_scores, video_scores
 
-Tracker = Callable[[Video, TrackingSettings], list[np.ndarray]]  # to one (H, W) uint8 id map per frame
-TRACKERS: dict[str, Tracker] = {"identity": identity, "flow": optical_flow}  # table 3's rows without features
 COLUMNS = ("paper", "field")  # of table 3: the settings' sections of that name
 COST = "core_seconds"  # no score: it differs whenever it is measured again
 
@@ -61,7 +60,8 @@ def score_run(experiment: Experiment, run: Run, seed: int) -> dict[str, Any]:
 def run_trackers(experiment: Experiment, run: Run, seed: int) -> tuple[dict[str, Tracker], dict[str, int]]:
     """{column: tracker} of a run, one for both if it reads no features, and what its row tells of it."""
     if run.method in TRACKERS:
-        return dict.fromkeys(COLUMNS, TRACKERS[run.method]), {}
+        tracker, parameters = TRACKERS[run.method](experiment, run, seed)
+        return dict.fromkeys(COLUMNS, tracker), {"parameters": parameters}
     own = run.settings.tracking
     read = reading(load_features(experiment, run, seed), own, layers_of(run))
     about = {"stride": read.stride, "parameters": read.parameters}

@@ -1,6 +1,8 @@
 """The interface of a method."""
 
-from torch import Tensor, nn
+from collections.abc import Iterable
+
+from torch import Generator, Tensor, nn
 
 from hgrl.core.loading import validated
 from hgrl.core.settings import Section, Settings
@@ -16,15 +18,20 @@ class Method(nn.Module):
 
     needs_trees = True  # False: the loop reads no trees, and labels and distances are zeros
     needs_classes = False  # True: it learns from the probe's labelled images and which classes they show
+    needs_clips = False  # True: it learns from clips (`ClipMethod`); views are their frames
+    # True: the loop calls `begin_epoch` before each epoch, and draws its images by `image_weights`
+    begins_epochs = False
+    grey_input = False  # True: it was shown grey images, and evaluations show it such
     follows_views = False  # True: `augment.views` decides which views it is given; else both are augmented
     sections: tuple[str, ...] = ()  # of the settings that it reads, besides network, augment and pretrain
     own: tuple[str, type[Section]] | None = None  # key and type of its settings under the profile's `methods`
-    layers: tuple[str, ...] = LAYERS  # of the network that it trains: evaluations read no other
+    # of the network that it trains: evaluations read no other. None: it has a model of its own, that tracks
+    layers: tuple[str, ...] = LAYERS
 
     def __init__(self, settings: Settings) -> None:
-        """Sets `network`, and every one of `sections` and `own` under its name."""
+        """Sets `network` (None without `layers`), and each of `sections` and `own` under its name."""
         super().__init__()
-        self.network = Network(settings.network)
+        self.network = Network(settings.network) if self.layers else None
         for section in self.sections:
             setattr(self, section, getattr(settings, section))
         if self.own:
@@ -33,6 +40,16 @@ class Method(nn.Module):
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar to minimise, and detached scalar tensors to log. Must not wait for the device."""
         raise TypeError(f"{type(self).__name__} does not say what its loss is")
+
+    def begin_epoch(self, images: Iterable[Tensor], generator: Generator) -> list[nn.Parameter]:
+        """What is done before an epoch, in evaluation mode, with all images in order, (B, 3, S, S) uint8.
+
+        Returns the parameters that are drawn afresh. What the epoch needs lies in buffers."""
+        raise TypeError(f"{type(self).__name__} does not say what it does before an epoch")
+
+    def image_weights(self) -> Tensor:
+        """(images,) float32 on the CPU: how often, relatively, each image is drawn in this epoch."""
+        raise TypeError(f"{type(self).__name__} does not say how often it draws each image")
 
     def forward(self, batch: Batch) -> Tensor:
         return self.loss(batch)[0]
