@@ -22,7 +22,7 @@ class MGPFFSettings(Section):
     width: AtLeastOne = 16  # channels of the first convolution
     # frames are shrunk by these in turn; the authors' end at 2, as ours where frames are as large
     scales: tuple[AtLeastOne, ...] = (32, 16, 8, 4, 2)
-    smoothness: NotNegative = 0.1
+    smoothness: NotNegative = 0.02
     consistency: NotNegative = 0.1
     temperature: Positive = 0.07  # of the features' cosines in a filter
 
@@ -158,5 +158,5 @@ def charbonnier(difference: Tensor) -> Tensor:
 
 
 def roughness(flow: Tensor) -> Tensor:
-    """Mean L1 difference of neighbours."""
-    return flow.diff(dim=-1).abs().mean() + flow.diff(dim=-2).abs().mean()
+    """L1 differences of neighbours, per pixel and direction; 0 for a single pixel."""
+    return (flow.diff(dim=-1).abs().sum() + flow.diff(dim=-2).abs().sum()) / flow.numel()
