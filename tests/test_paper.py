@@ -34,8 +34,9 @@ VOC_TRAIN_AUG = {"kind": "voc", "folder": "VOC2012", "split": "train_aug"}
 SECTION_4 = {
     # 4.1: "the union of"
     "data.pretrain": [VOC_TRAIN_AUG, {"kind": "coco", "folder": "coco", "split": "train2014"}],
-    "data.probe_train": VOC_TRAIN_AUG,
-    "data.probe_val": {"kind": "voc", "folder": "VOC2012", "split": "val"},
+    "data.labelled": {
+        "voc": {"train": VOC_TRAIN_AUG, "val": {"kind": "voc", "folder": "VOC2012", "split": "val"}}
+    },
     "data.videos": {"kind": "davis", "folder": "DAVIS", "split": "val"},
     "grouping.spectral": True,
     "grouping.max_regions": 40,
@@ -174,8 +175,9 @@ def test_the_whole_pipeline_runs_on_the_data_sets_in_miniature(paper, capsys):
     manifest = prepare_data(experiment)
     assert {name: found["files"] for name, found in manifest["sets"].items()} == {
         "pretrain": 9,
-        "probe_train": 6,
-        "probe_val": 2,
+        "voc.train": 6,
+        "voc.val": 2,
+        "labels": 6,
         "videos": 8,
     }
 

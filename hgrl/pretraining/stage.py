@@ -37,7 +37,7 @@ def training_samples(
     images if it learns from labels."""
     root, kind = experiment.data_root, method_class(method)
     if kind.needs_classes:
-        return open_samples(settings.data.probe_train, root)
+        return open_samples(settings.data.label_source, root)
     samples = pretraining_samples(settings.data, root)
     if not kind.needs_trees and not _has_trees(experiment, settings, grouping):
         return samples
