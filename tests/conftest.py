@@ -40,7 +40,7 @@ TINY = {
     "probe": {
         "heads": ["linear-backbone", "aspp-embedding"],
         "iterations": 4,
-        "end_to_end_iterations": 4,
+        "end_to_end": {"iterations": 4},
         "batch": 4,
         "crop_size": 32,
         "atrous_rates": [1, 2],
@@ -147,7 +147,7 @@ SMALL = {
         **TINY["probe"],
         "heads": ["linear-backbone", "linear-embedding"],
         "iterations": 3,
-        "end_to_end_iterations": 2,
+        "end_to_end": {"iterations": 2},
     },
     "retrieval": {"segments": 3, "kmeans_iterations": 2},
     "tracking": {"short_side": 48},

@@ -51,7 +51,7 @@ def test_a_network_joined_with_colour_alone_tracks_as_colour_does(pipeline):
 
 def test_heads_on_untrained_layers_alone_are_one_line(rivals):
     write_profile(rivals, {"probe.heads": ["linear-embedding"]})
-    assert "none reads a layer that method 'moco' trains (backbone)" in line("probe", "moco")
+    assert "none reads a layer that method 'moco' trains (backbone, stages)" in line("probe", "moco")
 
 
 def test_fine_tuning_starts_from_the_other_runs_checkpoint_by_the_protocol_of_mocos_paper(
@@ -67,8 +67,8 @@ def test_fine_tuning_starts_from_the_other_runs_checkpoint_by_the_protocol_of_mo
             torch.equal(value, weights[f"network.{key}"]) for key, value in trained.state_dict().items()
         )
         protocol = (
-            settings.end_to_end_iterations,
-            settings.lr,
+            settings.end_to_end.iterations,
+            settings.end_to_end.lr,
             settings.weight_decay,
             settings.crop_size,
             settings.fcn_dilation,

@@ -15,15 +15,8 @@ from hgrl.core.settings import ProbeSettings
 from hgrl.evaluation import probe
 from hgrl.evaluation.batches import LabelledCrops, read_pair, whole_image_batches
 from hgrl.evaluation.features import BaselineFeatures, NetworkFeatures, equal_sized
-from hgrl.evaluation.probe import (
-    _cross_entropy,
-    aspp_head,
-    fcn_head,
-    image_confusions,
-    predict,
-    split_scores,
-    train_probe,
-)
+from hgrl.evaluation.heads import aspp_head, build_head, fcn_head
+from hgrl.evaluation.probe import _cross_entropy, image_confusions, predict, split_scores, train_probe
 from hgrl.metrics.segmentation import confusion_matrix
 from hgrl.pretraining.network import Network
 
@@ -143,13 +136,38 @@ def test_neighbours_of_one_size_go_together_in_order(dataset):
 
 
 def test_end_to_end_has_its_own_number_of_iterations(dataset, tiny, monkeypatch):
-    settings, counted = tiny({"probe.iterations": 3, "probe.end_to_end_iterations": 5}), []
+    settings, counted = tiny({"probe.iterations": 3, "probe.end_to_end.iterations": 5}), []
     features, real = tiny_features(settings), probe._cross_entropy
     monkeypatch.setattr(probe, "_cross_entropy", lambda *pair: counted.append(1) or real(*pair))
     train_probe(features, dataset[0], settings.probe, seed=0)
     assert len(counted) == 3 * 2  # heads
     train_probe(features, dataset[0], settings.probe, seed=0, end_to_end=True)
     assert len(counted) == 3 * 2 + 5
+
+
+@pytest.mark.parametrize("name", ["aspp-stages", "linear-stages", "fcn-stages"])
+def test_heads_on_two_stages_do_not_feel_the_stages_scales(name):
+    torch.manual_seed(0)
+    head, maps = (
+        build_head(name, {"stages": 6}, 3, ProbeSettings(head_channels=4)).train(),
+        torch.randn(4, 6, 8, 8),
+    )
+    dropout = [layer for layer in head.modules() if isinstance(layer, torch.nn.Dropout)]
+    for layer in dropout:
+        layer.p = 0.0
+    scaled = maps * torch.tensor([100.0, 100.0, 100.0, 1.0, 1.0, 1.0])[:, None, None]
+    torch.testing.assert_close(head(scaled), head(maps), rtol=1e-3, atol=1e-3)
+
+
+def test_end_to_end_by_adam_on_a_head_of_its_own_and_down_to_no_rate(dataset, tiny, monkeypatch):
+    own = {"head": "fcn-stages", "optimizer": "adam", "lr": 0.01, "schedule": "cosine", "iterations": 6}
+    settings, made = tiny({"probe.end_to_end": own}), []
+    real = probe._optimizer
+    monkeypatch.setattr(probe, "_optimizer", lambda *given: made.append(real(*given)) or made[-1])
+    heads = train_probe(tiny_features(settings), dataset[0], settings.probe, seed=0, end_to_end=True)
+    optimizer, _ = made[0]
+    assert list(heads) == ["fcn-stages"] and isinstance(optimizer, torch.optim.Adam)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0)
 
 
 def test_a_linear_head_reads_classes_that_are_colours(dataset, tiny):
@@ -250,9 +268,11 @@ def test_crops_carry_their_labels_and_their_seed(dataset, settings):
 def test_all_heads_of_a_network_are_trained_by_their_names(dataset, tiny):
     names = [
         "linear-backbone",
+        "linear-stages",
         "linear-hypercolumn",
         "linear-embedding",
         "aspp-backbone",
+        "aspp-stages",
         "aspp-hypercolumn",
         "aspp-embedding",
     ]

@@ -32,8 +32,8 @@ Seeds = Annotated[tuple[Count, ...], Field(min_length=1), AfterValidator(_distin
 # fractions of a run's length, not epochs
 Milestones = Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], AfterValidator(_ascending)]
 Shares = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
-Layer = Literal["backbone", "hypercolumn", "embedding"]
-Head = Annotated[str, Field(pattern=r"^(aspp|linear|fcn)-(backbone|hypercolumn|embedding)$")]
+Layer = Literal["backbone", "stages", "hypercolumn", "embedding"]  # stages: Res3 and Res4 of the backbone
+Head = Annotated[str, Field(pattern=r"^(aspp|linear|fcn)-(backbone|stages|hypercolumn|embedding)$")]
 Heads = Annotated[tuple[Head, ...], Field(min_length=1)]
 
 
@@ -263,11 +263,21 @@ class PretrainSettings(Section):
         return max(1, round(self.epochs * self.epochs_factor))
 
 
+class EndToEndSettings(Section):
+    """How head and network are trained together from scratch: a supervised upper bound."""
+
+    head: Head = "aspp-backbone"
+    optimizer: Literal["sgd", "adam"] = "sgd"  # sgd: with the probe's momentum and weight decay
+    lr: Positive = 0.03
+    schedule: Literal["step", "cosine"] = "step"  # step: at the probe's milestones
+    iterations: AtLeastOne = 20_000
+
+
 class ProbeSettings(Section):
     heads: Heads = ("aspp-backbone", "linear-backbone", "aspp-embedding", "linear-embedding")
     iterations: AtLeastOne = 20_000  # section 4.2
     milestones: Milestones = (0.5, 0.75)  # 10k and 15k of 20k
-    end_to_end_iterations: AtLeastOne = 20_000
+    end_to_end: EndToEndSettings = EndToEndSettings()
     batch: int = Field(20, ge=2)  # batch normalisation of the pooled branch needs two
     lr: Positive = 0.03
     momentum: Fraction = 0.9

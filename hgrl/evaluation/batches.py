@@ -12,7 +12,8 @@ from torchvision.transforms import v2
 from hgrl.core.errors import InputError
 from hgrl.core.settings import ProbeSettings
 from hgrl.data.samples import Samples
-from hgrl.evaluation.features import STRIDES, Features
+from hgrl.evaluation.features import Features
+from hgrl.pretraining.network import STRIDES
 from hgrl.sampling.order import EpochOrder, mixed_seed
 
 Batches = Iterator[tuple[dict[str, Tensor], Tensor]]  # layer -> (B, C, h, w) float32; masks (B, H, W) uint8
