@@ -263,9 +263,9 @@ def scored(monkeypatch):
     done = []
 
     def remembering(score_run):
-        return lambda experiment, run, seed: (
+        return lambda experiment, run, seed, *labelled: (
             done.append((run.name, seed)),
-            score_run(experiment, run, seed),
+            score_run(experiment, run, seed, *labelled),
         )[1]
 
     for module in evaluation.MODULES.values():

@@ -81,7 +81,9 @@ def test_a_single_layer_takes_arrays_and_keeps_no_gradient(settings, images):
 
 
 def test_an_unknown_layer_is_named(settings):
-    with pytest.raises(InputError, match="'layer': 'logits' is not one of backbone, stages, hypercolumn, embedding"):
+    with pytest.raises(
+        InputError, match="'layer': 'logits' is not one of backbone, stages, hypercolumn, embedding"
+    ):
         single_layer(NetworkFeatures(Network(settings.network), CPU), "logits")
 
 

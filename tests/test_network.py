@@ -135,7 +135,9 @@ def test_layers_come_in_the_order_asked_for_and_equal_the_forward_pass(settings)
 
 
 def test_an_unknown_layer_is_named(settings):
-    with pytest.raises(InputError, match="'layer': 'res9' is not one of backbone, stages, hypercolumn, embedding"):
+    with pytest.raises(
+        InputError, match="'layer': 'res9' is not one of backbone, stages, hypercolumn, embedding"
+    ):
         Network(settings.network).features(torch.zeros(1, 3, 32, 32), "res9")
 
 

@@ -266,7 +266,7 @@ class PretrainSettings(Section):
 class EndToEndSettings(Section):
     """How head and network are trained together from scratch: a supervised upper bound."""
 
-    head: Head = "aspp-backbone"
+    head: Head | None = None  # None: the probe's first
     optimizer: Literal["sgd", "adam"] = "sgd"  # sgd: with the probe's momentum and weight decay
     lr: Positive = 0.03
     schedule: Literal["step", "cosine"] = "step"  # step: at the probe's milestones
@@ -283,13 +283,18 @@ class ProbeSettings(Section):
     momentum: Fraction = 0.9
     weight_decay: NotNegative = 5e-4
     crop_size: AtLeastOne = 384
-    crops: bool = True  # "randomly crop and resize"; False: whole images, embedded once
+    crops: bool = True  # "randomly crop and resize"; False: whole images, embedded once, and kept
     crop_area: Range = (0.25, 1.0)  # the paper gives no range
     keep_in_memory: bool = False  # decode every image once; for sets that fit
     atrous_rates: tuple[AtLeastOne, ...] = (12, 24, 36)  # torchvision's DeepLabV3
     fcn_dilation: AtLeastOne = 6  # MoCo's paper
     head_channels: AtLeastOne = 256
     short_side: AtLeastOne | None = None  # of images when read; masks are scored at their own size
+
+    @property
+    def headline(self) -> Head:
+        """The head whose scores stand for a run in tables, claims and pictures."""
+        return self.heads[0]
 
 
 class FineTuneSettings(Section):

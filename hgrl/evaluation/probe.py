@@ -32,20 +32,22 @@ EMBEDDED_AT_ONCE = 16  # images of a scored split
 PICTURES = 8  # images of the reported split whose predictions notebook 04 shows
 
 
-def score_run(experiment: Experiment, run: Run, seed: int) -> Scores:
-    """Scores of a run's heads; writes every image's confusion matrix, and the first seed's predictions."""
+def score_run(experiment: Experiment, run: Run, seed: int, labelled: str) -> Scores:
+    """Scores of a run's heads on a labelled set; writes its images' confusion matrices, and the first seed's
+    predictions."""
     features, settings, files = load_features(experiment, run, seed), settings_of(run), experiment.files
     end_to_end, probe = run.definition.end_to_end, settings.probe
     if end_to_end and not isinstance(features, NetworkFeatures):
         problem = f"run {run.name!r}: method {run.method!r} has nothing to train end to end"
         raise InputError(f"{paths.PARAMS}: {problem}; take end_to_end off")
-    heads, val = fit_heads(experiment.data_root, settings, features, seed, end_to_end)
+    train, val = open_labelled(settings.data.labelled[labelled], experiment.data_root)
+    heads = train_probe(features, train, probe, seed, end_to_end, _loaders(settings))
     confusions = image_confusions(features, heads, val, probe)
-    save_confusions(files.confusions(run.name, seed), confusions)
+    save_confusions(files.confusions(run.name, seed, labelled), confusions)
     for index in range(min(PICTURES, len(val)) if seed == settings.seeds[0] else 0):
         image, size = val.image(index, probe.short_side), val.mask(index).shape
-        predicted = predict(features, heads, image[None], size)[probe.heads[0]]
-        write_png(files.prediction(run.name, index), predicted[0])
+        predicted = predict(features, heads, image[None], size)[probe.headline]
+        write_png(files.prediction(run.name, index, labelled), predicted[0])
     return split_scores(confusions, val.classes)
 
 
@@ -56,10 +58,10 @@ def settings_of(run: Run) -> Settings:
     probe, own, layers = run.settings.probe, run.settings.finetune, layers_of(run)
     if run.definition.end_to_end and run.definition.checkpoint_of is not None:
         changed = own.model_dump(exclude={"head", "iterations", "dilation"}) | {"heads": (own.head,)}
-        protocol = EndToEndSettings(head=own.head, lr=own.lr, iterations=own.iterations)
+        protocol = EndToEndSettings(lr=own.lr, iterations=own.iterations)
         changed |= {"end_to_end": protocol, "fcn_dilation": own.dilation}
     elif run.definition.end_to_end:
-        changed = {"heads": (probe.end_to_end.head,)}
+        changed = {"heads": (probe.end_to_end.head or probe.headline,)}
     else:
         changed = {"heads": tuple(head for head in probe.heads if layer_of(head) in layers)}
         if not changed["heads"]:
@@ -69,19 +71,18 @@ def settings_of(run: Run) -> Settings:
 
 
 def score_checkpoint(root: Path, settings: Settings, path: Path, seed: int, complete: bool = True) -> Scores:
-    """Scores of each head on the frozen network in a checkpoint; complete: whether it must be a run's end."""
+    """Scores of each head on the frozen network in a checkpoint, on the primary labelled set.
+
+    complete: whether it must be a run's end."""
     features = NetworkFeatures(network_of(path, settings.network, complete), pick_device(settings.device))
-    heads, val = fit_heads(root, settings, features, seed)
+    train, val = open_labelled(settings.data.primary, root)
+    heads = train_probe(features, train, settings.probe, seed, workers=_loaders(settings))
     return split_scores(image_confusions(features, heads, val, settings.probe), val.classes)
 
 
-def fit_heads(
-    root: Path, settings: Settings, features: Features, seed: int, end_to_end: bool = False
-) -> tuple[nn.ModuleDict, Samples]:
-    """Heads trained on `train` of the primary labelled set, and its `val` to score them on."""
-    train, val = open_labelled(settings.data.primary, root)
-    workers = settings.pretrain.workers if pick_device(settings.device).type == "cuda" else 0
-    return train_probe(features, train, settings.probe, seed, end_to_end, workers), val
+def _loaders(settings: Settings) -> int:
+    """Processes that read crops: the training's on a GPU, none beside other evaluations on a CPU."""
+    return settings.pretrain.workers if pick_device(settings.device).type == "cuda" else 0
 
 
 def train_probe(
@@ -97,8 +98,9 @@ def train_probe(
     By SGD in steps; end_to_end: with the network, and as `settings.end_to_end` has it.
     Deliberately not done: auxiliary loss, class weights, multi-scale testing."""
     torch.manual_seed(mixed_seed(seed, 2))
-    frozen = EndToEndSettings(head=settings.heads[0], lr=settings.lr, iterations=settings.iterations)
-    own, names = (settings.end_to_end, [settings.end_to_end.head]) if end_to_end else (frozen, settings.heads)
+    frozen = EndToEndSettings(lr=settings.lr, iterations=settings.iterations)
+    own = settings.end_to_end if end_to_end else frozen
+    names = [own.head or settings.headline] if end_to_end else settings.heads
     built = {name: build_head(name, features.channels, len(train.classes), settings) for name in names}
     heads = nn.ModuleDict(built).to(features.device)
     learning = nn.ModuleList([heads, *([features.network] if end_to_end else [])]).train()
