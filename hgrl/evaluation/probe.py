@@ -44,11 +44,16 @@ def score_run(experiment: Experiment, run: Run, seed: int, labelled: str) -> Sco
     heads = train_probe(features, train, probe, seed, end_to_end, _loaders(settings))
     confusions = image_confusions(features, heads, val, probe)
     save_confusions(files.confusions(run.name, seed, labelled), confusions)
-    for index in range(min(PICTURES, len(val)) if seed == settings.seeds[0] else 0):
+    for index in pictured(len(val)) if seed == settings.seeds[0] else ():
         image, size = val.image(index, probe.short_side), val.mask(index).shape
         predicted = predict(features, heads, image[None], size)[probe.headline]
         write_png(files.prediction(run.name, index, labelled), predicted[0])
     return split_scores(confusions, val.classes)
+
+
+def pictured(images: int) -> list[int]:
+    """The images of a reported split whose predictions are kept: spread, as it may lie class by class."""
+    return np.linspace(0, images - 1, min(PICTURES, images)).round().astype(int).tolist()
 
 
 def settings_of(run: Run) -> Settings:
