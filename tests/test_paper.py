@@ -35,8 +35,9 @@ VOC_TRAIN_AUG = {"kind": "voc", "folder": "VOC2012", "split": "train_aug"}
 SECTION_4 = {
     # 4.1: "the union of"
     "data.pretrain": [VOC_TRAIN_AUG, {"kind": "coco", "folder": "coco", "split": "train2014"}],
-    "data.probe_train": VOC_TRAIN_AUG,
-    "data.probe_val": {"kind": "voc", "folder": "VOC2012", "split": "val"},
+    "data.labelled": {
+        "voc": {"train": VOC_TRAIN_AUG, "val": {"kind": "voc", "folder": "VOC2012", "split": "val"}}
+    },
     "data.videos": {"kind": "davis", "folder": "DAVIS", "split": "val"},
     "grouping.spectral": True,
     "grouping.max_regions": 40,
@@ -110,7 +111,13 @@ SIZES = {  # the only things that the run below changes: sizes, lengths, and whe
     "network": {"backbone": "resnet50", "width": 4, "hypercolumn_channels": 8},
     "augment": {"crop_size": 32},
     "pretrain": {"epochs": 2, "batch": 4, "workers": 0},
-    "probe": {"iterations": 3, "end_to_end_iterations": 2, "batch": 4, "crop_size": 64, "head_channels": 8},
+    "probe": {
+        "iterations": 3,
+        "end_to_end": {"iterations": 2},
+        "batch": 4,
+        "crop_size": 64,
+        "head_channels": 8,
+    },
     "retrieval": {"kmeans_iterations": 2},
     "tracking": {"short_side": 64},
     "ablation": {"seeds": [0], "epochs": 1, "iterations": 2},
@@ -173,8 +180,9 @@ def test_the_whole_pipeline_runs_on_the_data_sets_in_miniature(paper, capsys):
     manifest = prepare_data(experiment)
     assert {name: found["files"] for name, found in manifest["sets"].items()} == {
         "pretrain": 9,
-        "probe_train": 6,
-        "probe_val": 2,
+        "voc.train": 6,
+        "voc.val": 2,
+        "labels": 6,
         "videos": 8,
     }
 

@@ -15,10 +15,11 @@ def _ascending(numbers: tuple[float, ...]) -> tuple[float, ...]:
     return numbers
 
 
-def _distinct(numbers: tuple[int, ...]) -> tuple[int, ...]:
-    if len(set(numbers)) < len(numbers):
-        raise ValueError("a number stands there twice")
-    return numbers
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    twice = next((value for value in values if values.count(value) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice} stands there twice")
+    return values
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -31,8 +32,8 @@ Seeds = Annotated[tuple[Count, ...], Field(min_length=1), AfterValidator(_distin
 # fractions of a run's length, not epochs
 Milestones = Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], AfterValidator(_ascending)]
 Shares = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
-Layer = Literal["backbone", "hypercolumn", "embedding"]
-Head = Annotated[str, Field(pattern=r"^(aspp|linear|fcn)-(backbone|hypercolumn|embedding)$")]
+Layer = Literal["backbone", "stages", "hypercolumn", "embedding"]  # stages: Res3 and Res4 of the backbone
+Head = Annotated[str, Field(pattern=r"^(aspp|linear|fcn)-(backbone|stages|hypercolumn|embedding)$")]
 Heads = Annotated[tuple[Head, ...], Field(min_length=1)]
 
 
@@ -65,6 +66,18 @@ class Source(Section):
     folder: str
     split: str
     part: Range = (0.0, 1.0)  # only this stretch of the split's images, in the split's order
+    # of `voc`: the classes to score, by name, numbered in this order; all others are void. None: all
+    classes: Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_distinct)] | None = None
+
+
+class LabelledSet(Section):
+    """A data set that features are judged on: heads and segments of `train`, scored on `val`."""
+
+    train: Source
+    val: Source
+
+
+SetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w-]*$")]  # also a folder's name
 
 
 class DataSettings(Section):
@@ -80,10 +93,28 @@ class DataSettings(Section):
     fraction: float = Field(1.0, gt=0, le=1)  # share of the pretraining images; table 1's "COCO x 0.5"
     short_side: AtLeastOne | None = None  # pretraining images are resized to it once, when read
     keep_in_memory: bool = False  # decode every pretraining image once; for sets that fit
-    probe_train: Source = Source(kind="voc", folder="VOC2012", split="train_aug")  # section 4.1
-    probe_val: Source = Source(kind="voc", folder="VOC2012", split="val")
+    # what probe and retrieval are scored on, in this order; the first is `primary`. Section 4.1's alone
+    labelled: Annotated[dict[SetName, LabelledSet], Field(min_length=1)] = {
+        "voc": LabelledSet(
+            train=Source(kind="voc", folder="VOC2012", split="train_aug"),
+            val=Source(kind="voc", folder="VOC2012", split="val"),
+        )
+    }
+    # what the method `supervised` learns from: folders named by class (imagenet), or the classes in masks
+    # (voc). None: the masks of `primary`
+    labels: Source | None = None
     videos: Source = Source(kind="davis", folder="DAVIS", split="val")
     contours: Source = Source(kind="bsds", folder="BSDS500", split="test")
+
+    @property
+    def primary(self) -> LabelledSet:
+        """The first labelled set."""
+        return next(iter(self.labelled.values()))
+
+    @property
+    def label_source(self) -> Source:
+        """The images that `supervised` learns from."""
+        return self.labels or self.primary.train
 
 
 GROUPING_PRESETS: dict[str, dict[str, Any]] = {
@@ -257,23 +288,38 @@ class PretrainSettings(Section):
         return max(1, round(self.epochs * self.epochs_factor))
 
 
+class EndToEndSettings(Section):
+    """How head and network are trained together from scratch: a supervised upper bound."""
+
+    head: Head | None = None  # None: the probe's first
+    optimizer: Literal["sgd", "adam"] = "sgd"  # sgd: with the probe's momentum and weight decay
+    lr: Positive = 0.03
+    schedule: Literal["step", "cosine"] = "step"  # step: at the probe's milestones
+    iterations: AtLeastOne = 20_000
+
+
 class ProbeSettings(Section):
     heads: Heads = ("aspp-backbone", "linear-backbone", "aspp-embedding", "linear-embedding")
     iterations: AtLeastOne = 20_000  # section 4.2
     milestones: Milestones = (0.5, 0.75)  # 10k and 15k of 20k
-    end_to_end_iterations: AtLeastOne = 20_000
+    end_to_end: EndToEndSettings = EndToEndSettings()
     batch: int = Field(20, ge=2)  # batch normalisation of the pooled branch needs two
     lr: Positive = 0.03
     momentum: Fraction = 0.9
     weight_decay: NotNegative = 5e-4
     crop_size: AtLeastOne = 384
-    crops: bool = True  # "randomly crop and resize"; False: whole images, embedded once
+    crops: bool = True  # "randomly crop and resize"; False: whole images, embedded once, and kept
     crop_area: Range = (0.25, 1.0)  # the paper gives no range
     keep_in_memory: bool = False  # decode every image once; for sets that fit
     atrous_rates: tuple[AtLeastOne, ...] = (12, 24, 36)  # torchvision's DeepLabV3
     fcn_dilation: AtLeastOne = 6  # MoCo's paper
     head_channels: AtLeastOne = 256
     short_side: AtLeastOne | None = None  # of images when read; masks are scored at their own size
+
+    @property
+    def headline(self) -> Head:
+        """The head whose scores stand for a run in tables, claims and pictures."""
+        return self.heads[0]
 
 
 class FineTuneSettings(Section):

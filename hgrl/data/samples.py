@@ -23,6 +23,7 @@ class Samples:
     images: tuple[Path, ...]
     masks: tuple[Path, ...] | None = None
     classes: tuple[str, ...] = ()  # the index is the class id
+    masks_classes: tuple[str, ...] = ()  # those of the mask files, where `classes` are a choice of them
 
     def __post_init__(self) -> None:
         seen: dict[str, Path] = {}
@@ -41,23 +42,36 @@ class Samples:
         return read_image(self.images[index], short_side)
 
     def mask(self, index: int) -> np.ndarray:
-        """(H, W) uint8 class ids at the image's own size, 255 where nothing is scored.
+        """(H, W) uint8 ids of `classes` at the image's own size, 255 where nothing is scored.
 
         InputError when there are no masks, when mask and image differ in size, or when an id is no class."""
         if self.masks is None:
             raise InputError(f"{self.images[index]}: this split has no masks; choose a labelled split")
         mask = _read_mask_of(self.masks[index], self.images[index])
-        highest = int(mask.max(initial=0, where=mask != VOID))
-        if self.classes and highest >= len(self.classes):
-            found = f"id {highest} in a mask of {len(self.classes)} classes"
+        highest, named = int(mask.max(initial=0, where=mask != VOID)), self.masks_classes or self.classes
+        if named and highest >= len(named):
+            found = f"id {highest} in a mask of {len(named)} classes"
             raise InputError(f"{self.masks[index]}: {found}; use this data set's own masks")
-        return mask
+        if not self.masks_classes:
+            return mask
+        ids = np.full(256, VOID, np.uint8)
+        ids[[named.index(name) for name in self.classes]] = np.arange(len(self.classes))
+        return ids[mask]
+
+    def with_classes(self, chosen: tuple[str, ...]) -> "Samples":
+        """With masks of these classes alone, numbered in this order; all others are void.
+
+        Raises InputError naming one that the masks do not have."""
+        if unknown := [name for name in chosen if name not in self.classes]:
+            place, known = self.names[0].split("/")[0] if self.names else "it", ", ".join(self.classes)
+            raise InputError(f"setting 'classes': no {unknown[0]!r} in {place}; choose from: {known}")
+        return dataclasses.replace(self, classes=chosen, masks_classes=self.masks_classes or self.classes)
 
     def subset(self, indices: Iterable[int]) -> "Samples":
         """The samples at `indices`, in that order."""
         picked = [int(index) for index in indices]
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        del fields["classes"]  # all others have an entry per image
+        del fields["classes"], fields["masks_classes"]  # all others have an entry per image
         parts = {name: values and tuple(values[i] for i in picked) for name, values in fields.items()}
         return dataclasses.replace(self, **parts)
 

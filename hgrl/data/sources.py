@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from hgrl.core.errors import InputError
-from hgrl.core.settings import DataSettings, Source
+from hgrl.core.settings import DataSettings, LabelledSet, Source
 from hgrl.data.samples import Samples, Video
 from hgrl.data.sets.bsds import open_bsds
 from hgrl.data.sets.davis import open_davis, open_frames
@@ -27,9 +27,27 @@ def open_samples(source: Source, root: Path) -> Samples:
     if source.kind not in LOADERS:
         what = f"{source.folder} ({source.kind}) holds videos"
         raise InputError(f"setting data: {what}; images come from one of: {', '.join(LOADERS)}")
+    if source.classes is not None and source.kind != "voc":
+        which = f"{source.folder} ({source.kind}) has no masks of classes"
+        raise InputError(f"setting 'classes': {which}; only `kind: voc` has")
     samples = LOADERS[source.kind](Path(root), source.folder, source.split)
+    if source.classes is not None:
+        samples = samples.with_classes(source.classes)
     first, last = (round(end * len(samples)) for end in source.part)
     return samples if last - first == len(samples) else samples.subset(range(first, last))
+
+
+def open_labelled(labelled: LabelledSet, root: Path) -> tuple[Samples, Samples]:
+    """Train and val of a set to judge features on. InputError where one has no masks, or other classes."""
+    train, val = (open_samples(source, root) for source in (labelled.train, labelled.val))
+    for source, samples in ((labelled.train, train), (labelled.val, val)):
+        if samples.masks is None or not samples.classes:
+            which = f"split {source.split!r} of {source.folder} ({source.kind}) has no masks of classes"
+            raise InputError(f"setting 'data.labelled': {which}; name one that has")
+    if train.classes != val.classes:
+        sets = f"{labelled.train.folder} and {labelled.val.folder} have different classes"
+        raise InputError(f"setting 'data.labelled': {sets}; give both the same `classes`")
+    return train, val
 
 
 def open_videos(source: Source, root: Path) -> tuple[Video, ...]:

@@ -12,7 +12,14 @@ from hgrl.core.files import read_json, remove_unfinished, write_json
 from hgrl.core.settings import Source
 from hgrl.data.samples import Samples
 from hgrl.data.scenes.draw import is_complete, make_scenes
-from hgrl.data.sources import clip_frames, extra_sources, open_samples, open_videos, pretraining_samples
+from hgrl.data.sources import (
+    clip_frames,
+    extra_sources,
+    open_labelled,
+    open_samples,
+    open_videos,
+    pretraining_samples,
+)
 
 
 def prepare_data(experiment: Experiment) -> dict[str, Any]:
@@ -21,20 +28,22 @@ def prepare_data(experiment: Experiment) -> dict[str, Any]:
     remove_unfinished(experiment.files.data)
     if data.scenes is not None:
         make_scenes(root, data.scenes, experiment.settings.jobs)
-    labelled = open_samples(data.probe_val, root)
-    sets = {set_name(source): open_samples(source, root).images for source in extra_sources(data, root)} | {
-        "pretrain": pretraining_samples(data, root).images,
-        "probe_train": open_samples(data.probe_train, root).images,
-        "probe_val": labelled.images,
-        "videos": [frame for video in open_videos(data.videos, root) for frame in video.frames],
-    }
+    sets = {set_name(source): open_samples(source, root).images for source in extra_sources(data, root)}
+    sets["pretrain"] = pretraining_samples(data, root).images
+    frequencies = {}
+    for name, labelled in data.labelled.items():
+        train, val = open_labelled(labelled, root)
+        sets |= {f"{name}.train": train.images, f"{name}.val": val.images}
+        frequencies[name] = _class_frequency(val)
+    sets["labels"] = open_samples(data.label_source, root).images
+    sets["videos"] = [frame for video in open_videos(data.videos, root) for frame in video.frames]
     if data.clips is not None:
         sets["clips"] = clip_frames(data, root).images
     manifest = {
         "profile": experiment.profile,
         "settings": data.model_dump(mode="json"),
         "sets": {name: _described(files) for name, files in sets.items()},
-        "class_frequency": _class_frequency(labelled),
+        "class_frequency": frequencies,
     }
     write_json(experiment.files.manifest, manifest)
     return manifest

@@ -37,7 +37,7 @@ def training_samples(
     images if it learns from labels; all frames of `data.clips`, if given, if it learns from clips."""
     root, kind = experiment.data_root, method_class(method)
     if kind.needs_classes:
-        return open_samples(settings.data.probe_train, root)
+        return open_samples(settings.data.label_source, root)
     if kind.needs_clips and settings.data.clips is not None:
         return clip_frames(settings.data, root)
     samples = pretraining_samples(settings.data, root)

@@ -63,6 +63,9 @@ def table_file(files: Files, name: str) -> Path:
 def table_rows(experiment: Experiment, name: str) -> list[Row]:
     """The rows of one table, the paper's first, all with the same columns in one order. Scores in percent."""
     table, metrics = load_yaml(ROWS)[name], read_json(experiment.files.metrics(STAGES[name]))
+    if name != "table3":
+        primary = next(iter(experiment.settings.data.labelled))
+        metrics = {run: scores.get(primary, {}) for run, scores in metrics.items()}
     rows = [_row(experiment, table, row, metrics) for row in (*table["paper"], *table["extra"])]
     columns = dict.fromkeys(column for row in rows for column in row)
     ordered = sorted(columns, key=lambda column: column.startswith("paper_"))  # stable: the paper's come last
@@ -79,6 +82,7 @@ def _row(experiment: Experiment, table: Row, row: Row, metrics: Row) -> Row:
     columns = ["pretraining_data", "epochs", *columns, "seeds"]
     if row.get("class_frequency"):
         frequency = read_json(experiment.files.manifest)["class_frequency"]
+        frequency = frequency[next(iter(experiment.settings.data.labelled))]
         scores = dict.fromkeys(columns, INAPPLICABLE)
         scores |= {f"iou_{name}": _percent(value) for name, value in frequency.items()}
     elif run in metrics:
@@ -99,12 +103,12 @@ def _pretraining(experiment: Experiment, run: Run) -> tuple[str, Any]:
     labelled, settings = REGISTRY[run.method].needs_classes, experiment.run(run.trained).settings
     data, sets = settings.data, read_json(experiment.files.manifest)["sets"]
     epochs = settings.pretrain.run_epochs
-    sources = (data.probe_train,) if labelled else data.pretrain
+    sources = (data.label_source,) if labelled else data.pretrain
     common = labelled or sources == experiment.settings.data.pretrain
     folders = " + ".join(dict.fromkeys(source.folder for source in sources))
     if data.scenes is not None:
         folders = "scenes" if common else "scenes: " + " + ".join(source.split for source in sources)
-    shared = ["probe_train" if labelled else "pretrain"]
+    shared = ["labels" if labelled else "pretrain"]
     names = shared if common else [set_name(source) for source in sources]
     if not sets.keys() >= set(names):
         return folders, epochs
