@@ -110,7 +110,7 @@ def test_segments_never_cross_a_region(tiny, monkeypatch):
     seen = {}
     method = build_method("segsort", tiny())
 
-    def remembering(cells, segments, count, concentration):
+    def remembering(cells, segments, count, concentration, shared):
         seen.update(s=segments, n=count)
         return cells.sum(), cells.sum()
 

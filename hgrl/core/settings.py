@@ -151,18 +151,26 @@ class NetworkSettings(Section):
     embedding_dim: AtLeastOne = 32
 
 
-class AugmentSettings(Section):
-    # section 4.2; the embedding has a cell for every 4x4 pixels
-    crop_size: int = Field(224, ge=4, multiple_of=4)
+class ViewSettings(Section):
+    """How a view is drawn, by default as in section 4.2. Rivals have their authors' way in their files."""
+
     crop_area: Range = (0.2, 1.0)  # the paper gives none; MoCo's range
     flip: Fraction = 0.5
-    # what the pixel contrast compares: two augmented views, with pixels drawn afresh in each; or the image
-    # and one view, with the same pixels in both (the paper's words). Other methods always augment both
-    views: Literal["both", "one"] = "both"
+    jitter: Fraction = 1.0  # probability that the colours are jittered
     brightness: NotNegative = 0.4  # strengths: MoCo's
     contrast: NotNegative = 0.4
     saturation: NotNegative = 0.4
     hue: float = Field(0.1, ge=0, le=0.5)
+    greyscale: Fraction = 0.0  # probability; the paper names none
+    blur: Fraction = 0.0  # probability; the paper names none
+
+
+class AugmentSettings(ViewSettings):
+    # section 4.2; the embedding has a cell for every 4x4 pixels
+    crop_size: int = Field(224, ge=4, multiple_of=4)
+    # what the pixel contrast compares: two augmented views, with pixels drawn afresh in each; or the image
+    # and one view, with the same pixels in both (the paper's words). Other methods always augment both
+    views: Literal["both", "one"] = "both"
 
 
 class SamplingSettings(Section):
@@ -199,6 +207,8 @@ class PretrainSettings(Section):
     epochs: AtLeastOne = 80  # section 4.2
     epochs_factor: Positive = 1.0  # a run's epochs against the profile's: 140 / 80 for half the data
     batch: int = Field(70, ge=2)
+    optimizer: Literal["adam", "sgd"] = "adam"  # section 4.2
+    momentum: Fraction = 0.9  # of SGD alone
     lr: Positive = 1e-2
     schedule: Literal["step", "cosine"] = "step"
     milestones: Milestones = (25 / 80, 45 / 80, 60 / 80)  # of the run's length

@@ -53,8 +53,9 @@ class TrainingLoop:
             self.state.restore(saved)
         self.loss = self.state.loss_module()
         trees = job.trees if method.needs_trees else None
-        beside = {"with_classes": method.needs_classes, "with_original": job.views == "one"}
-        self.views = TrainingViews(job.samples, trees, job.settings, job.seed, job.height_scale, **beside)
+        beside = {"with_classes": method.needs_classes, "with_original": job.augment.views == "one"}
+        settings = job.settings.model_copy(update={"augment": job.augment})
+        self.views = TrainingViews(job.samples, trees, settings, job.seed, job.height_scale, **beside)
         self.order = EpochOrder(images, batch, job.schedule.run_epochs, job.seed, self.state.step, part)
 
     def run_until(self, last: int, tick: Callable[[int], None]) -> None:
@@ -113,6 +114,16 @@ def learning_rate(settings: PretrainSettings, step: int, total: int) -> float:
     return settings.lr * settings.decay ** sum(done >= milestone for milestone in settings.milestones)
 
 
+def optimizer_of(
+    method: nn.Module, settings: PretrainSettings, device: torch.device
+) -> torch.optim.Optimizer:
+    """Adam, or SGD with momentum."""
+    given = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": device.type != "mps"}
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(method.parameters(), momentum=settings.momentum, **given)
+    return torch.optim.Adam(method.parameters(), **given)
+
+
 class TrainingState:
     """A run between two steps, alike on every rank: at first fresh weights by the job's seed."""
 
@@ -127,8 +138,7 @@ class TrainingState:
             for layer in set(LAYERS) - set(self.method.layers):
                 getattr(self.method.network, layer).requires_grad_(False)
             sync_batch_norm(self.method)
-        adam = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": device.type != "mps"}
-        self.optimizer = torch.optim.Adam(self.method.parameters(), **adam)
+        self.optimizer = optimizer_of(self.method, settings, device)
         self.generator = torch.Generator(device).manual_seed(mixed_seed(job.seed, 1))
         self.step, self.losses = 0, []
 

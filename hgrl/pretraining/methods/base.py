@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from hgrl.core.loading import validated
-from hgrl.core.settings import Section, Settings
+from hgrl.core.settings import AugmentSettings, Section, Settings
 from hgrl.pretraining.network import LAYERS, Network
 from hgrl.sampling.views import Batch
 
@@ -29,6 +29,13 @@ class Method(nn.Module):
             setattr(self, section, getattr(settings, section))
         if self.own:
             setattr(self, self.own[0], method_settings(settings, *self.own))
+
+    @classmethod
+    def augment(cls, settings: Settings) -> AugmentSettings:
+        """How its views are drawn: the profile's `augment`, over which the method's own settings may have
+        their authors' (a `ViewSettings` named `augment`). Crop size and `views` are the profile's."""
+        own = getattr(method_settings(settings, *cls.own), "augment", None) if cls.own else None
+        return settings.augment.model_copy(update=own.model_dump() if own else {})
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar to minimise, and detached scalar tensors to log. Must not wait for the device."""
