@@ -90,8 +90,28 @@ def test_the_profile_spells_out_the_defaults_and_adds_imagenet_and_the_papers_ow
         "data": {"extra": [{"kind": "imagenet", "folder": "ImageNet", "split": "train"}]},
         "sampling": {"anchor_choice": "random"},  # docs/fidelity.md
         "augment": {"views": "one"},
+        "tuned": PROFILE["tuned"],  # the rivals': below
     }
     assert Settings.model_validate(PROFILE) == Settings.model_validate(extra)
+
+
+# Written from the authors' code: optimiser, rate, batch, weight decay
+RIVALS = {
+    "moco": ("sgd", 0.03, 256, 1e-4),
+    "instfeat": ("sgd", 0.03, 128, 5e-4),
+    "densecl": ("sgd", 0.3, 256, 1e-4),  # for COCO
+    "segsort": ("sgd", 2e-3, 8, 5e-4),
+    "hierarchical": ("adam", 1e-2, 70, 0.0),  # the paper's own
+    "hierarchical-image": ("adam", 1e-2, 70, 0.0),
+}
+
+
+@pytest.mark.parametrize("method", RIVALS)
+def test_each_rival_is_trained_by_its_authors_numbers_and_ours_by_the_papers(method):
+    experiment = load_experiment("paper")
+    own = experiment.settings_with(experiment.settings.tuned.get(method)).pretrain
+    assert (own.optimizer, own.lr, own.batch, own.weight_decay, own.momentum) == (*RIVALS[method], 0.9)
+    assert own.epochs == 80
 
 
 def test_the_head_of_the_paper_is_probed_first():

@@ -15,7 +15,7 @@ BLUR = (0.1, 2.0)  # standard deviations in pixels of a 224 px crop (SimCLR, MoC
 
 
 class TwoViews:
-    """Random resized crop, flip, colour jitter, greyscale and blur, twice; labels follow by nearest neighbour.
+    """Random resized crop, flip, jitter, greyscale and blur, twice; labels follow by nearest neighbour.
 
     grid: the embedding's stride; the labels of a view are read at the centre of each grid cell."""
 

@@ -38,8 +38,8 @@ def in_groups(encode: Callable[[Tensor], Tensor], images: Tensor, groups: int) -
         problem = f"{count} groups of images, and {len(images)} images in each process"
         raise error_of_all(f"setting 'groups' of moco or densecl: {problem}; lower it or raise the batch")
     encoded = [encode(images[first::count]) for first in range(count)]
-    where = torch.cat([torch.arange(first, len(images), count) for first in range(count)])
-    return torch.cat(encoded)[where.argsort().to(images.device)]
+    where = torch.arange(len(images), device=images.device)
+    return torch.cat(encoded)[torch.cat([where[first::count] for first in range(count)]).argsort()]
 
 
 def group_count(groups: int, images: int) -> int:
