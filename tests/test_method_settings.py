@@ -65,10 +65,10 @@ def test_a_run_of_an_unknown_method_is_one_line(pipeline, train):
 def test_rivals_have_their_authors_augmentation_and_ours_the_profiles(tiny, dataset, tmp_path):
     settings = tiny({"augment.hue": 0.0})
     jobs = {name: job_of(dataset, settings, tmp_path / "a.pt", method=name) for name in REGISTRY}
-    assert jobs["hierarchical"].augment == jobs["hierarchical-image"].augment == settings.augment
+    assert jobs["hierarchical"].augment == settings.augment
     own = {name: job.augment for name, job in jobs.items()}
     assert {view.crop_size for view in own.values()} == {32}
-    assert own["moco"] == own["instfeat"] and own["moco"].crop_area == (0.2, 1.0)
+    assert own["moco"] == own["instfeat"] == own["hierarchical-image"] and own["moco"].crop_area == (0.2, 1.0)
     assert [(own[name].hue, own[name].greyscale) for name in ("moco", "densecl")] == [(0.4, 0.2), (0.1, 0.2)]
     assert (own["densecl"].jitter, own["densecl"].blur, own["segsort"].jitter) == (0.8, 0.5, 0.0)
     assert jobs["moco"].identity["settings"]["augment"]["hue"] == 0.4
@@ -78,7 +78,7 @@ def test_a_change_of_a_methods_augmentation_leaves_the_rest_and_other_methods_as
     tiny, dataset, tmp_path
 ):
     changes = {"methods.moco.augment.crop_area": [0.5, 1.0], "methods.moco.augment.hue": 0.0}
-    for name, changed in (("moco", True), ("instfeat", False), ("hierarchical-image", False)):
+    for name, changed in (("moco", True), ("instfeat", False), ("hierarchical", False)):
         plain, other = (job_of(dataset, tiny(own), tmp_path / "a.pt", method=name) for own in ({}, changes))
         assert (plain.identity != other.identity) == changed
         if changed:

@@ -100,9 +100,9 @@ RIVALS = {
     "moco": ("sgd", 0.03, 256, 1e-4),
     "instfeat": ("sgd", 0.03, 128, 5e-4),
     "densecl": ("sgd", 0.3, 256, 1e-4),  # for COCO
-    "segsort": ("sgd", 2e-3, 8, 5e-4),
+    "segsort": ("sgd", 1e-2, 8, 5e-4),  # section 5.1: the paper's rate
     "hierarchical": ("adam", 1e-2, 70, 0.0),  # the paper's own
-    "hierarchical-image": ("adam", 1e-2, 70, 0.0),
+    "hierarchical-image": ("sgd", 0.03, 256, 1e-4),  # "on top of MoCo"
 }
 
 

@@ -2,7 +2,6 @@
 
 from torch import Tensor
 
-from hgrl.core.settings import AugmentSettings, Settings
 from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods.hierarchical import pixel_loss
 from hgrl.pretraining.methods.moco import MoCo
@@ -14,17 +13,12 @@ class HierarchicalImage(MoCo):
     """The two losses, added (section 5.1: "simply adding our pixel-wise contrastive target", with no weight).
 
     One forward pass of both views serves both: the pixel loss reads the embedding, MoCo's query the first
-    view's backbone. Both views are augmented, because MoCo's contrast lives by it, and as the paper has it
-    for all of its own runs (section 4.2), not as MoCo's authors. The query is normalised with the pixel
-    loss's whole batch, its keys in `methods.moco.groups`."""
+    view's backbone. "On top of MoCo": both views are augmented, as MoCo's authors do it. The query is
+    normalised with the pixel loss's whole batch, keys in `methods.moco.groups` groups."""
 
     needs_trees = True
     sections = ("sampling", "objective")
     layers = LAYERS
-
-    @classmethod
-    def augment(cls, settings: Settings) -> AugmentSettings:
-        return settings.augment
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         backbone, embedding = self.network.features(normalise(batch.flat_images), "backbone", "embedding")
