@@ -116,6 +116,7 @@ def segment_loss(
     if shared:
         means, present = sum_over_ranks(means), sum_over_ranks(present.float()) > 0
     with torch.autocast(cells.device.type, enabled=False):  # B, N, count
-        logits = (concentration * cells @ means.mT).masked_fill(~present.unsqueeze(1), -torch.inf)
+        absent = cells.new_zeros(present.shape).masked_fill(~present, -torch.inf).unsqueeze(1)
+        logits = torch.baddbmm(absent, cells, means.mT, alpha=concentration)
     nearest_is_own = (logits.argmax(2) == segments).float().mean()
     return F.cross_entropy(logits.flatten(0, 1), segments.flatten()), nearest_is_own.detach()
