@@ -17,13 +17,16 @@ from hgrl.data.sets.sbd import read_mat_mask
 
 @dataclass(frozen=True)
 class Samples:
-    """Images of one or several data sets; `masks` is None without any. Equal names are an InputError."""
+    """Images of one or several data sets; `masks` and `labels` are None without any.
+
+    Equal names are an InputError."""
 
     names: tuple[str, ...]  # unique and filesystem-safe, as "VOC2012/2007_000032"
     images: tuple[Path, ...]
     masks: tuple[Path, ...] | None = None
     classes: tuple[str, ...] = ()  # the index is the class id
     masks_classes: tuple[str, ...] = ()  # those of the mask files, where `classes` are a choice of them
+    labels: tuple[int, ...] | None = None  # the class of each image as a whole
 
     def __post_init__(self) -> None:
         seen: dict[str, Path] = {}
@@ -31,8 +34,9 @@ class Samples:
             if name in seen:
                 raise InputError(f"{image}: has the same name, {name}, as {seen[name]}; rename one of them")
             seen[name] = image
-        if self.masks is not None and len(self.masks) != len(self.images):
-            raise ValueError("images and masks differ in number")
+        for beside in (self.masks, self.labels):
+            if beside is not None and len(beside) != len(self.images):
+                raise ValueError("images and their masks or labels differ in number")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -40,6 +44,11 @@ class Samples:
     def image(self, index: int, short_side: int | None = None) -> np.ndarray:
         """(H, W, 3) uint8 RGB; see `hgrl.data.images.read_image`."""
         return read_image(self.images[index], short_side)
+
+    def shown(self, index: int) -> np.ndarray:
+        """(C,) float32: 1 for each class that the image shows, by its label, else by its mask."""
+        ids = self.mask(index) if self.labels is None else self.labels[index]
+        return np.isin(np.arange(len(self.classes)), ids).astype(np.float32)
 
     def mask(self, index: int) -> np.ndarray:
         """(H, W) uint8 ids of `classes` at the image's own size, 255 where nothing is scored.
@@ -90,6 +99,11 @@ class Video:
     def frame(self, t: int, short_side: int | None = None) -> np.ndarray:
         """(H, W, 3) uint8 RGB; see `hgrl.data.images.read_image`."""
         return read_image(self.frames[t], short_side)
+
+    def shown(self, index: int) -> np.ndarray:
+        """(C,) float32: 1 for each class that the image shows, by its label, else by its mask."""
+        ids = self.mask(index) if self.labels is None else self.labels[index]
+        return np.isin(np.arange(len(self.classes)), ids).astype(np.float32)
 
     def mask(self, t: int) -> np.ndarray:
         """(H, W) uint8: 0 background, 1..n objects, 255 void. InputError if not of its frame's size."""

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from hgrl.core.errors import InputError
+from hgrl.core.labels import MOST_CLASSES
 from hgrl.core.settings import DataSettings, LabelledSet, Source
 from hgrl.data.samples import Samples, Video
 from hgrl.data.sets.bsds import open_bsds
@@ -48,6 +49,20 @@ def open_labelled(labelled: LabelledSet, root: Path) -> tuple[Samples, Samples]:
         sets = f"{labelled.train.folder} and {labelled.val.folder} have different classes"
         raise InputError(f"setting 'data.labelled': {sets}; give both the same `classes`")
     return train, val
+
+
+def image_classes(data: DataSettings, root: Path) -> Samples:
+    """The images of `data.label_source`, each with the classes that it shows. InputError where it has none."""
+    samples = open_samples(data.label_source, root)
+    if samples.labels is None and samples.masks is None:
+        which = (
+            f"split {data.label_source.split!r} of {data.label_source.folder} has neither folders of classes"
+        )
+        raise InputError(f"setting 'data.labels': {which} nor masks; name one that has")
+    if len(samples.classes) > MOST_CLASSES:
+        found = f"{len(samples.classes)} classes in {data.label_source.folder}"
+        raise InputError(f"setting 'data.labels': {found}; at most {MOST_CLASSES} can be learnt")
+    return samples
 
 
 def open_videos(source: Source, root: Path) -> tuple[Video, ...]:

@@ -12,7 +12,14 @@ from hgrl.core.files import read_json, remove_unfinished, write_json
 from hgrl.core.settings import Source
 from hgrl.data.samples import Samples
 from hgrl.data.scenes.draw import is_complete, make_scenes
-from hgrl.data.sources import extra_sources, open_labelled, open_samples, open_videos, pretraining_samples
+from hgrl.data.sources import (
+    extra_sources,
+    image_classes,
+    open_labelled,
+    open_samples,
+    open_videos,
+    pretraining_samples,
+)
 
 
 def prepare_data(experiment: Experiment) -> dict[str, Any]:
@@ -28,7 +35,7 @@ def prepare_data(experiment: Experiment) -> dict[str, Any]:
         train, val = open_labelled(labelled, root)
         sets |= {f"{name}.train": train.images, f"{name}.val": val.images}
         frequencies[name] = _class_frequency(val)
-    sets["labels"] = open_samples(data.label_source, root).images
+    sets["labels"] = image_classes(data, root).images
     sets["videos"] = [frame for video in open_videos(data.videos, root) for frame in video.frames]
     manifest = {
         "profile": experiment.profile,
