@@ -94,7 +94,7 @@ def test_folders_of_classes_are_learnt_by_a_softmax(tiny, tmp_path):
 
 def test_images_without_labels_are_one_line(tiny, tmp_path):
     put(tmp_path / "ImageNet/train/flat.JPEG", np.zeros((4, 4, 3), np.uint8))
-    with pytest.raises(InputError, match="setting 'data.labels': split 'train' of ImageNet has neither"):
+    with pytest.raises(InputError, match=r"setting 'data.labels': split 'train' of ImageNet has neither"):
         image_classes(tiny(ONE_CLASS).data, tmp_path)
 
 

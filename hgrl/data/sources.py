@@ -52,15 +52,14 @@ def open_labelled(labelled: LabelledSet, root: Path) -> tuple[Samples, Samples]:
 
 
 def image_classes(data: DataSettings, root: Path) -> Samples:
-    """The images of `data.label_source`, each with the classes that it shows. InputError where it has none."""
-    samples = open_samples(data.label_source, root)
+    """The images of `data.label_source`, with labels or masks. InputError where they have neither."""
+    source = data.label_source
+    samples = open_samples(source, root)
     if samples.labels is None and samples.masks is None:
-        which = (
-            f"split {data.label_source.split!r} of {data.label_source.folder} has neither folders of classes"
-        )
-        raise InputError(f"setting 'data.labels': {which} nor masks; name one that has")
+        which = f"split {source.split!r} of {source.folder} has neither folders of classes nor masks"
+        raise InputError(f"setting 'data.labels': {which}; name one that has")
     if len(samples.classes) > MOST_CLASSES:
-        found = f"{len(samples.classes)} classes in {data.label_source.folder}"
+        found = f"{len(samples.classes)} classes in {source.folder}"
         raise InputError(f"setting 'data.labels': {found}; at most {MOST_CLASSES} can be learnt")
     return samples
 
