@@ -12,6 +12,8 @@ import numpy as np
 from hgrl.core.errors import InputError
 from hgrl.core.labels import VOID
 from hgrl.data.images import image_size, read_image, read_mask
+from hgrl.data.sets.msrc import SUFFIX as MSRC_SUFFIX
+from hgrl.data.sets.msrc import read_colour_mask
 from hgrl.data.sets.sbd import read_mat_mask
 
 
@@ -26,6 +28,7 @@ class Samples:
     masks: tuple[Path, ...] | None = None
     classes: tuple[str, ...] = ()  # the index is the class id
     masks_classes: tuple[str, ...] = ()  # those of the mask files, where `classes` are a choice of them
+    void: int = VOID  # an id of the mask files that is void, as 255 always is
     labels: tuple[int, ...] | None = None  # the class of each image as a whole
 
     def __post_init__(self) -> None:
@@ -57,10 +60,12 @@ class Samples:
         if self.masks is None:
             raise InputError(f"{self.images[index]}: this split has no masks; choose a labelled split")
         mask = _read_mask_of(self.masks[index], self.images[index])
+        mask[mask == self.void] = VOID
         highest, named = int(mask.max(initial=0, where=mask != VOID)), self.masks_classes or self.classes
         if named and highest >= len(named):
             found = f"id {highest} in a mask of {len(named)} classes"
-            raise InputError(f"{self.masks[index]}: {found}; use this data set's own masks")
+            remedy = "name every id in classes.txt, or give the source `void: ID` if it is void"
+            raise InputError(f"{self.masks[index]}: {found}; {remedy}")
         if not self.masks_classes:
             return mask
         ids = np.full(256, VOID, np.uint8)
@@ -80,7 +85,8 @@ class Samples:
         """The samples at `indices`, in that order."""
         picked = [int(index) for index in indices]
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        del fields["classes"], fields["masks_classes"]  # all others have an entry per image
+        for of_all in ("classes", "masks_classes", "void"):  # all others have an entry per image
+            del fields[of_all]
         parts = {name: values and tuple(values[i] for i in picked) for name, values in fields.items()}
         return dataclasses.replace(self, **parts)
 
@@ -123,8 +129,9 @@ class Video:
 
 
 def _read_mask_of(mask_path: Path, image_path: Path) -> np.ndarray:
-    """The (H, W) uint8 mask of an image, from a PNG or SBD's mat file; InputError when their sizes differ."""
-    mask = read_mat_mask(mask_path) if mask_path.suffix == ".mat" else read_mask(mask_path)
+    """An image's (H, W) uint8 mask: a PNG, or of SBD's or MSRC's own kind. InputError when sizes differ."""
+    read = read_mat_mask if mask_path.suffix == ".mat" else read_mask
+    mask = (read_colour_mask if mask_path.name.endswith(MSRC_SUFFIX) else read)(mask_path)
     check_size(mask, mask_path, "mask", image_path)
     return mask
 

@@ -1,11 +1,12 @@
 """From a profile's `data` section to samples and videos: the one place that maps a kind to its loader."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 
 from hgrl.core.errors import InputError
-from hgrl.core.labels import MOST_CLASSES
+from hgrl.core.labels import MOST_CLASSES, VOID
 from hgrl.core.settings import DataSettings, LabelledSet, Source
 from hgrl.data.samples import Samples, Video
 from hgrl.data.sets.bsds import open_bsds
@@ -28,10 +29,12 @@ def open_samples(source: Source, root: Path) -> Samples:
     if source.kind not in LOADERS:
         what = f"{source.folder} ({source.kind}) holds videos"
         raise InputError(f"setting data: {what}; images come from one of: {', '.join(LOADERS)}")
-    if source.classes is not None and source.kind != "voc":
+    if source.kind != "voc" and (source.classes is not None or source.void != VOID):
         which = f"{source.folder} ({source.kind}) has no masks of classes"
-        raise InputError(f"setting 'classes': {which}; only `kind: voc` has")
+        raise InputError(f"settings 'classes' and 'void': {which}; only `kind: voc` has")
     samples = LOADERS[source.kind](Path(root), source.folder, source.split)
+    if source.void != VOID:
+        samples = dataclasses.replace(samples, void=source.void)
     if source.classes is not None:
         samples = samples.with_classes(source.classes)
     first, last = (round(end * len(samples)) for end in source.part)
@@ -44,7 +47,7 @@ def open_labelled(labelled: LabelledSet, root: Path) -> tuple[Samples, Samples]:
     for source, samples in ((labelled.train, train), (labelled.val, val)):
         if samples.masks is None or not samples.classes:
             which = f"split {source.split!r} of {source.folder} ({source.kind}) has no masks of classes"
-            raise InputError(f"setting 'data.labelled': {which}; name one that has")
+            raise InputError(f"setting 'data.labelled': {which}; name one that has (SegmentationClass/*.png)")
     if train.classes != val.classes:
         sets = f"{labelled.train.folder} and {labelled.val.folder} have different classes"
         raise InputError(f"setting 'data.labelled': {sets}; give both the same `classes`")
