@@ -190,6 +190,16 @@ def test_images_of_other_kinds_in_either_case_with_spaces_and_in_lists_with_suff
     assert [samples.mask(index).max() for index in range(4)] == [1, 1, 1, 1]
 
 
+@pytest.mark.parametrize("void", ["void", "Unlabelled"])
+def test_a_class_named_void_is_none(tmp_path, void):
+    voc(tmp_path / "mine")
+    (tmp_path / "mine/classes.txt").write_text(f"sky\n{void}\ntree\n")
+    put(tmp_path / "mine/SegmentationClass/2007_000032.png", np.array([[0, 1, 2, 255, 0]] * 3))
+    samples = open_voc(tmp_path, "mine", "train")
+    assert samples.classes == ("sky", "tree") and samples.mask(0)[0].tolist() == [0, 255, 1, 255, 0]
+    assert samples.with_classes(("tree", "sky")).mask(0)[0].tolist() == [1, 255, 0, 255, 1]
+
+
 def test_another_void_than_255(tmp_path):
     voc(tmp_path / "mine")
     (tmp_path / "mine/classes.txt").write_text("sky\ntree\n")

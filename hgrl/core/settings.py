@@ -101,7 +101,8 @@ class DataSettings(Section):
     # what the method `supervised` learns from: folders named by class (imagenet), or the classes in masks
     # (voc). None: the masks of `primary`
     labels: Source | None = None
-    videos: Source = Source(kind="davis", folder="DAVIS", split="val")
+    # None: nothing to track on; the stage `tracking` is refused
+    videos: Source | None = Source(kind="davis", folder="DAVIS", split="val")
     contours: Source = Source(kind="bsds", folder="BSDS500", split="test")
 
     @property

@@ -67,8 +67,10 @@ def image_classes(data: DataSettings, root: Path) -> Samples:
     return samples
 
 
-def open_videos(source: Source, root: Path) -> tuple[Video, ...]:
-    """The videos of one split. Raises InputError for what is missing."""
+def open_videos(source: Source | None, root: Path) -> tuple[Video, ...]:
+    """The videos of one split. Raises InputError for what is missing, and where there is no source."""
+    if source is None:
+        raise InputError("setting data.videos: none in this profile; name a `kind: davis` to track masks")
     if source.kind != "davis":
         raise InputError(f"setting data.videos: {source.folder} ({source.kind}) has none; use kind: davis")
     return open_davis(Path(root), source.folder, source.split)

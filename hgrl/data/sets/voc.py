@@ -24,14 +24,16 @@ CLASSES = (
 )  # fmt: skip
 LISTS = "ImageSets/Segmentation"
 AUGMENTED = ("train_aug", "trainaug", "photos_train_aug")  # their masks may be SBD's
+VOID_NAMES = ("void", "unlabelled", "unlabeled", "ignore")  # in classes.txt: ids that are not scored
 Files = dict[str, Path]  # by stem
 
 
 def open_voc(root: Path, folder: str, split: str) -> Samples:
     """Images and class masks of a split; `masks` is None where no image has one (unlabelled, test).
 
-    `classes.txt` beside `JPEGImages`, one name per line, replaces VOC's 21 classes. MSRC's own archive is
-    read as it is. Raises InputError for a missing folder, split or file."""
+    `classes.txt` beside `JPEGImages`, one name per line, replaces VOC's 21 classes; what it names as one of
+    `VOID_NAMES` is void. MSRC's own archive is read as it is. Raises InputError for a missing folder, split
+    or file."""
     if (archive := find_msrc(root, folder)) is not None:
         images, masks = msrc_files(archive, split)
         return Samples(sample_names(folder, images), images, masks, tuple(COLOURS))
@@ -46,7 +48,10 @@ def open_voc(root: Path, folder: str, split: str) -> Samples:
     masks = _masks(home, stems, split, sbd)
     images = tuple(photos.get(stem, home / "JPEGImages" / f"{stem}.jpg") for stem in stems)
     require_files((*masks, *images), list_file)
-    return Samples(sample_names(folder, images), images, masks or None, _classes(home))
+    names = _classes(home)
+    samples = Samples(sample_names(folder, images), images, masks or None, names)
+    scored = tuple(name for name in names if name.lower() not in VOID_NAMES)
+    return samples if scored == names else samples.with_classes(scored)
 
 
 def _by_stem(folder: Path, suffixes: tuple[str, ...]) -> Files:
