@@ -128,8 +128,12 @@ SMALL = {
             "contours": 0,
         },
         "pretrain": [{"kind": "voc", "folder": "VOC2012", "split": "unlabelled"}],
-        "probe_train": {"kind": "voc", "folder": "VOC2012", "split": "train"},
-        "probe_val": {"kind": "voc", "folder": "VOC2012", "split": "val"},
+        "labelled": {
+            "scenes": {
+                "train": {"kind": "voc", "folder": "VOC2012", "split": "train"},
+                "val": {"kind": "voc", "folder": "VOC2012", "split": "val"},
+            }
+        },
         "videos": {"kind": "davis", "folder": "DAVIS", "split": "val"},
     },
     "grouping": {"image_scale": 2.0, "spectral": False, "min_area": 100},

@@ -132,7 +132,7 @@ def test_an_error_of_several_lines_is_printed_as_one(monkeypatch, capsys):
 def test_data_lists_the_sets(pipeline, capsys):
     assert cli.main(["data", "small"]) == 0
     found = [line.split(" files")[0] for line in capsys.readouterr().out.splitlines()]
-    assert found == ["pretrain: 6", "probe_train: 4", "probe_val: 4", "videos: 4"]
+    assert found == ["pretrain: 6", "scenes.train: 4", "scenes.val: 4", "labels: 4", "videos: 4"]
 
 
 @pytest.mark.parametrize(

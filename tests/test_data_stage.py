@@ -15,8 +15,8 @@ def test_data_made_again_is_not_drawn_again_and_its_manifest_is_equal(experiment
     assert ages(files.data / "VOC2012") == before
     assert files.manifest.read_bytes() == manifest
     counts = {name: found["files"] for name, found in answer["sets"].items()}
-    assert counts == {"pretrain": 6, "probe_train": 4, "probe_val": 4, "videos": 4}
-    assert sum(answer["class_frequency"].values()) == pytest.approx(1)
+    assert counts == {"pretrain": 6, "scenes.train": 4, "scenes.val": 4, "labels": 4, "videos": 4}
+    assert sum(answer["class_frequency"]["scenes"].values()) == pytest.approx(1)
 
 
 def test_data_are_prepared_when_the_manifest_is_of_the_settings(pipeline, experiment):

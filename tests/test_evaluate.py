@@ -128,7 +128,7 @@ def test_every_kind_of_run_passes_the_probe(pipeline):
 
 def test_the_probe_keeps_a_matrix_for_every_reported_image_which_add_up_to_the_score(pipeline):
     scores, settings = evaluate("probe", "random")["random"], small().settings
-    val = open_samples(settings.data.probe_val, small().data_root)
+    val = open_samples(settings.data.primary.val, small().data_root)
     scored = [(val.mask(index) != 255).sum() for index in range(len(val))]
     for seed in (0, 1):
         for head in ("linear-backbone", "linear-embedding"):

@@ -69,7 +69,7 @@ def test_the_papers_data_are_the_default():
         ("voc", "train_aug"),
         ("coco", "train2014"),
     ]
-    assert (data.probe_train.split, data.probe_val.split, data.videos.kind, data.fraction) == (
+    assert (data.primary.train.split, data.primary.val.split, data.videos.kind, data.fraction) == (
         "train_aug",
         "val",
         "davis",
@@ -145,7 +145,10 @@ BAD_PROFILES = {
     "probe: {heads: [nonsense]}": "setting 'probe.heads.0': .*got 'nonsense'",
     "probe: {momentum: .nan}": "setting 'probe.momentum'",
     "retrieval: {layers: [embeding]}": "setting 'retrieval.layers.0': .*'embedding'",
-    "data: {probe_val: {kind: voc, folder: x, split: y, part: [0.5, 0.2]}}": "setting 'data.probe_val.part'",
+    "data: {videos: {kind: davis, folder: x, split: y, part: [0.5, 0.2]}}": "setting 'data.videos.part'",
+    "data: {labelled: {}}": "setting 'data.labelled': .*at least 1",
+    "data: {labelled: {../x: {train: y, val: z}}}": "setting 'data.labelled.../x",
+    "data: {videos: {kind: voc, folder: x, split: y, classes: [a, a]}}": "videos.classes': .*a stands",
     "device: toaster": "setting 'device': .*got 'toaster'",
     "seeds: [0, 0]": "setting 'seeds': .*twice",
     "seeds: [0]\nseeds: [1]": "key 'seeds' is written twice",

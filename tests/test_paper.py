@@ -34,8 +34,9 @@ VOC_TRAIN_AUG = {"kind": "voc", "folder": "VOC2012", "split": "train_aug"}
 SECTION_4 = {
     # 4.1: "the union of"
     "data.pretrain": [VOC_TRAIN_AUG, {"kind": "coco", "folder": "coco", "split": "train2014"}],
-    "data.probe_train": VOC_TRAIN_AUG,
-    "data.probe_val": {"kind": "voc", "folder": "VOC2012", "split": "val"},
+    "data.labelled": {
+        "voc": {"train": VOC_TRAIN_AUG, "val": {"kind": "voc", "folder": "VOC2012", "split": "val"}}
+    },
     "data.videos": {"kind": "davis", "folder": "DAVIS", "split": "val"},
     "grouping.spectral": True,
     "grouping.max_regions": 40,
@@ -121,7 +122,7 @@ def test_the_head_of_the_paper_is_probed_first():
 def test_the_papers_counts_are_those_that_are_checked(tmp_path):
     splits = [row.split for row in check.survey(tmp_path, Settings())]
     assert {
-        (split.folder, split.name): split.count for split in splits if split.kind in ("voc", "coco")
+        (split.folder, split.name): split.count for split in splits if split.folder in ("VOC2012", "coco")
     } == COUNTS
 
 
@@ -194,8 +195,9 @@ def test_the_whole_pipeline_runs_on_the_data_sets_in_miniature(paper, capsys):
     manifest = prepare_data(experiment)
     assert {name: found["files"] for name, found in manifest["sets"].items()} == {
         "pretrain": 9,
-        "probe_train": 6,
-        "probe_val": 2,
+        "voc.train": 6,
+        "voc.val": 2,
+        "labels": 6,
         "videos": 8,
     }
 

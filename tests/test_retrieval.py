@@ -136,7 +136,7 @@ def test_void_neither_votes_nor_scores():
 def test_a_gallery_of_void_alone_is_one_line():
     image, mask = stripes(0, 1, 2)
     void = samples_of((image, np.full_like(mask, 255)))
-    with pytest.raises(InputError, match=r"'data.probe_train': its masks are all void; name a split"):
+    with pytest.raises(InputError, match=r"'data.labelled': the train masks are all void; name a split"):
         retrieval.retrieve(void, samples_of((image, mask)), lab_angles, SETTINGS, seed=0)
 
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hgrl.core.errors import InputError
-from hgrl.core.settings import DataSettings, Source
+from hgrl.core.settings import DataSettings, LabelledSet, Source
 from hgrl.data.samples import Samples, Video, sample_name
 from hgrl.data.sets.listing import read_list
 from hgrl.data.sets.unlabelled import open_coco
-from hgrl.data.sources import open_samples, open_videos, pretraining_samples
+from hgrl.data.sources import open_labelled, open_samples, open_videos, pretraining_samples
 
 
 def write(path: Path, array) -> Path:
@@ -208,3 +208,52 @@ def test_real_coco(real_data):
     samples = open_samples(Source(kind="coco", folder="coco128-seg", split="train2017"), real_data)
     assert len(samples) == 128 and samples.names[0] == "coco128-seg/000000000009"
     assert samples.image(0, short_side=160).shape == (160, 213, 3)
+
+
+def test_chosen_classes_are_numbered_in_their_order_and_all_others_are_void(tmp_path):
+    samples = one(tmp_path, [[0, 1, 2, 3, 255]], classes=("sky", "cat", "dog", "cow"))
+    chosen = samples.with_classes(("dog", "sky"))
+    assert chosen.mask(0).tolist() == [[1, 255, 0, 255, 255]] and chosen.classes == ("dog", "sky")
+    assert chosen.subset([0]).mask(0).tolist() == chosen.mask(0).tolist()
+    assert chosen.with_classes(("sky",)).mask(0).tolist() == [[0, 255, 255, 255, 255]]
+    with pytest.raises(InputError, match=r"no 'cow' in set; choose from: dog, sky"):
+        chosen.with_classes(("cow", "sky"))
+    with pytest.raises(InputError, match="id 4 in a mask of 4 classes"):
+        one(tmp_path, [[0, 4]], classes=samples.classes).with_classes(("dog", "sky")).mask(0)
+
+
+def voc_set(root: Path, folder: str, classes: str | None, masks: bool = True) -> Source:
+    write(root / folder / "JPEGImages/a.jpg", np.zeros((4, 6, 3)))
+    if masks:
+        write(root / folder / "SegmentationClass/a.png", [[0, 1, 1, 2, 255, 255]] * 4)
+    (root / folder / "ImageSets/Segmentation").mkdir(parents=True)
+    (root / folder / "ImageSets/Segmentation/all.txt").write_text("a\n")
+    if classes:
+        (root / folder / "classes.txt").write_text(classes)
+    return Source(kind="voc", folder=folder, split="all")
+
+
+def test_labelled_sets_need_masks_of_the_same_classes(tmp_path):
+    ours, voc = voc_set(tmp_path, "ours", "sky\ncat\naeroplane\n"), voc_set(tmp_path, "voc", None)
+    train, val = open_labelled(LabelledSet(train=ours, val=ours), tmp_path)
+    assert train == val and train.classes == ("sky", "cat", "aeroplane")
+    with pytest.raises(InputError, match="ours and voc have different classes; give both the same `classes`"):
+        open_labelled(LabelledSet(train=ours, val=voc), tmp_path)
+    both = [source.model_copy(update={"classes": ("aeroplane", "cat")}) for source in (ours, voc)]
+    train, val = open_labelled(LabelledSet(train=both[0], val=both[1]), tmp_path)
+    assert (train.mask(0)[0].tolist(), val.mask(0)[0].tolist()) == (
+        [255, 1, 1, 0, 255, 255],
+        [255, 0, 0, 255, 255, 255],
+    )
+    bare = voc_set(tmp_path, "bare", None, masks=False)
+    with pytest.raises(InputError, match=r"split 'all' of bare \(voc\) has no masks of classes; name one"):
+        open_labelled(LabelledSet(train=ours, val=bare), tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["bsds", "coco", "folder", "imagenet"])
+def test_classes_of_a_set_without_masks_of_classes_are_refused(tmp_path, kind):
+    source = Source(kind=kind, folder="photos", split="train", classes=("cat", "dog"))
+    with pytest.raises(
+        InputError, match=r"settings 'classes' and 'void': photos \(.*\) has no masks of classes; only"
+    ):
+        open_samples(source, tmp_path)

@@ -42,7 +42,7 @@ def score(experiment, runs):
 
 def describe(experiment, images):
     sets = {name: {"files": count} for name, count in images.items()}
-    write_json(experiment.files.manifest, {"sets": sets, "class_frequency": {"disc": 0.1}})
+    write_json(experiment.files.manifest, {"sets": sets, "class_frequency": {"scenes": {"disc": 0.1}}})
 
 
 def by_run(rows, run):
@@ -136,14 +136,14 @@ def test_rows_end_to_end_read_their_own_head_and_the_data_of_the_run_they_start_
 
 
 def test_what_supervision_and_other_data_read_is_said(smoke, tmp_path):
-    describe(smoke, {"pretrain": 48, "probe_train": 24})
+    describe(smoke, {"pretrain": 48, "labels": 24})
     backbone = {"linear-backbone": {"miou_mean": 0.5, "miou_std": 0.0, "seeds": 3}}
     score(smoke, dict.fromkeys(("supervised", "imagenet"), backbone))
     rows = tables.table_rows(smoke, "table1")
     assert by_run(rows, "supervised")["pretraining_data"] == "scenes, labels (24 images)"
     assert by_run(rows, "imagenet")["pretraining_data"] == "ImageNet, labels"
     paper = of_profile("paper", tmp_path)
-    describe(paper, {"pretrain": 48, "probe_train": 24})
+    describe(paper, {"pretrain": 48, "labels": 24})
     score(paper, dict.fromkeys(("moco", "moco-pascal"), backbone))
     rows = tables.table_rows(paper, "table1")
     shown = [

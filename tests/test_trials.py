@@ -25,10 +25,13 @@ def small():
 @pytest.fixture
 def opened(monkeypatch):
     """The splits that cells open for their probes."""
-    splits, real = [], probe.open_samples
-    monkeypatch.setattr(
-        probe, "open_samples", lambda source, root: (splits.append(source.split), real(source, root))[1]
-    )
+    splits, real = [], probe.open_labelled
+
+    def recording(labelled, root):
+        splits.extend([labelled.train.split, labelled.val.split])
+        return real(labelled, root)
+
+    monkeypatch.setattr(probe, "open_labelled", recording)
     return splits
 
 
@@ -51,7 +54,8 @@ def test_a_cell_has_the_ablations_length_and_the_overrides(pipeline):
         and cell.probe.heads == ("linear-embedding",)
     )
     assert cell.sampling.cns == (0, 3) and cell.objective.temperature == 0.1
-    assert cell.data.probe_val == profile.ablation.val and cell.data.probe_train == profile.ablation.train
+    assert list(cell.data.labelled) == ["tune"]
+    assert (cell.data.primary.train, cell.data.primary.val) == (profile.ablation.train, profile.ablation.val)
     assert (
         cell.network == profile.network
         and cell.augment == profile.augment
@@ -81,8 +85,8 @@ def test_a_cell_is_scored_on_the_tune_split_alone(pipeline, opened):
 @pytest.mark.parametrize("profile", ["smoke", "quick", "mini", "photos", "paper"])
 def test_the_reported_images_and_the_tune_images_are_apart_in_every_profile(profile):
     settings = load_experiment(profile).settings
-    tune, reported = settings.ablation.val, settings.data.probe_val
-    assert (tune.folder, tune.split) != (reported.folder, reported.split)
+    tune, reported = settings.ablation.val, [labelled.val for labelled in settings.data.labelled.values()]
+    assert (tune.folder, tune.split) not in [(source.folder, source.split) for source in reported]
     train = settings.ablation.train
     assert train.split != tune.split or train.part[1] <= tune.part[0]
 

@@ -131,7 +131,9 @@ class Experiment:
         common, own = self.settings.data, self.run(start).settings.data
         if common.scenes is not None:
             return None
-        folders = dict.fromkeys(source.folder for source in own.pretrain if source not in common.pretrain)
+        there = {*common.pretrain, common.labels, None}
+        sources = (source for source in (*own.pretrain, own.labels) if source not in there)
+        folders = dict.fromkeys(source.folder for source in sources)
         missing = [folder for folder in folders if not (self.data_root / folder).is_dir()]
         return f"{MISSING_DATA}: {', '.join(missing)}" if missing else None
 

@@ -15,10 +15,11 @@ def _ascending(numbers: tuple[float, ...]) -> tuple[float, ...]:
     return numbers
 
 
-def _distinct(numbers: tuple[int, ...]) -> tuple[int, ...]:
-    if len(set(numbers)) < len(numbers):
-        raise ValueError("a number stands there twice")
-    return numbers
+def _distinct(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    twice = next((value for value in values if values.count(value) > 1), None)
+    if twice is not None:
+        raise ValueError(f"{twice} stands there twice")
+    return values
 
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -64,6 +65,19 @@ class Source(Section):
     folder: str
     split: str
     part: Range = (0.0, 1.0)  # only this stretch of the split's images, in the split's order
+    # of `voc`: the classes to score, by name, numbered in this order; all others are void. None: all
+    classes: Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_distinct)] | None = None
+    void: int = Field(255, ge=0, le=255)  # of `voc`: an id in masks that is void, as 255 always is
+
+
+class LabelledSet(Section):
+    """A data set that features are judged on: heads and segments of `train`, scored on `val`."""
+
+    train: Source
+    val: Source
+
+
+SetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w-]*$")]  # also a folder's name
 
 
 class DataSettings(Section):
@@ -77,10 +91,29 @@ class DataSettings(Section):
     fraction: float = Field(1.0, gt=0, le=1)  # share of the pretraining images; table 1's "COCO x 0.5"
     short_side: AtLeastOne | None = None  # pretraining images are resized to it once, when read
     keep_in_memory: bool = False  # decode every pretraining image once; for sets that fit
-    probe_train: Source = Source(kind="voc", folder="VOC2012", split="train_aug")  # section 4.1
-    probe_val: Source = Source(kind="voc", folder="VOC2012", split="val")
-    videos: Source = Source(kind="davis", folder="DAVIS", split="val")
+    # what probe and retrieval are scored on, in this order; the first is `primary`. Section 4.1's alone
+    labelled: Annotated[dict[SetName, LabelledSet], Field(min_length=1)] = {
+        "voc": LabelledSet(
+            train=Source(kind="voc", folder="VOC2012", split="train_aug"),
+            val=Source(kind="voc", folder="VOC2012", split="val"),
+        )
+    }
+    # what the method `supervised` learns from: folders named by class (imagenet), or the classes in masks
+    # (voc). None: the masks of `primary`
+    labels: Source | None = None
+    # None: nothing to track on; the stage `tracking` is refused
+    videos: Source | None = Source(kind="davis", folder="DAVIS", split="val")
     contours: Source = Source(kind="bsds", folder="BSDS500", split="test")
+
+    @property
+    def primary(self) -> LabelledSet:
+        """The first labelled set."""
+        return next(iter(self.labelled.values()))
+
+    @property
+    def label_source(self) -> Source:
+        """The images that `supervised` learns from."""
+        return self.labels or self.primary.train
 
 
 GROUPING_PRESETS: dict[str, dict[str, Any]] = {

@@ -21,7 +21,7 @@ from hgrl.core.files import write_bytes, write_png
 from hgrl.core.labels import VOID
 from hgrl.core.settings import ProbeSettings, Settings
 from hgrl.data.samples import Samples
-from hgrl.data.sources import open_samples
+from hgrl.data.sources import open_labelled
 from hgrl.evaluation.batches import crop_batches, whole_image_batches
 from hgrl.evaluation.features import Features, NetworkFeatures, equal_sized
 from hgrl.evaluation.networks import layers_of, load_features, network_of
@@ -77,8 +77,8 @@ def score_checkpoint(root: Path, settings: Settings, path: Path, seed: int, comp
 def fit_heads(
     root: Path, settings: Settings, features: Features, seed: int, end_to_end: bool = False
 ) -> tuple[nn.ModuleDict, Samples]:
-    """Heads trained on `data.probe_train`, and the split `data.probe_val` to score them on."""
-    train, val = (open_samples(part, root) for part in (settings.data.probe_train, settings.data.probe_val))
+    """Heads trained on `train` of the primary labelled set, and its `val` to score them on."""
+    train, val = open_labelled(settings.data.primary, root)
     workers = settings.pretrain.workers if pick_device(settings.device).type == "cuda" else 0
     return train_probe(features, train, settings.probe, seed, end_to_end, workers), val
 

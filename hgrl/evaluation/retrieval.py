@@ -17,7 +17,7 @@ from hgrl.core.experiment import Experiment, Run
 from hgrl.core.labels import VOID
 from hgrl.core.settings import RetrievalSettings
 from hgrl.data.samples import Samples
-from hgrl.data.sources import open_samples
+from hgrl.data.sources import open_labelled
 from hgrl.evaluation.features import BASELINES, FeatureFunction, equal_sized, single_layer
 from hgrl.evaluation.networks import layers_of, load_features
 from hgrl.metrics.segmentation import confusion_matrix, segmentation_scores
@@ -29,7 +29,7 @@ QUERIES, GALLERY = 256, 4096  # segments compared at once: 4 MB of similarities,
 def score_run(experiment: Experiment, run: Run, seed: int) -> dict[str, dict[str, Any]]:
     """{layer: scores of `retrieve`} for the listed layers that the run trained; a baseline has one."""
     data, own = run.settings.data, run.settings.retrieval
-    train, val = (open_samples(part, experiment.data_root) for part in (data.probe_train, data.probe_val))
+    train, val = open_labelled(data.primary, experiment.data_root)
     features, known = load_features(experiment, run, seed), layers_of(run)
     layers = ["embedding"] if run.method in BASELINES else [layer for layer in own.layers if layer in known]
     return {layer: retrieve(train, val, single_layer(features, layer), own, seed) for layer in layers}
@@ -144,7 +144,7 @@ def retrieve(
     labels = majority_classes(gallery, train)
     known = labels != VOID
     if not known.any():
-        raise InputError("setting 'data.probe_train': its masks are all void; name a split with labels")
+        raise InputError("setting 'data.labelled': the train masks are all void; name a split with labels")
     nearest, _ = nearest_segments(queries.descriptors, gallery.descriptors[known])
     return score_labels(queries, labels[known][nearest[:, 0]], val)
 

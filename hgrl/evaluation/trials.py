@@ -33,7 +33,7 @@ def cell_settings(experiment: Experiment, cell: Cell, section: str = "ablation")
     """The profile's settings at the length of its `ablation` or `tuning` section, with a cell's changes."""
     trial = getattr(experiment.settings, section)
     length = {"seeds": trial.seeds, "probe.heads": [trial.head], "probe.iterations": trial.iterations}
-    length |= {"data.probe_train": trial.train.model_dump(), "data.probe_val": trial.val.model_dump()}
+    length["data.labelled"] = {"tune": {"train": trial.train.model_dump(), "val": trial.val.model_dump()}}
     length |= {"pretrain.epochs": trial.epochs}
     length = {name: value for name, value in length.items() if value is not None}
     return experiment.settings_with(length | cell.overrides)  # which may change the length too

@@ -88,7 +88,7 @@ def _probed(experiment: Experiment, run: str, head: str) -> Probed | None:
             remedy = f"run `dvc repro probe@{experiment.profile}`"
             raise InputError(f"{path}: missing, or of another score than the one beside it; {remedy}")
         confusions.append(load_confusions(path, head))
-    return Probed(np.stack(confusions), fingerprint(settings.data.probe_val.model_dump(mode="json")))
+    return Probed(np.stack(confusions), fingerprint(settings.data.primary.val.model_dump(mode="json")))
 
 
 def _interval(contrast: Contrast, rules: Entry) -> tuple[float, float]:

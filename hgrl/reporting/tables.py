@@ -79,6 +79,7 @@ def _row(experiment: Experiment, table: Row, row: Row, metrics: Row) -> Row:
     columns = ["pretraining_data", "epochs", *columns, "seeds"]
     if row.get("class_frequency"):
         frequency = read_json(experiment.files.manifest)["class_frequency"]
+        frequency = frequency[next(iter(experiment.settings.data.labelled))]
         scores = dict.fromkeys(columns, INAPPLICABLE)
         scores |= {f"iou_{name}": _percent(value) for name, value in frequency.items()}
     elif run in metrics:
@@ -99,12 +100,12 @@ def _pretraining(experiment: Experiment, run: Run) -> tuple[str, Any]:
     labelled, settings = REGISTRY[run.method].needs_classes, experiment.run(run.trained).settings
     data, sets = settings.data, read_json(experiment.files.manifest)["sets"]
     epochs = settings.pretrain.run_epochs
-    sources = (data.probe_train,) if labelled else data.pretrain
+    sources = (data.label_source,) if labelled else data.pretrain
     common = labelled or sources == experiment.settings.data.pretrain
     folders = " + ".join(dict.fromkeys(source.folder for source in sources))
     if data.scenes is not None:
         folders = "scenes" if common else "scenes: " + " + ".join(source.split for source in sources)
-    shared = ["probe_train" if labelled else "pretrain"]
+    shared = ["labels" if labelled else "pretrain"]
     names = shared if common else [set_name(source) for source in sources]
     if not sets.keys() >= set(names):
         return folders, epochs

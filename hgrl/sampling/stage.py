@@ -25,7 +25,7 @@ def compare_height_units(experiment: Experiment, images: int) -> dict[str, dict[
     """For each unit the median P(self), and the probabilities that positives and negatives have the anchor's
     true class, in [0, 1], on the first `images` labelled training images: also written as a result."""
     settings, started = experiment.settings, time.monotonic()
-    samples = open_samples(settings.data.probe_train, experiment.data_root)
+    samples = open_samples(settings.data.primary.train, experiment.data_root)
     scale = auto_height_scale(experiment)
     found: dict[str, list[np.ndarray]] = {name: [] for name in UNITS}
     for index in bar(range(min(images, len(samples))), desc="height units"):

@@ -53,8 +53,9 @@ def survey(root: Path, settings: Settings) -> list[Row]:
     The loaders themselves count, so that what is complete here can be opened. A profile that draws its own
     data set needs nothing; nor are sources of `data.extra` needed: runs on missing ones are left out."""
     data, trials = settings.data, settings.ablation
-    sources = (*data.pretrain, data.probe_train, data.probe_val, data.videos, trials.train, trials.val)
-    needed = {(source.kind, source.folder, source.split) for source in sources if data.scenes is None}
+    labelled = (source for one in data.labelled.values() for source in (one.train, one.val))
+    sources = (*data.pretrain, *labelled, data.label_source, data.videos, trials.train, trials.val)
+    needed = {(source.kind, source.folder, source.split) for source in sources if source and not data.scenes}
     known = [(name, split) for name, data_set in DATA_SETS.items() for split in data_set.splits]
     others = sorted(needed - {split.source for _, split in known})
     known += [(source[1], Split(*source, None)) for source in others]

@@ -15,7 +15,7 @@ class Method(nn.Module):
     Every random draw after `__init__` comes from `batch.generator`."""
 
     needs_trees = True  # False: the loop reads no trees, and labels and distances are zeros
-    needs_classes = False  # True: it learns from the probe's labelled images and which classes they show
+    needs_classes = False  # True: it learns from `data.label_source` and the classes that its images show
     follows_views = False  # True: `augment.views` decides which views it is given; else both are augmented
     sections: tuple[str, ...] = ()  # of the settings that it reads, besides network, augment and pretrain
     own: tuple[str, type[Section]] | None = None  # key and type of its settings under the profile's `methods`
