@@ -19,7 +19,7 @@ from skimage.measure import label
 
 from hgrl.core.cache import code_fingerprint, imported_modules
 from hgrl.core.errors import InputError
-from hgrl.core.settings import ScenesSettings, Source
+from hgrl.core.settings import DataSettings, ScenesSettings, Source
 from hgrl.data.images import read_mask
 from hgrl.data.scenes import backdrops as scene_backdrops
 from hgrl.data.scenes import draw as scenes
@@ -28,7 +28,7 @@ from hgrl.data.scenes.backdrops import GREY, PARTS, PHOTOGRAPHS, part_of
 from hgrl.data.scenes.draw import CLASSES, MARKER, is_complete, make_scenes, split_counts
 from hgrl.data.scenes.files import voc_palette
 from hgrl.data.scenes.render import draw_scene, render
-from hgrl.data.sources import open_samples, open_videos
+from hgrl.data.sources import clip_frames, open_samples, open_videos
 
 FEW = ScenesSettings(size=64, unlabelled=6, train=12, tune=5, val=8, videos=5, frames=4, contours=3, seed=7)
 TINY = ScenesSettings(size=32, unlabelled=2, train=2, tune=1, val=1, videos=1, frames=2, contours=1)
@@ -182,6 +182,14 @@ def test_davis_layout_is_read_by_the_davis_loader(few):
             assert all(set(np.unique(video.mask(t))) <= set(first) for t in range(4))
 
 
+def test_videos_for_training_have_no_masks(tmp_path):
+    make_scenes(tmp_path, TINY.model_copy(update={"clips": 3}))
+    frames = clip_frames(DataSettings(clips=Source(kind="davis", folder="DAVIS", split="clips")), tmp_path)
+    assert len(frames) == 6 and frames.masks is None and frames.image(5).shape == (32, 32, 3)
+    assert not list((tmp_path / "DAVIS/Annotations").glob("*/clips*"))
+    assert not np.array_equal(frames.image(0), frames.image(1))
+
+
 def test_videos_move_and_deform_a_little_at_a_time(few):
     for video in open_videos(Source(kind="davis", folder="DAVIS", split="val"), few):
         masks = [video.mask(t) > 0 for t in range(len(video))]
@@ -226,6 +234,7 @@ def test_no_split_uses_the_part_of_a_split_it_is_measured_against():
         == of["bsds", "train"]
         == "train"
     )
+    assert of["davis", "clips"] == "train"
     assert of["voc", "tune"] == of["davis", "tune"] == of["bsds", "val"] == "tune"
     assert of["voc", "val"] == of["davis", "val"] == of["bsds", "test"] == "val"
 

@@ -54,6 +54,7 @@ class ScenesSettings(Section):
     val: int = Field(300, ge=0)  # reported
     videos: int = Field(20, ge=0)  # in the reported split; a quarter as many go to the tune split
     frames: int = Field(12, ge=1)
+    clips: int = Field(0, ge=0)  # unlabelled videos of as many frames: for pretraining
     contours: int = Field(40, ge=0)  # images with BSDS-style ground truth in each of train, val and test
     seed: int = Field(2020, ge=0)
 
@@ -88,6 +89,8 @@ class DataSettings(Section):
     )  # section 4.1
     # what runs with a `data.pretrain` of their own learn from: trees are grown for these as well
     extra: tuple[Source, ...] = ()
+    # videos that methods of motion learn from; None: the stills of `pretrain`, moved (section `clips`)
+    clips: Source | None = None
     fraction: float = Field(1.0, gt=0, le=1)  # share of the pretraining images; table 1's "COCO x 0.5"
     short_side: AtLeastOne | None = None  # pretraining images are resized to it once, when read
     keep_in_memory: bool = False  # decode every pretraining image once; for sets that fit
@@ -204,6 +207,28 @@ class AugmentSettings(ViewSettings):
     # what the pixel contrast compares: two augmented views, with pixels drawn afresh in each; or the image
     # and one view, with the same pixels in both (the paper's words). Other methods always augment both
     views: Literal["both", "one"] = "both"
+
+
+class ClipsSettings(Section):
+    """What methods of motion learn from: `data.clips`, or stills in motion (`hgrl.sampling.clips`).
+
+    Motions are from a frame to the next, and standard deviations."""
+
+    frames: int = Field(4, ge=2)  # of a clip: Vondrick et al.'s three references and a target
+    stride: AtLeastOne = 1  # a video's frames from one of the clip to the next
+    translation: NotNegative = (
+        0.05  # of the frame's side; DAVIS's frames move by 1 to 3 % of theirs, at 24 Hz
+    )
+    rotation: NotNegative = 3.0  # degrees
+    scale: NotNegative = 0.04  # of its logarithm
+    shear: NotNegative = 0.02  # of each number of the 2x2 matrix
+    bend: NotNegative = 0.01  # of the side: the spline's 3x3 control points
+    objects: tuple[Count, Count] = (1, 3)  # pasted objects, at least and at most; FlyingChairs has 4 to 25
+
+    @field_validator("objects")
+    @classmethod
+    def _fewest_first(cls, numbers: tuple[int, int]) -> tuple[int, int]:
+        return _ascending(numbers)
 
 
 class SamplingSettings(Section):
@@ -363,6 +388,7 @@ class Settings(Section):
     hed: HedSettings = HedSettings()
     network: NetworkSettings = NetworkSettings()
     augment: AugmentSettings = AugmentSettings()
+    clips: ClipsSettings = ClipsSettings()
     sampling: SamplingSettings = SamplingSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     methods: dict[str, dict[str, Any]] = {}  # method -> its own settings: hgrl/pretraining/methods

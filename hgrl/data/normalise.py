@@ -12,3 +12,9 @@ def normalise(images: Tensor) -> Tensor:
     pixel = [[torch.full((1, 1), value, device=images.device) for value in values] for values in (MEAN, STD)]
     mean, std = map(torch.stack, pixel)
     return (images.float() / 255 - mean) / std
+
+
+def grey(images: Tensor) -> Tensor:
+    """(..., 3, H, W) uint8 or float RGB -> float32, the luma of ITU-R BT.601 in all three channels."""
+    red, green, blue = images.float().unbind(-3)
+    return (0.299 * red + 0.587 * green + 0.114 * blue).unsqueeze(-3).expand(images.shape)

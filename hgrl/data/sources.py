@@ -10,7 +10,7 @@ from hgrl.core.labels import MOST_CLASSES, VOID
 from hgrl.core.settings import DataSettings, LabelledSet, Source
 from hgrl.data.samples import Samples, Video
 from hgrl.data.sets.bsds import open_bsds
-from hgrl.data.sets.davis import open_davis
+from hgrl.data.sets.davis import open_davis, open_frames
 from hgrl.data.sets.folder import open_folder
 from hgrl.data.sets.unlabelled import open_coco, open_imagenet
 from hgrl.data.sets.voc import open_voc
@@ -74,6 +74,14 @@ def open_videos(source: Source | None, root: Path) -> tuple[Video, ...]:
     if source.kind != "davis":
         raise InputError(f"setting data.videos: {source.folder} ({source.kind}) has none; use kind: davis")
     return open_davis(Path(root), source.folder, source.split)
+
+
+def clip_frames(data: DataSettings, root: Path) -> Samples:
+    """All frames of `data.clips`, video by video, without masks. InputError for what is missing."""
+    if data.clips.kind != "davis":
+        problem = f"{data.clips.folder} ({data.clips.kind}) has no videos; use kind: davis"
+        raise InputError(f"setting data.clips: {problem}, or none for the stills of data.pretrain")
+    return open_frames(Path(root), data.clips.folder, data.clips.split)
 
 
 def pretraining_samples(data: DataSettings, root: Path) -> Samples:

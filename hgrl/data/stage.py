@@ -16,6 +16,7 @@ from hgrl.core.settings import Source
 from hgrl.data.samples import Samples
 from hgrl.data.scenes.draw import is_complete, make_scenes
 from hgrl.data.sources import (
+    clip_frames,
     extra_sources,
     image_classes,
     open_labelled,
@@ -41,6 +42,8 @@ def prepare_data(experiment: Experiment) -> dict[str, Any]:
     sets["labels"] = image_classes(data, root).images
     videos = open_videos(data.videos, root) if data.videos else ()
     sets["videos"] = [frame for video in videos for frame in video.frames]
+    if data.clips is not None:
+        sets["clips"] = clip_frames(data, root).images
     manifest = {
         "profile": experiment.profile,
         "settings": data.model_dump(mode="json"),

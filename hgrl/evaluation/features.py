@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hgrl.core.errors import InputError
-from hgrl.data.normalise import normalise
+from hgrl.data.normalise import grey, normalise
 from hgrl.pretraining.network import Network
 
 FeatureFunction = Callable[[np.ndarray], Tensor]  # images (B, H, W, 3) uint8 RGB -> (B, C, h, w) float32
@@ -22,13 +22,14 @@ STRIDES = {"backbone": 16, "hypercolumn": 4, "embedding": 4}
 class NetworkFeatures:
     """The layers of a network, frozen and in evaluation mode until it is set to training."""
 
-    def __init__(self, network: Network, device: torch.device) -> None:
-        self.network, self.device = network.to(device).eval(), device
+    def __init__(self, network: Network, device: torch.device, grey_input: bool = False) -> None:
+        self.network, self.device, self.grey_input = network.to(device).eval(), device, grey_input
         self.channels = network.channels
 
     def __call__(self, images: Tensor, layers: Sequence[str]) -> list[Tensor]:
         """(B, 3, H, W) uint8 -> one (B, C, h, w) float32 map per layer; gradients in training mode alone."""
-        images = normalise(images.to(self.device)).contiguous(memory_format=torch.channels_last)
+        images = grey(images.to(self.device)) if self.grey_input else images.to(self.device)
+        images = normalise(images).contiguous(memory_format=torch.channels_last)
         with torch.set_grad_enabled(self.network.training and torch.is_grad_enabled()):
             return [layer.float() for layer in self.network.features(images, *layers)]
 

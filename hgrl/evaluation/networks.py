@@ -26,7 +26,8 @@ def load_features(experiment: Experiment, run: Run, seed: int) -> Features:
     """The baseline that a run names, or its network with this seed, on the device of its settings."""
     if run.method in BASELINES:
         return BaselineFeatures(run.method)
-    return NetworkFeatures(load_network(experiment, run, seed), pick_device(run.settings.device))
+    grey_input = run.method in REGISTRY and REGISTRY[run.method].grey_input
+    return NetworkFeatures(load_network(experiment, run, seed), pick_device(run.settings.device), grey_input)
 
 
 def feature_function(experiment: Experiment, run: Run, seed: int, layer: str) -> Callable[..., torch.Tensor]:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from hgrl.pretraining.methods import Method, build_method
 from hgrl.pretraining.network import LAYERS
 from hgrl.pretraining.synced_norm import sync_batch_norm
 from hgrl.sampling.order import EpochOrder, mixed_seed
-from hgrl.sampling.views import Batch, TrainingViews, batches
+from hgrl.sampling.views import Batch, TrainingViews, batches, whole_images
 
 LOG_EVERY = 10  # steps between two looks at the loss: a look waits for the device
 
@@ -52,10 +52,9 @@ class TrainingLoop:
         if saved := ranks.from_first(self.keeper.newest):
             self.state.restore(saved)
         self.loss = self.state.loss_module()
-        trees = job.trees if method.needs_trees else None
-        beside = {"with_classes": method.needs_classes, "with_original": job.augment.views == "one"}
-        settings = job.settings.model_copy(update={"augment": job.augment})
-        self.views = TrainingViews(job.samples, trees, settings, job.seed, job.height_scale, **beside)
+        self.views = (
+            method.training_set(job.samples, job.settings, job.seed) if method.needs_clips else _views(job)
+        )
         self.order = EpochOrder(images, batch, job.schedule.run_epochs, job.seed, self.state.step, part)
 
     def run_until(self, last: int, tick: Callable[[int], None]) -> None:
@@ -76,7 +75,7 @@ class TrainingLoop:
         state, unread = self.state, []
         saved, pause = time.monotonic(), 60 * self.job.schedule.checkpoint_minutes
         state.method.train()
-        for batch in batches(self.views, self.order, self.job.schedule.workers, state.device):
+        for batch in self._batches():
             unread.append(state.train_step(self.loss, batch))
             tick(1)
             end = ranks.any_rank(signal.asked) or state.step == last
@@ -92,6 +91,18 @@ class TrainingLoop:
                     self._save(self.keeper.save)
                     saved = time.monotonic()
 
+    def _batches(self) -> Iterator[dict[str, Tensor]]:
+        """The rest of the run's; epoch by epoch for a method that looks at all images before each."""
+        state, order, given = self.state, self.order, (self.job.schedule.workers, self.state.device)
+        if not self.job.method_class.begins_epochs:
+            yield from batches(self.views, order, *given)
+            return
+        while state.step < self.job.steps:
+            if state.step % order.steps_per_epoch == 0:
+                state.begin_epoch(whole_images(self.views, order.batch, *given))
+            rest = order.rest_of_epoch(state.step, state.method.image_weights())
+            yield from batches(self.views, rest, *given)
+
     def _read_losses(self, unread: list[Tensor]) -> None:
         """The global batch's losses: the means over ranks."""
         values = (ranks.sum_over_ranks(torch.stack(unread)) / ranks.world()).tolist()
@@ -102,6 +113,15 @@ class TrainingLoop:
 
     def _save(self, save: Callable) -> None:
         ranks.from_first(lambda: save(self.state.checkpoint()))
+
+
+def _views(job: TrainingJob) -> TrainingViews:
+    method = job.method_class
+    trees = job.trees if method.needs_trees else None
+    beside = {"with_classes": method.needs_classes, "with_index": method.begins_epochs}
+    settings = job.settings.model_copy(update={"augment": job.augment})
+    given = job.samples, trees, settings, job.seed, job.height_scale
+    return TrainingViews(*given, with_original=job.augment.views == "one", **beside)
 
 
 def learning_rate(settings: PretrainSettings, step: int, total: int) -> float:
@@ -164,6 +184,13 @@ class TrainingState:
         together = DistributedDataParallel(self.method, gradient_as_bucket_view=True)
         together.broadcast_buffers = False  # ranks compute the same; the argument's name changed after 2.11
         return together
+
+    def begin_epoch(self, images: Iterable[Tensor]) -> None:
+        """Let the method look at all images; the optimiser forgets the parameters that it draws afresh."""
+        self.method.eval()
+        for parameter in self.method.begin_epoch(images, self.generator):
+            self.optimizer.state.pop(parameter, None)
+        self.method.train()
 
     def train_step(self, loss_of: nn.Module, batch: dict[str, Tensor]) -> Tensor:
         """One step of the optimiser; the loss of this rank's part, still on the device."""

@@ -1,5 +1,8 @@
 """Section 4.2's network: a ResNet from scratch, a hypercolumn over two of its stages, and the embedding."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -43,6 +46,20 @@ class Backbone(ResNet):
         for stage in self.stages:
             outputs.append(stage(outputs[-1]))
         return outputs[1:]
+
+    @contextmanager
+    def last_stride_out(self) -> Iterator[None]:
+        """While it lasts the last stage (Res4) has no stride: its grid is Res3's, of stride 8.
+
+        Weights unchanged, no dilation: as TimeCycle and CRW read every network for tracking."""
+        strided = [layer for layer in self.stages[-1].modules() if getattr(layer, "stride", 1) == (2, 2)]
+        for layer in strided:
+            layer.stride = (1, 1)
+        try:
+            yield
+        finally:
+            for layer in strided:
+                layer.stride = (2, 2)
 
     def load_torchvision(self, weights: dict[str, Tensor]) -> None:
         """Take over torchvision's weights of what is built; RuntimeError for another network's."""

@@ -3,11 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms.v2.functional import center_crop, resize
 
 from hgrl.core.errors import InputError
 from hgrl.core.interruption import ignore_sigterm
@@ -21,7 +23,7 @@ from hgrl.sampling.order import EpochOrder, mixed_seed
 
 @dataclass(frozen=True)
 class Batch:
-    """What a method's loss is given; V = 2 views of S x S pixels."""
+    """What a method's loss is given; V = 2 views of S x S pixels, or T frames of clips (`needs_clips`)."""
 
     images: Tensor  # (V, B, 3, S, S) uint8
     labels: Tensor  # (V, B, S / 4, S / 4) uint8, the region of each cell of the embedding
@@ -31,6 +33,14 @@ class Batch:
     classes: Tensor | None = None  # (B, C) float32, 1 where the image shows the class; if `needs_classes`
     # (B, (S / 4)**2) int64, the second view's cell that shows each of the first's, or -1; for `views: one`
     same_pixels: Tensor | None = None
+    indices: Tensor | None = None  # (B,) int64, which of the images these are; if `begins_epochs`
+    # (B, T - 1, 2, S, S) float32, pixels right and down from each frame to the next; for stills in motion
+    flow: Tensor | None = None
+
+    @property
+    def clips(self) -> Tensor:
+        """(B, T, 3, S, S) uint8 frames."""
+        return self.images.transpose(0, 1)
 
     @property
     def flat_images(self) -> Tensor:
@@ -48,6 +58,7 @@ class TrainingViews(Dataset):
     height_scale: float  # the factor of `height_unit: auto`
     with_classes: bool = False  # also `classes`, from the image's label or mask
     with_original: bool = False  # the first view is the image itself; also `same_pixels`
+    with_index: bool = False  # also `indices`
 
     def __post_init__(self) -> None:
         self.views = (ImageAndView if self.with_original else TwoViews)(self.settings.augment)
@@ -60,7 +71,8 @@ class TrainingViews(Dataset):
         epoch, index = key
         image, labels, rest = self._read(index)
         views = self.views(image, labels, mixed_seed(self.seed, epoch, index))
-        return dict(zip(("images", "labels", "same_pixels"), views, strict=False)) | rest
+        parts = dict(zip(("images", "labels", "same_pixels"), views, strict=False)) | rest
+        return parts | ({"indices": torch.tensor(index)} if self.with_index else {})
 
     def _read(self, index: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Image (3, H, W) and labels (H, W), uint8; distances, and classes if asked for."""
@@ -100,22 +112,45 @@ class TrainingViews(Dataset):
         return labels, distances
 
 
+@dataclass(eq=False)
+class WholeImages(Dataset):
+    """index -> the middle of an image, (3, S, S) uint8, not augmented."""
+
+    views: TrainingViews
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def __getitem__(self, index: int) -> Tensor:
+        size = self.views.settings.augment.crop_size
+        return center_crop(resize(self.views._read(index)[0], [size], antialias=True), [size, size])
+
+
 def batches(
-    views: TrainingViews, order: EpochOrder, workers: int, device: torch.device
+    views: Dataset, order: EpochOrder, workers: int, device: torch.device
 ) -> Iterator[dict[str, Tensor]]:
     """The tensors of each `Batch`, by name, on the device; from `order.start` on.
 
     Loader processes decode and augment two batches each ahead; they start once for all epochs. For a card
     batches are pinned, and their copy is queued without waiting for it."""
-    loader = DataLoader(
-        views,
-        batch_sampler=order,
+    for parts in _loader(views, workers, device, batch_sampler=order):
+        parts |= {name: parts[name].transpose(0, 1) for name in ("images", "labels")}  # views first
+        yield {name: part.to(device, non_blocking=True) for name, part in parts.items()}
+
+
+def whole_images(views: TrainingViews, batch: int, workers: int, device: torch.device) -> Iterator[Tensor]:
+    """(B, 3, S, S) uint8 of `WholeImages`, all images in their order, on the device."""
+    for images in _loader(WholeImages(views), workers, device, batch_size=batch):
+        yield images.to(device, non_blocking=True)
+
+
+def _loader(dataset: Dataset, workers: int, device: torch.device, **order: Any) -> DataLoader:
+    return DataLoader(
+        dataset,
         num_workers=workers,
         pin_memory=device.type == "cuda",
         generator=torch.Generator(),  # the global one would make a resumed run differ
         multiprocessing_context="forkserver" if workers else None,
         worker_init_fn=ignore_sigterm,
+        **order,
     )
-    for parts in loader:
-        parts |= {name: parts[name].transpose(0, 1) for name in ("images", "labels")}  # views first
-        yield {name: part.to(device, non_blocking=True) for name, part in parts.items()}

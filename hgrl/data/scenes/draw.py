@@ -39,8 +39,9 @@ Checksums = dict[str, str]  # path under the root -> sha256 of the bytes
 def make_scenes(root: Path, settings: ScenesSettings, jobs: int = 1) -> None:
     """Writes the whole set under `root`, unless it is there already, of the same settings and drawing code.
 
-    VOC2012 (splits unlabelled, train, tune, val; with `objects`, single and many), DAVIS (tune, val), BSDS500
-    (train, val, test), and last of all `scenes.json`: settings, code, counts, and the sha256 over all files.
+    VOC2012 (splits unlabelled, train, tune, val; with `objects`, single and many), DAVIS (tune, val; clips,
+    without masks), BSDS500 (train, val, test), and last of all `scenes.json`: settings, code, counts, and the
+    sha256 over all files.
     Raises InputError when `root` holds data sets that are not scenes, or cannot be written."""
     if is_complete(root, settings):
         (root / UNFINISHED).unlink(missing_ok=True)  # of a run that was killed after its last file
@@ -69,6 +70,7 @@ def split_counts(settings: ScenesSettings) -> dict[Split, int]:
     counts = {("voc", split): getattr(settings, split) for split in ("unlabelled", *LABELLED)}
     counts |= {("voc", split): settings.objects for split in (SINGLE, MANY)}
     counts |= {("davis", "tune"): -(-settings.videos // 4), ("davis", "val"): settings.videos}
+    counts[("davis", "clips")] = settings.clips
     return counts | {("bsds", split): settings.contours for split in ("train", "val", "test")}
 
 
@@ -142,7 +144,7 @@ def _all_visible(scene: Scene, picture: Picture) -> bool:
 def _contents(settings: ScenesSettings, split: Split, index: int) -> Contents:
     (layout, part), name = split, f"{split[1]}_{index:05d}"
     if layout == "davis":
-        return davis_files(name, _draw_video(settings, split, index))
+        return davis_files(name, _draw_video(settings, split, index), labelled=part in LABELLED)
     if part in (SINGLE, MANY):
         return voc_files(name, *draw_counted(settings, part, index), labelled=False)
     scene, picture, rng = draw_picture(settings, split, index)

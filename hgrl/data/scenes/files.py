@@ -28,12 +28,13 @@ def voc_files(name: str, scene: Scene, picture: Picture, labelled: bool) -> Cont
     return contents
 
 
-def davis_files(name: str, frames: list[Picture]) -> Contents:
-    """A sequence of JPEGs, and palette masks with the objects' ids, without void."""
+def davis_files(name: str, frames: list[Picture], labelled: bool) -> Contents:
+    """A sequence of JPEGs; with `labelled`, palette masks with the objects' ids, without void."""
     contents = {}
     for t, picture in enumerate(frames):
         contents[f"DAVIS/JPEGImages/480p/{name}/{t:05d}.jpg"] = _jpeg(picture.image)
-        contents[f"DAVIS/Annotations/480p/{name}/{t:05d}.png"] = palette_png(picture.objects)
+        if labelled:
+            contents[f"DAVIS/Annotations/480p/{name}/{t:05d}.png"] = palette_png(picture.objects)
     return contents
 
 

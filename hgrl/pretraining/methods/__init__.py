@@ -9,6 +9,10 @@ from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment
 from hgrl.core.settings import Settings
 from hgrl.pretraining.methods.base import Method, method_settings
+from hgrl.pretraining.methods.colorization import Colorization
+from hgrl.pretraining.methods.crw import CRW
+from hgrl.pretraining.methods.cycletime import CycleTime
+from hgrl.pretraining.methods.deepcluster import DeepCluster
 from hgrl.pretraining.methods.densecl import DenseCL
 from hgrl.pretraining.methods.hierarchical import HierarchicalGrouping
 from hgrl.pretraining.methods.hierarchical_image import HierarchicalImage
@@ -25,6 +29,10 @@ REGISTRY: dict[str, type[Method]] = {
     "hierarchical-image": HierarchicalImage,
     "densecl": DenseCL,
     "supervised": ImageLabels,
+    "deepcluster": DeepCluster,
+    "colorization": Colorization,
+    "cycletime": CycleTime,
+    "crw": CRW,
 }
 
 

@@ -1,6 +1,8 @@
 """The interface of a method."""
 
-from torch import Tensor, nn
+from collections.abc import Iterable
+
+from torch import Generator, Tensor, nn
 
 from hgrl.core.loading import validated
 from hgrl.core.settings import AugmentSettings, Section, Settings
@@ -16,6 +18,10 @@ class Method(nn.Module):
 
     needs_trees = True  # False: the loop reads no trees, and labels and distances are zeros
     needs_classes = False  # True: it learns from `data.label_source` and the classes that its images show
+    needs_clips = False  # True: it learns from clips (`ClipMethod`); views are their frames
+    # True: the loop calls `begin_epoch` before each epoch, and draws its images by `image_weights`
+    begins_epochs = False
+    grey_input = False  # True: it was shown grey images, and evaluations show it such
     follows_views = False  # True: `augment.views` decides which views it is given; else both are augmented
     sections: tuple[str, ...] = ()  # of the settings that it reads, besides network, augment and pretrain
     own: tuple[str, type[Section]] | None = None  # key and type of its settings under the profile's `methods`
@@ -40,6 +46,16 @@ class Method(nn.Module):
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar to minimise, and detached scalar tensors to log. Must not wait for the device."""
         raise TypeError(f"{type(self).__name__} does not say what its loss is")
+
+    def begin_epoch(self, images: Iterable[Tensor], generator: Generator) -> list[nn.Parameter]:
+        """What is done before an epoch, in evaluation mode, with all images in order, (B, 3, S, S) uint8.
+
+        Returns the parameters that are drawn afresh. What the epoch needs lies in buffers."""
+        raise TypeError(f"{type(self).__name__} does not say what it does before an epoch")
+
+    def image_weights(self) -> Tensor:
+        """(images,) float32 on the CPU: how often, relatively, each image is drawn in this epoch."""
+        raise TypeError(f"{type(self).__name__} does not say how often it draws each image")
 
     def forward(self, batch: Batch) -> Tensor:
         return self.loss(batch)[0]
