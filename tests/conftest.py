@@ -42,7 +42,7 @@ TINY = {
     "probe": {
         "heads": ["linear-backbone", "aspp-embedding"],
         "iterations": 4,
-        "end_to_end_iterations": 4,
+        "end_to_end": {"iterations": 4},
         "batch": 4,
         "crop_size": 32,
         "atrous_rates": [1, 2],
@@ -149,7 +149,7 @@ SMALL = {
         **TINY["probe"],
         "heads": ["linear-backbone", "linear-embedding"],
         "iterations": 3,
-        "end_to_end_iterations": 2,
+        "end_to_end": {"iterations": 2},
     },
     "retrieval": {"segments": 3, "kmeans_iterations": 2},
     "tracking": {"short_side": 48},
@@ -265,9 +265,9 @@ def scored(monkeypatch):
     done = []
 
     def remembering(score_run):
-        return lambda experiment, run, seed: (
+        return lambda experiment, run, seed, *labelled: (
             done.append((run.name, seed)),
-            score_run(experiment, run, seed),
+            score_run(experiment, run, seed, *labelled),
         )[1]
 
     for module in evaluation.MODULES.values():

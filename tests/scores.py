@@ -21,4 +21,5 @@ def line(*args):
 
 
 def score_file(stage, run, seed):
-    return small().files.artifacts / "scores" / stage / f"{run}-seed{seed}.json"
+    folder = small().files.artifacts / "scores" / stage / ("" if stage == "tracking" else "scenes")
+    return folder / f"{run}-seed{seed}.json"

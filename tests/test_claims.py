@@ -189,12 +189,12 @@ def probed(home):
         for run, quality in qualities.items():
             scores[run] = []
             for seed in (0, 1):
-                path, counts = experiment.files.confusions(run, seed), matrices(quality, seed)
+                path, counts = experiment.files.confusions(run, seed, "voc"), matrices(quality, seed)
                 save_confusions(path, {head: counts})
                 scores[run].append(miou(counts.sum(0)))
                 own = {head: {"miou": scores[run][-1]}}
-                store_scores(experiment.files.score("probe", run, seed), "mark", own, beside=path)
-        metrics = {run: {head: {"miou_mean": float(np.mean(values))}} for run, values in scores.items()}
+                store_scores(experiment.files.score("probe", run, seed, "voc"), "mark", own, beside=path)
+        metrics = {run: {"voc": {head: {"miou_mean": float(np.mean(own))}}} for run, own in scores.items()}
         write_json(experiment.files.metrics("probe"), metrics)
         return scores, experiment
 
@@ -231,7 +231,7 @@ def test_a_clear_lead_holds_and_a_clear_lag_does_not(probed):
 def test_a_run_like_the_other_matches_it_and_is_not_said_to_beat_it(probed):
     _, experiment = probed({"ours-cns5-20": 0.7, "moco-long": 0.7, "moco": 0.7})
     for run in ("moco-long", "moco"):
-        own, other = (experiment.files.confusions(name, 0) for name in (run, "ours-cns5-20"))
+        own, other = (experiment.files.confusions(name, 0, "voc") for name in (run, "ours-cns5-20"))
         assert own.read_bytes() == other.read_bytes()
     entries = claims.write_claims(experiment)
     assert by_id(entries, "4")["verdict"] == HOLDS and by_id(entries, "4")["interval_95"] == [0, 0]
@@ -309,7 +309,7 @@ def test_a_score_without_its_matrices_is_one_line_and_no_verdict_is_lost(probed)
     _, experiment = probed({"ours-cns5-20": 0.8, "instfeat": 0.5})
     claims.write_claims(experiment)
     before = experiment.files.claims.read_bytes()
-    experiment.files.confusions("instfeat", 1).unlink()
+    experiment.files.confusions("instfeat", 1, "voc").unlink()
     with pytest.raises(InputError, match=r"instfeat-seed1.npz: missing, or .* `dvc repro probe@tiny`"):
         claims.write_claims(experiment)
     assert experiment.files.claims.read_bytes() == before
@@ -372,6 +372,7 @@ def test_from_the_probe_to_a_verdict(pipeline):
     scores = evaluate("probe", experiment, "ours-cns5,ours-cns0")
     entry = by_id(claims.write_claims(experiment), "6")
     assert entry["ours"]["mean"] == pytest.approx(
-        100 * np.mean([score["aspp-backbone"]["miou"] for score in scores["ours-cns5"].values()]), abs=1e-4
+        100 * np.mean([score["scenes"]["aspp-backbone"]["miou"] for score in scores["ours-cns5"].values()]),
+        abs=1e-4,
     )
     assert entry["images"] == 4 and entry["interval_95"][0] <= entry["difference"] <= entry["interval_95"][1]

@@ -7,7 +7,8 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import write_profile
+import yaml
+from conftest import change_profile, write_profile
 from PIL import Image
 from scores import evaluate, line, score_file, small
 
@@ -39,8 +40,8 @@ def test_unchanged_scores_are_read_and_all_files_are_equal_when_made_again(pipel
 
 def test_metrics_are_means_and_deviations_of_the_seeds(pipeline):
     scores = evaluate("retrieval", "ours")["ours"]
-    metrics = json.loads(small().files.metrics("retrieval").read_text())["ours"]["embedding"]
-    values = [scores[seed]["embedding"]["miou"] for seed in (0, 1)]
+    metrics = json.loads(small().files.metrics("retrieval").read_text())["ours"]["scenes"]["embedding"]
+    values = [scores[seed]["scenes"]["embedding"]["miou"] for seed in (0, 1)]
     assert metrics["miou_mean"] == pytest.approx(np.mean(values))
     assert metrics["miou_std"] == pytest.approx(np.std(values, ddof=1))
     assert metrics["seeds"] == 2
@@ -119,10 +120,9 @@ def test_every_kind_of_run_passes_the_probe(pipeline):
         assert seeds.keys() == {0, 1}, run
         # end to end, one head alone trains the network
         read = {"linear-backbone"} if run == "random-e2e" else heads
-        assert all(
-            seed.keys() == read and 0 <= seed["linear-backbone"]["miou"] <= 1 for seed in seeds.values()
-        )
-        predicted = read_mask(small().files.prediction(run, 3))
+        own = [seed["scenes"] for seed in seeds.values()]
+        assert all(seed.keys() == read and 0 <= seed["linear-backbone"]["miou"] <= 1 for seed in own)
+        predicted = read_mask(small().files.prediction(run, 3, "scenes"))
         assert predicted.shape == (48, 48) and predicted.max() < 7
 
 
@@ -132,14 +132,50 @@ def test_the_probe_keeps_a_matrix_for_every_reported_image_which_add_up_to_the_s
     scored = [(val.mask(index) != 255).sum() for index in range(len(val))]
     for seed in (0, 1):
         for head in ("linear-backbone", "linear-embedding"):
-            matrices = load_confusions(small().files.confusions("random", seed), head)
+            matrices = load_confusions(small().files.confusions("random", seed, "scenes"), head)
             assert matrices.shape == (4, 7, 7) and matrices.sum((1, 2)).tolist() == scored
-            assert miou(matrices.sum(0)) == scores[seed][head]["miou"]
-    with np.load(small().files.confusions("random", 0)) as kept:
+            assert miou(matrices.sum(0)) == scores[seed]["scenes"][head]["miou"]
+    with np.load(small().files.confusions("random", 0, "scenes")) as kept:
         assert kept["linear-backbone"].dtype == np.uint16
     assert "no head 'aspp-backbone' among the probed ones" in str(
-        _error(load_confusions, small().files.confusions("random", 0), "aspp-backbone")
+        _error(load_confusions, small().files.confusions("random", 0, "scenes"), "aspp-backbone")
     )
+
+
+TUNE = {
+    "train": {"kind": "voc", "folder": "VOC2012", "split": "train"},
+    "val": {"kind": "voc", "folder": "VOC2012", "split": "tune", "classes": ["background", "ring"]},
+}
+
+
+def test_every_labelled_set_is_scored_by_itself(pipeline, scored):
+    """Each has scores, matrices and predictions of its own; one more leaves the first as it was."""
+    alone = {stage: evaluate(stage, "position" if stage == "probe" else "lab") for stage in MODULES_OF_SETS}
+    few = {**TUNE, "train": {**TUNE["train"], "classes": TUNE["val"]["classes"]}}
+    change_profile(pipeline, {"data.labelled": {**labelled_sets(pipeline), "tune": few}})
+    for stage, before in alone.items():
+        scored.clear()
+        ((run, after),) = evaluate(stage, *before).items()
+        metrics = json.loads(small().files.metrics(stage).read_text())[run]
+        assert list(metrics) == ["scenes", "tune"] and scored == [(run, seed) for seed in (0, 0, 1, 1)]
+        for seed in (0, 1):
+            assert after[seed]["scenes"] == before[run][seed]["scenes"]
+            own = after[seed]["tune"].values()
+            assert all(list(scores["iou"]) == ["background", "ring"] for scores in own)
+            if stage == "probe":
+                path = small().files.confusions(run, seed, "tune")
+                assert load_confusions(path, "linear-backbone").shape == (3, 2, 2)
+    assert read_mask(small().files.prediction("position", 2, "tune")).max() < 2
+    scored.clear()
+    evaluate("probe", "position")
+    assert scored == []
+
+
+MODULES_OF_SETS = ("probe", "retrieval")
+
+
+def labelled_sets(home):
+    return yaml.safe_load((home / "profiles/small.yaml").read_text())["data"]["labelled"]
 
 
 def _error(function, *args):
@@ -151,7 +187,7 @@ def _error(function, *args):
 @pytest.mark.parametrize("what", ["missing", "damaged", "of another seed"])
 def test_a_score_whose_matrices_are_gone_is_made_anew(pipeline, scored, what):
     first = evaluate("probe", "position")
-    path = small().files.confusions("position", 1)
+    path = small().files.confusions("position", 1, "scenes")
     content = path.read_bytes()
     if what == "missing":
         path.unlink()
@@ -159,7 +195,7 @@ def test_a_score_whose_matrices_are_gone_is_made_anew(pipeline, scored, what):
         path.write_bytes(content[:100])
         assert "damaged" in str(_error(load_confusions, path, "linear-embedding"))
     else:
-        shutil.copy(small().files.confusions("position", 0), path)
+        shutil.copy(small().files.confusions("position", 0, "scenes"), path)
     scored.clear()
     assert evaluate("probe", "position") == first
     assert scored == [("position", 1)]
@@ -300,7 +336,7 @@ def test_a_score_edited_by_hand_is_not_taken_over(pipeline, scored, edit):
         content["scores"]["linear-embedding"]["miou"] = 0.99
         path.write_text(json.dumps(content))
     else:
-        path = small().files.confusions("position", 1)
+        path = small().files.confusions("position", 1, "scenes")
         matrices = dict(np.load(path))
         matrices["linear-embedding"][0] += np.eye(7, dtype=matrices["linear-embedding"].dtype)
         np.savez_compressed(path, **matrices)

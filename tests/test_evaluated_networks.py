@@ -34,9 +34,9 @@ def rivals(pipeline):
 
 
 def test_methods_that_train_the_backbone_alone_are_read_there_alone(rivals):
-    assert evaluate("probe", "moco")["moco"][0].keys() == {"linear-backbone"}
-    assert evaluate("retrieval", "moco")["moco"][0].keys() == {"backbone"}
-    assert evaluate("retrieval", "ours")["ours"][0].keys() == {"embedding", "backbone"}
+    assert evaluate("probe", "moco")["moco"][0]["scenes"].keys() == {"linear-backbone"}
+    assert evaluate("retrieval", "moco")["moco"][0]["scenes"].keys() == {"backbone"}
+    assert evaluate("retrieval", "ours")["ours"][0]["scenes"].keys() == {"embedding", "backbone"}
     scores = evaluate("tracking", "moco,ours,ours-backbone")
     assert 0 <= scores["moco"][0]["j_mean"] <= 1 and scores["ours"] != scores["ours-backbone"]
     write_profile(rivals, {"tracking.layer": "backbone"})
@@ -51,7 +51,7 @@ def test_a_network_joined_with_colour_alone_tracks_as_colour_does(pipeline):
 
 def test_heads_on_untrained_layers_alone_are_one_line(rivals):
     write_profile(rivals, {"probe.heads": ["linear-embedding"]})
-    assert "none reads a layer that method 'moco' trains (backbone)" in line("probe", "moco")
+    assert "none reads a layer that method 'moco' trains (backbone, stages)" in line("probe", "moco")
 
 
 def test_fine_tuning_starts_from_the_other_runs_checkpoint_by_the_protocol_of_mocos_paper(
@@ -67,8 +67,8 @@ def test_fine_tuning_starts_from_the_other_runs_checkpoint_by_the_protocol_of_mo
             torch.equal(value, weights[f"network.{key}"]) for key, value in trained.state_dict().items()
         )
         protocol = (
-            settings.end_to_end_iterations,
-            settings.lr,
+            settings.end_to_end.iterations,
+            settings.end_to_end.lr,
             settings.weight_decay,
             settings.crop_size,
             settings.fcn_dilation,
@@ -84,7 +84,7 @@ def test_fine_tuning_starts_from_the_other_runs_checkpoint_by_the_protocol_of_mo
         patch.setattr(probe, "train_probe", remembering)
         scores = evaluate("probe", "moco-e2e")["moco-e2e"]
     assert seen == [(True, ("fcn-backbone",), 2, 0.003, 1e-4, 32, 1)] * 2
-    assert scores[0].keys() == {"fcn-backbone"}
+    assert scores[0]["scenes"].keys() == {"fcn-backbone"}
     evaluate("probe", "random-e2e,random")
     scored.clear()
     write_profile(rivals, {"finetune.lr": 0.1})

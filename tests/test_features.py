@@ -7,16 +7,9 @@ import torch
 from hgrl.core.errors import InputError
 from hgrl.core.settings import TrackingSettings
 from hgrl.data.normalise import normalise
-from hgrl.evaluation.features import (
-    BASELINES,
-    STRIDES,
-    BaselineFeatures,
-    NetworkFeatures,
-    lab_angles,
-    single_layer,
-)
+from hgrl.evaluation.features import BASELINES, BaselineFeatures, NetworkFeatures, lab_angles, single_layer
 from hgrl.evaluation.tracking import tracking_features, with_lab
-from hgrl.pretraining.network import LAYERS, Network
+from hgrl.pretraining.network import LAYERS, STRIDES, Network
 
 CPU = torch.device("cpu")
 
@@ -36,14 +29,14 @@ def test_a_networks_layers_are_its_own_on_normalised_images_in_evaluation_mode(s
     assert [found.dtype for found in maps] == [torch.float32] * 2
 
 
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("layer", STRIDES)
 def test_channels_and_strides_are_as_announced(settings, images, layer):
     features = NetworkFeatures(Network(settings.network), CPU)
     (found,) = features(images, [layer])
     assert found.shape == (2, features.channels[layer], 32 // STRIDES[layer], 48 // STRIDES[layer])
 
 
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("layer", STRIDES)
 @pytest.mark.parametrize("name", BASELINES)
 def test_baselines_use_the_same_grids(images, name, layer):
     features = BaselineFeatures(name)
@@ -88,11 +81,13 @@ def test_a_single_layer_takes_arrays_and_keeps_no_gradient(settings, images):
 
 
 def test_an_unknown_layer_is_named(settings):
-    with pytest.raises(InputError, match="'layer': 'logits' is not one of backbone, hypercolumn, embedding"):
+    with pytest.raises(
+        InputError, match="'layer': 'logits' is not one of backbone, stages, hypercolumn, embedding"
+    ):
         single_layer(NetworkFeatures(Network(settings.network), CPU), "logits")
 
 
-@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("layer", STRIDES)
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_joined_colour_has_its_share_of_every_cosine(settings, images, layer, share):
     arrays = images.permute(0, 2, 3, 1).numpy()

@@ -104,8 +104,28 @@ def test_embedding_rows_have_an_axis_for_each_image_and_network():
 
 def test_segmentations_have_an_axis_for_each_image_and_map_and_hide_void():
     masks = [LABELS, LABELS, np.where(LABELS == 2, 255, LABELS)]
-    figure = drawn(panels.segmentations(IMAGES, {"truth": masks}, classes=3), axes=6)
+    figure = drawn(
+        panels.segmentations(IMAGES, {"truth": masks}, ("background", "cat", "dog", "cow")), axes=6
+    )
     assert figure.axes[5].images[0].get_array().mask.sum() == 16 * 8
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        ("background", "cat", "dog", "cow")[id_] for id_ in np.unique(LABELS)
+    ]
+    shown = figure.axes[4].images[0]
+    for patch, id_ in zip(legend.get_patches(), np.unique(LABELS), strict=True):
+        assert shown.cmap(shown.norm(id_)) == patch.get_facecolor()
+
+
+@pytest.mark.parametrize("count", [2, 7, 21, 60])
+def test_every_class_has_a_colour_of_its_own(count):
+    colours = panels.class_colours(["background", *(f"class {k}" for k in range(1, count))])
+    assert len(colours) == len(set(colours)) == count
+
+
+def test_scores_of_one_set():
+    scored = {"ours": {0: {"msrc": 1, "voc": 2}, 1: {"msrc": 3, "voc": 4}}, "moco": {0: {"msrc": 5}}}
+    assert scores.of_set(scored, "voc") == {"ours": {0: 2, 1: 4}}
 
 
 def test_a_heat_map_writes_its_numbers_and_leaves_gaps_empty():
@@ -156,7 +176,7 @@ def test_the_probe_chart_names_the_head_of_runs_that_have_another():
 
 def test_scores_by_objects_are_of_the_runs_that_have_the_head():
     def run(*values, head="head"):
-        return {"seeds": {str(k): {head: {"miou": value}} for k, value in enumerate(values)}}
+        return {str(k): {head: {"miou": value}} for k, value in enumerate(values)}
 
     results = {"ours-single": run(0.2, 0.3), "ours-many": run(0.25), "moco-many": run(0.15)}
     results |= {"moco-single": run(0.5, head="other"), "random": run(0.9)}

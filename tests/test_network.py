@@ -8,7 +8,7 @@ import torchvision
 from hgrl.core.errors import InputError
 from hgrl.core.settings import NetworkSettings
 from hgrl.data.normalise import MEAN, STD, normalise
-from hgrl.pretraining.network import LAYERS, Backbone, Network
+from hgrl.pretraining.network import STRIDES, Backbone, Network
 
 NAMES = ["resnet18", "resnet34", "resnet50"]
 
@@ -62,12 +62,14 @@ def test_the_papers_shapes_for_224_pixels(name, channels):
         network = Network(NetworkSettings(backbone=name)).eval()
         images = torch.empty(1, 3, 224, 224)
         stages = network.backbone(images)
-        backbone, hypercolumn, embedding = network.features(images, *LAYERS)
+        backbone, joined, hypercolumn, embedding = network.features(images, *STRIDES)
     assert [stage.shape[-1] for stage in stages] == [56, 28, 14]  # strides 4, 8, 16: unchanged
     assert backbone.shape == (1, channels, 14, 14)
+    assert joined.shape == (1, channels // 2 + channels, 28, 28)
     assert hypercolumn.shape == (1, 2 * 256, 56, 56)
     assert embedding.shape == (1, 32, 56, 56)
-    assert network.channels == {"backbone": channels, "hypercolumn": 512, "embedding": 32}
+    widths = {"backbone": channels, "stages": channels // 2 + channels, "hypercolumn": 512, "embedding": 32}
+    assert network.channels == widths
 
 
 def test_parameters_of_the_papers_network():
@@ -89,6 +91,18 @@ def test_the_projections_are_conv_bn_relu_and_the_last_convolution_is_bare():
     ] == [["Conv2d", "BatchNorm2d", "ReLU"]] * 2
     assert (hypercolumn >= 0).all() and (embedding < 0).any()
     assert network.embedding.kernel_size == (3, 3) and isinstance(network.embedding, torch.nn.Conv2d)
+
+
+@pytest.mark.parametrize("sides", [(64, 96), (50, 70)])
+def test_stages_are_res3_and_res4_on_res3s_grid_and_need_no_hypercolumn(sides):
+    network = Network(NetworkSettings(backbone="resnet18", width=8, hypercolumn_channels=4)).eval()
+    images = torch.randn(2, 3, *sides)
+    _, res3, res4 = network.backbone(images)
+    network.hypercolumn.projections = None
+    (joined,) = network.features(images, "stages")
+    finer = torch.nn.functional.interpolate(res4, size=res3.shape[-2:], mode="bilinear", align_corners=False)
+    assert torch.equal(joined[:, :16], res3)
+    torch.testing.assert_close(joined[:, 16:], finer)
 
 
 def test_res3_and_res4_are_what_the_hypercolumn_reads():
@@ -121,7 +135,9 @@ def test_layers_come_in_the_order_asked_for_and_equal_the_forward_pass(settings)
 
 
 def test_an_unknown_layer_is_named(settings):
-    with pytest.raises(InputError, match="'layer': 'res9' is not one of backbone, hypercolumn, embedding"):
+    with pytest.raises(
+        InputError, match="'layer': 'res9' is not one of backbone, stages, hypercolumn, embedding"
+    ):
         Network(settings.network).features(torch.zeros(1, 3, 32, 32), "res9")
 
 

@@ -2,6 +2,9 @@
 off.
 """
 
+import itertools
+
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,17 +16,10 @@ from torchvision.models.segmentation.deeplabv3 import DeepLabHead
 from hgrl.core.errors import InputError
 from hgrl.core.settings import ProbeSettings
 from hgrl.evaluation import probe
-from hgrl.evaluation.batches import LabelledCrops, read_pair, whole_image_batches
+from hgrl.evaluation.batches import LabelledCrops, grouped_order, read_pair, whole_image_batches
 from hgrl.evaluation.features import BaselineFeatures, NetworkFeatures, equal_sized
-from hgrl.evaluation.probe import (
-    _cross_entropy,
-    aspp_head,
-    fcn_head,
-    image_confusions,
-    predict,
-    split_scores,
-    train_probe,
-)
+from hgrl.evaluation.heads import aspp_head, build_head, fcn_head
+from hgrl.evaluation.probe import _cross_entropy, image_confusions, predict, split_scores, train_probe
 from hgrl.metrics.segmentation import confusion_matrix
 from hgrl.pretraining.network import Network
 
@@ -86,18 +82,61 @@ def test_whole_images_are_embedded_as_they_would_be_one_by_one(dataset, tiny):
     settings = tiny({"probe.crops": False, "probe.batch": 2}).probe
     features, samples = tiny_features(tiny({})), dataset[0]
     maps, masks = next(whole_image_batches(features, ["backbone"], samples, settings, seed=0))
-    images = torch.stack(
-        [torch.from_numpy(samples.image(index)).permute(2, 0, 1) for index in range(len(samples))]
-    )
+    whole = [cv2.resize(samples.image(index), (48, 32)) for index in range(len(samples))]  # 16-pixel cells
+    images = torch.stack([torch.from_numpy(image).permute(2, 0, 1) for image in whole])
     truths = torch.stack([torch.from_numpy(samples.mask(index)) for index in range(len(samples))])
-    quarter = truths[:, 2::4, 2::4]  # each cell's centre, rounded up
+    rows = torch.arange(2, 40, 5)  # the centres of 8 rows of cells, 5 of the 40 pixels high, rounded down
+    quarter = truths[:, rows][:, :, 2::4]  # and of 12 columns, rounded up
     cells = torch.cat([quarter, quarter.flip(-1)])
     with torch.no_grad():
         candidates = torch.cat([features(seen, ["backbone"])[0] for seen in (images, images.flip(-1))])
     for embedded, mask in zip(maps["backbone"], masks, strict=True):
         row = int((candidates - embedded).abs().flatten(1).amax(1).argmin())
-        torch.testing.assert_close(embedded, candidates[row])
+        torch.testing.assert_close(embedded, candidates[row], rtol=1 / 128, atol=1e-6)  # kept in bfloat16
         torch.testing.assert_close(mask, cells[row])
+
+
+def test_every_image_and_its_mirror_image_is_seen_once_an_epoch_among_others_of_its_size(dataset, tiny):
+    settings, features = tiny({"probe.batch": 5}).probe, BaselineFeatures("lab-position")
+    mixed = OfMixedSizes(dataset[0].subset(range(4)))  # of 36 images 12 are half as high
+    batches = whole_image_batches(features, ["embedding", "backbone"], mixed, settings, seed=0)
+    shapes, colours = [], []
+    for _ in range(-(-48 // 5) + -(-24 // 5)):
+        maps, masks = next(batches)
+        assert maps["embedding"].shape[2:] == masks.shape[1:] and len(maps["backbone"]) == len(masks)
+        assert 2 <= len(masks) <= 5
+        shapes += [tuple(mask.shape) for mask in masks]
+        colours += [
+            (tuple(mask.shape), *cells.flatten().tolist())
+            for cells, mask in zip(maps["embedding"], masks, strict=True)
+        ]
+    assert {shape: shapes.count(shape) for shape in shapes} == {(8, 12): 48, (4, 12): 24}
+    counts = [colours.count(colour) for colour in set(colours)]
+    assert sorted(counts) == [3] * 8 + [6] * 8  # four images and their mirror images, three or six times over
+
+
+@pytest.mark.parametrize("sizes, batch", [([7, 2, 30], 4), ([2], 16), ([16, 17], 16), ([3], 2)])
+def test_an_epoch_has_every_row_of_every_group_once_in_an_order_of_its_own(sizes, batch):
+    order, count = grouped_order(sizes, batch, seed=1), sum(-(-size // batch) for size in sizes)
+    first, second = ([next(order) for _ in range(count)] for _ in range(2))
+    for epoch in (first, second):
+        assert all(len(rows) <= batch for _, rows in epoch)
+        for group, size in enumerate(sizes):
+            assert sorted(row for own, rows in epoch for row in rows.tolist() if own == group) == [
+                *range(size)
+            ]
+    again = itertools.islice(grouped_order(sizes, batch, seed=1), count)
+    assert all(own == group and torch.equal(a, b) for (own, a), (group, b) in zip(first, again, strict=True))
+    if sum(sizes) > 16:
+        assert [rows.tolist() for _, rows in first] != [rows.tolist() for _, rows in second]
+
+
+def test_images_of_different_sizes_train_heads_without_crops(dataset, tiny):
+    changes = {"probe.crops": False, "probe.heads": ["linear-embedding"], "probe.lr": 0.1}
+    settings = tiny({**changes, "probe.iterations": 60}).probe
+    mixed, features = OfMixedSizes(dataset[0]), BaselineFeatures("lab-position")
+    heads = train_probe(features, mixed, settings, seed=0)
+    assert evaluate_probe(features, heads, mixed, settings)["linear-embedding"]["pixel_accuracy"] > 0.95
 
 
 def test_whole_images_train_the_same_heads_for_the_same_seed(dataset, tiny):
@@ -143,13 +182,38 @@ def test_neighbours_of_one_size_go_together_in_order(dataset):
 
 
 def test_end_to_end_has_its_own_number_of_iterations(dataset, tiny, monkeypatch):
-    settings, counted = tiny({"probe.iterations": 3, "probe.end_to_end_iterations": 5}), []
+    settings, counted = tiny({"probe.iterations": 3, "probe.end_to_end.iterations": 5}), []
     features, real = tiny_features(settings), probe._cross_entropy
     monkeypatch.setattr(probe, "_cross_entropy", lambda *pair: counted.append(1) or real(*pair))
     train_probe(features, dataset[0], settings.probe, seed=0)
     assert len(counted) == 3 * 2  # heads
     train_probe(features, dataset[0], settings.probe, seed=0, end_to_end=True)
     assert len(counted) == 3 * 2 + 5
+
+
+@pytest.mark.parametrize("name", ["aspp-stages", "linear-stages", "fcn-stages"])
+def test_heads_on_two_stages_do_not_feel_the_stages_scales(name):
+    torch.manual_seed(0)
+    head, maps = (
+        build_head(name, {"stages": 6}, 3, ProbeSettings(head_channels=4)).train(),
+        torch.randn(4, 6, 8, 8),
+    )
+    dropout = [layer for layer in head.modules() if isinstance(layer, torch.nn.Dropout)]
+    for layer in dropout:
+        layer.p = 0.0
+    scaled = maps * torch.tensor([100.0, 100.0, 100.0, 1.0, 1.0, 1.0])[:, None, None]
+    torch.testing.assert_close(head(scaled), head(maps), rtol=1e-3, atol=1e-3)
+
+
+def test_end_to_end_by_adam_on_a_head_of_its_own_and_down_to_no_rate(dataset, tiny, monkeypatch):
+    own = {"head": "fcn-stages", "optimizer": "adam", "lr": 0.01, "schedule": "cosine", "iterations": 6}
+    settings, made = tiny({"probe.end_to_end": own}), []
+    real = probe._optimizer
+    monkeypatch.setattr(probe, "_optimizer", lambda *given: made.append(real(*given)) or made[-1])
+    heads = train_probe(tiny_features(settings), dataset[0], settings.probe, seed=0, end_to_end=True)
+    optimizer, _ = made[0]
+    assert list(heads) == ["fcn-stages"] and isinstance(optimizer, torch.optim.Adam)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(0)
 
 
 def test_a_linear_head_reads_classes_that_are_colours(dataset, tiny):
@@ -250,9 +314,11 @@ def test_crops_carry_their_labels_and_their_seed(dataset, settings):
 def test_all_heads_of_a_network_are_trained_by_their_names(dataset, tiny):
     names = [
         "linear-backbone",
+        "linear-stages",
         "linear-hypercolumn",
         "linear-embedding",
         "aspp-backbone",
+        "aspp-stages",
         "aspp-hypercolumn",
         "aspp-embedding",
     ]

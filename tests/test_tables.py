@@ -26,11 +26,11 @@ def smoke(tmp_path):
     experiment = of_profile("smoke", tmp_path)
     head = {"miou_mean": 0.25, "miou_std": 0.01, "pixel_accuracy_mean": 0.8, "pixel_accuracy_std": 0.0}
     head |= {"seeds": 3, "iou": {"disc_mean": 0.5, "disc_std": 0.1, "seeds": 3}}
-    probe = {"aspp-backbone": head}
+    probe = {"scenes": {"aspp-backbone": head}}
     embedding = {"miou_mean": 0.125, "miou_std": 0.0, "seeds": 3}
     identity = {"j_mean_mean": 0.22, "j_mean_std": 0.0, "f_mean_mean": 0.3, "f_mean_std": 0.0, "seeds": 1}
     score(experiment, {"random": probe, "ours-cns5": probe})
-    write_json(experiment.files.metrics("retrieval"), {"ours-cns5-20": {"embedding": embedding}})
+    write_json(experiment.files.metrics("retrieval"), {"ours-cns5-20": {"scenes": {"embedding": embedding}}})
     write_json(experiment.files.metrics("tracking"), {"identity": identity})
     describe(experiment, {"pretrain": 48})
     return experiment
@@ -128,7 +128,7 @@ def test_imagenets_row_says_what_is_missing(smoke, tmp_path, monkeypatch):
 
 def test_rows_end_to_end_read_their_own_head_and_the_data_of_the_run_they_start_from(smoke):
     fcn = {"miou_mean": 0.5, "miou_std": 0.0, "seeds": 3, "iou": {"disc_mean": 0.25, "seeds": 3}}
-    score(smoke, {"moco-long-e2e": {"fcn-backbone": fcn}})
+    score(smoke, {"moco-long-e2e": {"scenes": {"fcn-backbone": fcn}}})
     row = by_run(tables.table_rows(smoke, "table1"), "moco-long-e2e")
     assert (row["miou_mean"], row["iou_disc"], row["seeds"], row["paper_miou"]) == ("50.00", "25.00", 3, 55.0)
     assert (row["pretraining_data"], row["epochs"]) == ("scenes (48 images)", 5)  # 2.5 times smoke's 2

@@ -53,16 +53,17 @@ class Files:
         """Finished scores of single seeds, read again while what made them is unchanged."""
         return self.artifacts / "scores" / stage
 
-    def score(self, stage: str, run: str, seed: int) -> Path:
-        return self.scores(stage) / f"{run}-seed{seed}.json"
+    def score(self, stage: str, run: str, seed: int, labelled: str | None = None) -> Path:
+        """labelled: the name of the labelled set, in stages that score each by itself."""
+        return self.scores(stage) / (labelled or "") / f"{run}-seed{seed}.json"
 
-    def confusions(self, run: str, seed: int) -> Path:
-        """The probe's confusion matrix of every reported image."""
-        return self.score("probe", run, seed).with_suffix(".npz")
+    def confusions(self, run: str, seed: int, labelled: str) -> Path:
+        """The probe's confusion matrix of every reported image of a labelled set."""
+        return self.score("probe", run, seed, labelled).with_suffix(".npz")
 
-    def prediction(self, run: str, index: int) -> Path:
-        """The class map that a run's first seed and head predict for an image of the reported split."""
-        return self.artifacts / "predictions" / run / f"{index}.png"
+    def prediction(self, run: str, index: int, labelled: str) -> Path:
+        """The class map that a run's first seed and head predict for a reported image of a labelled set."""
+        return self.artifacts / "predictions" / labelled / run / f"{index}.png"
 
     def notebook(self, name: str) -> Path:
         """An executed notebook."""

@@ -32,8 +32,8 @@ Seeds = Annotated[tuple[Count, ...], Field(min_length=1), AfterValidator(_distin
 # fractions of a run's length, not epochs
 Milestones = Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], AfterValidator(_ascending)]
 Shares = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
-Layer = Literal["backbone", "hypercolumn", "embedding"]
-Head = Annotated[str, Field(pattern=r"^(aspp|linear|fcn)-(backbone|hypercolumn|embedding)$")]
+Layer = Literal["backbone", "stages", "hypercolumn", "embedding"]  # stages: Res3 and Res4 of the backbone
+Head = Annotated[str, Field(pattern=r"^(aspp|linear|fcn)-(backbone|stages|hypercolumn|embedding)$")]
 Heads = Annotated[tuple[Head, ...], Field(min_length=1)]
 
 
@@ -300,23 +300,38 @@ class PretrainSettings(Section):
         return max(1, round(self.epochs * self.epochs_factor))
 
 
+class EndToEndSettings(Section):
+    """How head and network are trained together from scratch: a supervised upper bound."""
+
+    head: Head | None = None  # None: the probe's first
+    optimizer: Literal["sgd", "adam"] = "sgd"  # sgd: with the probe's momentum and weight decay
+    lr: Positive = 0.03
+    schedule: Literal["step", "cosine"] = "step"  # step: at the probe's milestones
+    iterations: AtLeastOne = 20_000
+
+
 class ProbeSettings(Section):
     heads: Heads = ("aspp-backbone", "linear-backbone", "aspp-embedding", "linear-embedding")
     iterations: AtLeastOne = 20_000  # section 4.2
     milestones: Milestones = (0.5, 0.75)  # 10k and 15k of 20k
-    end_to_end_iterations: AtLeastOne = 20_000
+    end_to_end: EndToEndSettings = EndToEndSettings()
     batch: int = Field(20, ge=2)  # batch normalisation of the pooled branch needs two
     lr: Positive = 0.03
     momentum: Fraction = 0.9
     weight_decay: NotNegative = 5e-4
     crop_size: AtLeastOne = 384
-    crops: bool = True  # "randomly crop and resize"; False: whole images, embedded once
+    crops: bool = True  # "randomly crop and resize"; False: whole images, embedded once, and kept
     crop_area: Range = (0.25, 1.0)  # the paper gives no range
     keep_in_memory: bool = False  # decode every image once; for sets that fit
     atrous_rates: tuple[AtLeastOne, ...] = (12, 24, 36)  # torchvision's DeepLabV3
     fcn_dilation: AtLeastOne = 6  # MoCo's paper
     head_channels: AtLeastOne = 256
     short_side: AtLeastOne | None = None  # of images when read; masks are scored at their own size
+
+    @property
+    def headline(self) -> Head:
+        """The head whose scores stand for a run in tables, claims and pictures."""
+        return self.heads[0]
 
 
 class FineTuneSettings(Section):

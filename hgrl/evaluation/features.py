@@ -12,11 +12,9 @@ from torch import Tensor
 
 from hgrl.core.errors import InputError
 from hgrl.data.normalise import grey, normalise
-from hgrl.pretraining.network import Network
+from hgrl.pretraining.network import STRIDES, Network
 
 FeatureFunction = Callable[[np.ndarray], Tensor]  # images (B, H, W, 3) uint8 RGB -> (B, C, h, w) float32
-# of a network's layers (section 4.2); the baselines use the same grids
-STRIDES = {"backbone": 16, "hypercolumn": 4, "embedding": 4}
 
 
 class NetworkFeatures:
@@ -35,7 +33,7 @@ class NetworkFeatures:
 
 
 class BaselineFeatures:
-    """Colour, position or both on the grids of a network's layers."""
+    """Colour, position or both on the grids of a network's layers (`STRIDES`)."""
 
     device = torch.device("cpu")
 

@@ -13,7 +13,7 @@ from hgrl.core.experiment import Experiment, Run
 from hgrl.core.settings import NetworkSettings
 from hgrl.evaluation.features import BASELINES, BaselineFeatures, Features, NetworkFeatures, single_layer
 from hgrl.pretraining.methods import REGISTRY
-from hgrl.pretraining.network import LAYERS, Network
+from hgrl.pretraining.network import LAYERS, STRIDES, Network
 from hgrl.sampling.order import mixed_seed
 
 UNTRAINED = "random"  # the method of networks that stay as they were initialised
@@ -96,6 +96,6 @@ def unavailable(experiment: Experiment, run: Run) -> str | None:
 
 def layers_of(run: Run) -> tuple[str, ...]:
     """The layers that evaluations read: those that a run's method trained; all if it trains none."""
-    if run.method == PRETRAINED:
-        return ("backbone",)
-    return REGISTRY[run.method].layers if run.method in REGISTRY else LAYERS
+    trained = REGISTRY[run.method].layers if run.method in REGISTRY else LAYERS
+    trained = ("backbone",) if run.method == PRETRAINED else trained
+    return tuple(layer for layer in STRIDES if layer in trained or layer == "stages")

@@ -2,7 +2,6 @@
 
 import io
 import zipfile
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.segmentation.deeplabv3 import ASPP
-from torchvision.ops import Conv2dNormActivation
 
 from hgrl.core import paths
 from hgrl.core.device import pick_device
@@ -19,11 +16,12 @@ from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment, Run
 from hgrl.core.files import write_bytes, write_png
 from hgrl.core.labels import VOID
-from hgrl.core.settings import ProbeSettings, Settings
+from hgrl.core.settings import EndToEndSettings, ProbeSettings, Settings
 from hgrl.data.samples import Samples
 from hgrl.data.sources import open_labelled
 from hgrl.evaluation.batches import crop_batches, whole_image_batches
 from hgrl.evaluation.features import Features, NetworkFeatures, equal_sized
+from hgrl.evaluation.heads import build_head, layer_of, layers_read
 from hgrl.evaluation.networks import layers_of, load_features, network_of
 from hgrl.metrics.segmentation import confusion_matrix, segmentation_scores
 from hgrl.sampling.order import mixed_seed
@@ -34,31 +32,41 @@ EMBEDDED_AT_ONCE = 16  # images of a scored split
 PICTURES = 8  # images of the reported split whose predictions notebook 04 shows
 
 
-def score_run(experiment: Experiment, run: Run, seed: int) -> Scores:
-    """Scores of a run's heads; writes every image's confusion matrix, and the first seed's predictions."""
+def score_run(experiment: Experiment, run: Run, seed: int, labelled: str) -> Scores:
+    """Scores of a run's heads on a labelled set; writes its images' confusion matrices, and the first seed's
+    predictions."""
     features, settings, files = load_features(experiment, run, seed), settings_of(run), experiment.files
     end_to_end, probe = run.definition.end_to_end, settings.probe
     if end_to_end and not isinstance(features, NetworkFeatures):
         problem = f"run {run.name!r}: method {run.method!r} has nothing to train end to end"
         raise InputError(f"{paths.PARAMS}: {problem}; take end_to_end off")
-    heads, val = fit_heads(experiment.data_root, settings, features, seed, end_to_end)
+    train, val = open_labelled(settings.data.labelled[labelled], experiment.data_root)
+    heads = train_probe(features, train, probe, seed, end_to_end, _loaders(settings))
     confusions = image_confusions(features, heads, val, probe)
-    save_confusions(files.confusions(run.name, seed), confusions)
-    for index in range(min(PICTURES, len(val)) if seed == settings.seeds[0] else 0):
+    save_confusions(files.confusions(run.name, seed, labelled), confusions)
+    for index in pictured(len(val)) if seed == settings.seeds[0] else ():
         image, size = val.image(index, probe.short_side), val.mask(index).shape
-        predicted = predict(features, heads, image[None], size)[probe.heads[0]]
-        write_png(files.prediction(run.name, index), predicted[0])
+        predicted = predict(features, heads, image[None], size)[probe.headline]
+        write_png(files.prediction(run.name, index, labelled), predicted[0])
     return split_scores(confusions, val.classes)
+
+
+def pictured(images: int) -> list[int]:
+    """The images of a reported split whose predictions are kept: spread, as it may lie class by class."""
+    return np.linspace(0, images - 1, min(PICTURES, images)).round().astype(int).tolist()
 
 
 def settings_of(run: Run) -> Settings:
     """A run's settings, with its own section `probe`: heads on layers that it trained, and no others.
 
-    A run that goes on from another's checkpoint, end to end, has the protocol `finetune` instead."""
+    End to end there is one head; a run that goes on from another's checkpoint has the protocol `finetune`."""
     probe, own, layers = run.settings.probe, run.settings.finetune, layers_of(run)
     if run.definition.end_to_end and run.definition.checkpoint_of is not None:
         changed = own.model_dump(exclude={"head", "iterations", "dilation"}) | {"heads": (own.head,)}
-        changed |= {"end_to_end_iterations": own.iterations, "fcn_dilation": own.dilation}
+        protocol = EndToEndSettings(lr=own.lr, iterations=own.iterations)
+        changed |= {"end_to_end": protocol, "fcn_dilation": own.dilation}
+    elif run.definition.end_to_end:
+        changed = {"heads": (probe.end_to_end.head or probe.headline,)}
     else:
         changed = {"heads": tuple(head for head in probe.heads if layer_of(head) in layers)}
         if not changed["heads"]:
@@ -68,19 +76,18 @@ def settings_of(run: Run) -> Settings:
 
 
 def score_checkpoint(root: Path, settings: Settings, path: Path, seed: int, complete: bool = True) -> Scores:
-    """Scores of each head on the frozen network in a checkpoint; complete: whether it must be a run's end."""
+    """Scores of each head on the frozen network in a checkpoint, on the primary labelled set.
+
+    complete: whether it must be a run's end."""
     features = NetworkFeatures(network_of(path, settings.network, complete), pick_device(settings.device))
-    heads, val = fit_heads(root, settings, features, seed)
+    train, val = open_labelled(settings.data.primary, root)
+    heads = train_probe(features, train, settings.probe, seed, workers=_loaders(settings))
     return split_scores(image_confusions(features, heads, val, settings.probe), val.classes)
 
 
-def fit_heads(
-    root: Path, settings: Settings, features: Features, seed: int, end_to_end: bool = False
-) -> tuple[nn.ModuleDict, Samples]:
-    """Heads trained on `train` of the primary labelled set, and its `val` to score them on."""
-    train, val = open_labelled(settings.data.primary, root)
-    workers = settings.pretrain.workers if pick_device(settings.device).type == "cuda" else 0
-    return train_probe(features, train, settings.probe, seed, end_to_end, workers), val
+def _loaders(settings: Settings) -> int:
+    """Processes that read crops: the training's on a GPU, none beside other evaluations on a CPU."""
+    return settings.pretrain.workers if pick_device(settings.device).type == "cuda" else 0
 
 
 def train_probe(
@@ -91,25 +98,21 @@ def train_probe(
     end_to_end: bool = False,
     workers: int = 0,
 ) -> nn.ModuleDict:
-    """SGD with cross entropy; returns trained heads by name: all of `settings.heads`, from the same batches.
+    """Cross entropy; returns trained heads by name: all of `settings.heads`, from the same batches.
 
-    end_to_end: the network learns too, with the first head alone, for `end_to_end_iterations`.
+    By SGD in steps; end_to_end: with the network, and as `settings.end_to_end` has it.
     Deliberately not done: auxiliary loss, class weights, multi-scale testing."""
     torch.manual_seed(mixed_seed(seed, 2))
-    names = settings.heads[:1] if end_to_end else settings.heads
-    iterations = settings.end_to_end_iterations if end_to_end else settings.iterations
-    heads = nn.ModuleDict()
-    for name in names:
-        build, channels = HEADS[name.partition("-")[0]], features.channels[layer_of(name)]
-        heads[name] = build(channels, len(train.classes), settings).to(features.device)
+    frozen = EndToEndSettings(lr=settings.lr, iterations=settings.iterations)
+    own = settings.end_to_end if end_to_end else frozen
+    names = [own.head or settings.headline] if end_to_end else settings.heads
+    built = {name: build_head(name, features.channels, len(train.classes), settings) for name in names}
+    heads = nn.ModuleDict(built).to(features.device)
     learning = nn.ModuleList([heads, *([features.network] if end_to_end else [])]).train()
-    options = {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
-    optimizer = torch.optim.SGD(learning.parameters(), lr=settings.lr, **options)
-    milestones = [round(milestone * iterations) for milestone in settings.milestones]
-    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
+    optimizer, scheduler = _optimizer(learning, own, settings)
     source, in_crops = (features, layers_read(names), train, settings, seed), end_to_end or settings.crops
     batches = crop_batches(*source, workers) if in_crops else whole_image_batches(*source)
-    for _, (maps, masks) in zip(range(iterations), batches, strict=False):  # batches have no end
+    for _, (maps, masks) in zip(range(own.iterations), batches, strict=False):  # batches have no end
         loss = sum(_cross_entropy(head(maps[layer_of(name)]), masks) for name, head in heads.items())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -117,6 +120,20 @@ def train_probe(
         scheduler.step()
     learning.eval()
     return heads
+
+
+def _optimizer(
+    learning: nn.Module, own: EndToEndSettings, settings: ProbeSettings
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    if own.optimizer == "adam":
+        optimizer = torch.optim.Adam(learning.parameters(), lr=own.lr)
+    else:
+        options = {"momentum": settings.momentum, "weight_decay": settings.weight_decay}
+        optimizer = torch.optim.SGD(learning.parameters(), lr=own.lr, **options)
+    if own.schedule == "cosine":
+        return optimizer, torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, own.iterations)
+    milestones = [round(milestone * own.iterations) for milestone in settings.milestones]
+    return optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
 
 
 def _cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
@@ -179,34 +196,3 @@ def predict(features: Features, heads: nn.ModuleDict, images: np.ndarray, size: 
         logits = F.interpolate(head(maps[layer_of(name)]), size=size, mode="bilinear", align_corners=False)
         predicted[name] = logits.argmax(1).to(torch.uint8).cpu().numpy()
     return predicted
-
-
-def aspp_head(channels: int, classes: int, settings: ProbeSettings) -> nn.Module:
-    """DeepLabV3's head (Chen et al. 2017): torchvision's ASPP, then 3x3 conv-BN-ReLU and a classifier."""
-    width = settings.head_channels
-    aspp = ASPP(channels, settings.atrous_rates, width)
-    return nn.Sequential(aspp, *Conv2dNormActivation(width, width), nn.Conv2d(width, classes, 1))
-
-
-def linear_head(channels: int, classes: int, settings: ProbeSettings) -> nn.Module:
-    """One affine classifier per cell; batch normalisation lets layers of any scale share a learning rate."""
-    return nn.Sequential(nn.BatchNorm2d(channels, affine=False), nn.Conv2d(channels, classes, 1))
-
-
-def fcn_head(channels: int, classes: int, settings: ProbeSettings) -> nn.Module:
-    """MoCo's head for PASCAL VOC (after Long et al. 2015): two dilated 3x3 conv-BN-ReLU and a classifier."""
-    width, dilation = settings.head_channels, settings.fcn_dilation
-    first, second = (Conv2dNormActivation(n, width, dilation=dilation) for n in (channels, width))
-    return nn.Sequential(*first, *second, nn.Conv2d(width, classes, 1))
-
-
-HEADS = {"aspp": aspp_head, "linear": linear_head, "fcn": fcn_head}  # a head's name is "<kind>-<layer>"
-
-
-def layer_of(head: str) -> str:
-    """The layer that a head of this name reads."""
-    return head.partition("-")[2]
-
-
-def layers_read(names: Iterable[str]) -> list[str]:
-    return sorted({layer_of(name) for name in names})

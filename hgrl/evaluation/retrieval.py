@@ -26,10 +26,11 @@ EMBEDDED_AT_ONCE = 32  # images of one size
 QUERIES, GALLERY = 256, 4096  # segments compared at once: 4 MB of similarities, which fit a cache
 
 
-def score_run(experiment: Experiment, run: Run, seed: int) -> dict[str, dict[str, Any]]:
-    """{layer: scores of `retrieve`} for the listed layers that the run trained; a baseline has one."""
-    data, own = run.settings.data, run.settings.retrieval
-    train, val = open_labelled(data.primary, experiment.data_root)
+def score_run(experiment: Experiment, run: Run, seed: int, labelled: str) -> dict[str, dict[str, Any]]:
+    """{layer: scores of `retrieve`} on a labelled set, for the listed layers that the run trained; a baseline
+    has one."""
+    own = run.settings.retrieval
+    train, val = open_labelled(run.settings.data.labelled[labelled], experiment.data_root)
     features, known = load_features(experiment, run, seed), layers_of(run)
     layers = ["embedding"] if run.method in BASELINES else [layer for layer in own.layers if layer in known]
     return {layer: retrieve(train, val, single_layer(features, layer), own, seed) for layer in layers}

@@ -1,5 +1,6 @@
 """The stages `probe`, `retrieval` and `tracking`: every listed run with every seed, by one code path."""
 
+import itertools
 import time
 from typing import Any
 
@@ -22,6 +23,7 @@ MODULES = {"probe": probe, "retrieval": retrieval, "tracking": tracking}  # each
 def evaluate(stage: str, experiment: Experiment, runs: str = "all") -> dict[str, dict[int, Any]]:
     """Score `runs` (comma-separated, or all that `params.yaml` lists for the stage); {run: {seed: scores}}.
 
+    Of probe and retrieval, scores are {labelled set: {head or layer: scores}}: each set is scored by itself.
     Writes results/<profile>/<stage>/<run>.json and results/<profile>/metrics/<stage>.json. A score whose
     checkpoint, settings, data and code are unchanged is read. Raises InputError for a run that is unknown or
     whose checkpoint is missing, half trained or of another network. Listed runs that are `unavailable` here
@@ -33,12 +35,16 @@ def evaluate(stage: str, experiment: Experiment, runs: str = "all") -> dict[str,
     if runs == "all":
         chosen = [run for run in chosen if not is_left_out(run, unavailable(experiment, run))]
     for run in chosen:
-        for seed in seeds_of(stage, run):
-            scorings[run.name, seed] = _scoring(stage, experiment, run, seed, code)
-    desc = f"{stage}: {len(chosen)} runs, seeds to score"
+        for seed, labelled in itertools.product(seeds_of(stage, run), sets_of(stage, run)):
+            key = run.name, seed, labelled
+            scorings[key] = _scoring(stage, experiment, *(run, seed, labelled), code)
+    desc = f"{stage}: {len(chosen)} runs, {'seeds' if stage == 'tracking' else 'seeds and sets'} to score"
     scores, results = gather(scorings, experiment.settings.jobs, desc), {}
     for run in chosen:
-        results[run.name] = {seed: scores[run.name, seed] for seed in seeds_of(stage, run)}
+        results[run.name] = {}
+        for seed in seeds_of(stage, run):
+            own = {labelled: scores[run.name, seed, labelled] for labelled in sets_of(stage, run)}
+            results[run.name][seed] = own.get(None, own)
         content = {"method": run.method, "seeds": results[run.name]}
         write_results(experiment, stage, run.name, content, _sections(stage, run), started)
     summary = {name: summarise([*rows.values()]) for name, rows in results.items()}
@@ -54,17 +60,26 @@ def seeds_of(stage: str, run: Run) -> tuple[int, ...]:
     return run.settings.seeds[:1] if deterministic else run.settings.seeds
 
 
-def _scoring(stage: str, experiment: Experiment, run: Run, seed: int, code: str) -> Scoring:
+def sets_of(stage: str, run: Run) -> tuple[str | None, ...]:
+    """The labelled sets that a stage scores a run on; (None,) for tracking, which has its own videos."""
+    return (None,) if stage == "tracking" else tuple(run.settings.data.labelled)
+
+
+def _scoring(
+    stage: str, experiment: Experiment, run: Run, seed: int, labelled: str | None, code: str
+) -> Scoring:
     known = [*REGISTRY, UNTRAINED, PRETRAINED, *BASELINES, *(TRACKERS if stage == "tracking" else ())]
     if run.method not in known:
         reason = "tracks masks and has no features" if run.method in TRACKERS else "is unknown"
         which = f"run {run.name!r}: method {run.method!r} {reason}"
         raise InputError(f"{paths.PARAMS}: {which}; `{stage}` takes one of: {', '.join(known)}")
     files, definition = experiment.files, run.definition.model_dump(mode="json")
-    about = _sections(stage, run), definition, layers_of(run), seed, weights_file(experiment, run, seed)
-    mark, file = fingerprint(*about, files.manifest, code), files.score(stage, run.name, seed)
-    beside = files.confusions(run.name, seed) if stage == "probe" else None
-    return Scoring(file, mark, MODULES[stage].score_run, (experiment, run, seed), beside)
+    weights, which = weights_file(experiment, run, seed), (experiment, run, seed)
+    about = _sections(stage, run), definition, layers_of(run), seed, labelled, weights
+    mark, file = fingerprint(*about, files.manifest, code), files.score(stage, run.name, seed, labelled)
+    beside = files.confusions(run.name, seed, labelled) if stage == "probe" else None
+    arguments = which if labelled is None else (*which, labelled)
+    return Scoring(file, mark, MODULES[stage].score_run, arguments, beside)
 
 
 def _sections(stage: str, run: Run) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Section 4.2's network: a ResNet from scratch, a hypercolumn over two of its stages, and the embedding."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -17,7 +17,13 @@ BLOCKS = {
     "resnet34": (BasicBlock, [3, 4, 6, 3]),
     "resnet50": (Bottleneck, [3, 4, 6, 3]),
 }
-LAYERS = ("backbone", "hypercolumn", "embedding")
+LAYERS = ("backbone", "hypercolumn", "embedding")  # what a method trains
+STRIDES = {
+    "backbone": 16,
+    "stages": 8,
+    "hypercolumn": 4,
+    "embedding": 4,
+}  # what evaluations read: their grids
 
 
 class Backbone(ResNet):
@@ -81,11 +87,16 @@ class Hypercolumn(nn.Module):
         self.channels = channels * len(self.indices)
 
     def forward(self, stages: list[Tensor]) -> Tensor:
-        size = stages[0].shape[-2:]  # the first stage has stride 4
         pairs = zip(self.projections, self.indices, strict=True)
         projected = [projection(stages[index]) for projection, index in pairs]
-        resized = [F.interpolate(p, size=size, mode="bilinear", align_corners=False) for p in projected]
-        return torch.cat(resized, dim=1)
+        return _on_one_grid(projected, stages[0].shape[-2:])  # the first stage has stride 4
+
+
+def _on_one_grid(maps: list[Tensor], size: Sequence[int]) -> Tensor:
+    """Maps (B, C_k, h_k, w_k), resized bilinearly to `size` and concatenated: (B, sum C_k, h, w)."""
+    return torch.cat(
+        [F.interpolate(own, size=tuple(size), mode="bilinear", align_corners=False) for own in maps], 1
+    )
 
 
 class Network(nn.Module):
@@ -98,20 +109,30 @@ class Network(nn.Module):
         self.hypercolumn = Hypercolumn(stages, self.backbone.channels, channels)
         self.embedding = nn.Conv2d(self.hypercolumn.channels, settings.embedding_dim, 3, padding=1)
         initialise(self.hypercolumn)
-        widths = (self.backbone.channels[-1], self.hypercolumn.channels, settings.embedding_dim)
-        self.channels = dict(zip(LAYERS, widths, strict=True))
+        outputs = self.backbone.channels
+        joined = sum(outputs[index] for index in self.hypercolumn.indices)
+        widths = (outputs[-1], joined, self.hypercolumn.channels, settings.embedding_dim)
+        self.channels = dict(zip(STRIDES, widths, strict=True))
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalised images -> (B, embedding_dim, H / 4, W / 4) embedding, not normalised."""
         return self.embedding(self.hypercolumn(self.backbone(images)))
 
     def features(self, images: Tensor, *layers: str) -> list[Tensor]:
-        """The named ones of `LAYERS` in one forward pass, each (B, C, h, w); backbone is its last stage."""
-        if unknown := [layer for layer in layers if layer not in LAYERS]:
-            raise InputError(f"setting 'layer': {unknown[0]!r} is not one of {', '.join(LAYERS)}")
+        """The named ones of `STRIDES` in one forward pass, each (B, C, h, w).
+
+        backbone is its last stage; stages are those that the hypercolumn reads (Res3 and Res4), at stride 8,
+        concatenated: the backbone alone decides them, and every method trains it."""
+        if unknown := [layer for layer in layers if layer not in STRIDES]:
+            raise InputError(f"setting 'layer': {unknown[0]!r} is not one of {', '.join(STRIDES)}")
         stages = self.backbone(images)
         found = {"backbone": stages[-1]}
-        if set(layers) - {"backbone"}:
+        if "stages" in layers:
+            read = [stages[index] for index in self.hypercolumn.indices]
+            found["stages"] = _on_one_grid(
+                read, [-(-side // STRIDES["stages"]) for side in images.shape[-2:]]
+            )
+        if {"hypercolumn", "embedding"} & set(layers):
             found["hypercolumn"] = self.hypercolumn(stages)
         if "embedding" in layers:
             found["embedding"] = self.embedding(found["hypercolumn"])

@@ -79,12 +79,13 @@ def _judge(experiment: Experiment, claim: Entry, rules: Entry) -> Entry:
 def _probed(experiment: Experiment, run: str, head: str) -> Probed | None:
     """What a run predicted; None where the profile has no score of this head."""
     files, confusions = experiment.files, []
-    if head not in read_json(files.metrics("probe")).get(run, {}):
+    primary = next(iter(experiment.settings.data.labelled))
+    if head not in read_json(files.metrics("probe")).get(run, {}).get(primary, {}):
         return None
     settings = experiment.run(run).settings
     for seed in settings.seeds:
-        path = files.confusions(run, seed)
-        if stored_scores(files.score("probe", run, seed), None, beside=path) is None:
+        path = files.confusions(run, seed, primary)
+        if stored_scores(files.score("probe", run, seed, primary), None, beside=path) is None:
             remedy = f"run `dvc repro probe@{experiment.profile}`"
             raise InputError(f"{path}: missing, or of another score than the one beside it; {remedy}")
         confusions.append(load_confusions(path, head))

@@ -63,6 +63,9 @@ def table_file(files: Files, name: str) -> Path:
 def table_rows(experiment: Experiment, name: str) -> list[Row]:
     """The rows of one table, the paper's first, all with the same columns in one order. Scores in percent."""
     table, metrics = load_yaml(ROWS)[name], read_json(experiment.files.metrics(STAGES[name]))
+    if name != "table3":
+        primary = next(iter(experiment.settings.data.labelled))
+        metrics = {run: scores.get(primary, {}) for run, scores in metrics.items()}
     rows = [_row(experiment, table, row, metrics) for row in (*table["paper"], *table["extra"])]
     columns = dict.fromkeys(column for row in rows for column in row)
     ordered = sorted(columns, key=lambda column: column.startswith("paper_"))  # stable: the paper's come last

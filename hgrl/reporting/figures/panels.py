@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 from skimage.segmentation import find_boundaries
 from torch import Tensor
 
@@ -40,11 +43,24 @@ def outlined(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.where(find_boundaries(labels, mode="thick")[..., None], YELLOW, image)
 
 
-def segmentations(images: Pictures, masks: Mapping[str, Pictures], classes: int) -> Figure:
-    """Images over one row of class maps per name; void is white."""
+def segmentations(images: Pictures, masks: Mapping[str, Pictures], classes: Sequence[str]) -> Figure:
+    """Images over one row of class maps per name, and a legend of the classes that appear; void is white."""
     shown = {name: [np.ma.masked_equal(mask, VOID) for mask in maps] for name, maps in masks.items()}
-    style = {"cmap": "tab20", "vmin": 0, "vmax": max(classes - 1, 19), "interpolation": "nearest"}
-    return picture_rows({"image": images, **shown}, **style)
+    colours = class_colours(classes)
+    style = {"cmap": ListedColormap(colours), "vmin": -0.5, "vmax": len(classes) - 0.5}
+    figure = picture_rows({"image": images, **shown}, **style, interpolation="nearest")
+    present = sorted(
+        {int(id_) for maps in masks.values() for mask in maps for id_ in np.unique(mask)} - {VOID}
+    )
+    patches = [Patch(color=colours[id_], label=classes[id_]) for id_ in present]
+    figure.legend(handles=patches, loc="outside lower center", ncols=min(len(present), 8), frameon=False)
+    return figure
+
+
+def class_colours(classes: Sequence[str]) -> list[Any]:
+    """A colour for each of up to 60 classes; `background` is light grey, lest it outshine the objects."""
+    named = [colour for name in ("tab20", "tab20b", "tab20c") for colour in colormaps[name].colors]
+    return ["0.85" if name == "background" else named[k % 60] for k, name in enumerate(classes)]
 
 
 def pca_colours(embedding: Tensor) -> np.ndarray:

@@ -15,6 +15,12 @@ Scores = Mapping[str, Mapping[str, Sequence[float]]]  # {group: {run: a score in
 Labelled = tuple[str, Sequence[Any]]  # an axis: its name, and the value of each row or column
 
 
+def of_set(scores: Mapping[str, Mapping[Any, Mapping[str, Any]]], labelled: str) -> dict[str, dict[Any, Any]]:
+    """{run: {seed: scores}} on one labelled set, of {run: {seed: {set: scores}}}; of the runs that have it."""
+    found = {run: {seed: own.get(labelled) for seed, own in seeds.items()} for run, seeds in scores.items()}
+    return {run: seeds for run, seeds in found.items() if all(seeds.values())}
+
+
 def probe_scores(scores: Mapping[str, Mapping[Any, Mapping[str, Any]]], head: str) -> Scores:
     """{head: {run: mIoU per seed}} of {run: {seed: {head: scores}}}; runs without it go by their first."""
     groups: dict[str, dict[str, list[float]]] = {head: {}}
@@ -25,12 +31,12 @@ def probe_scores(scores: Mapping[str, Mapping[Any, Mapping[str, Any]]], head: st
     return {name: runs for name, runs in groups.items() if runs}
 
 
-def object_scores(results: Mapping[str, Mapping[str, Any]], head: str) -> Scores:
-    """{number of objects: {method: mIoU per seed}} of a profile's probe results, as far as there are any."""
+def object_scores(scores: Mapping[str, Mapping[Any, Mapping[str, Any]]], head: str) -> Scores:
+    """{number of objects: {method: mIoU per seed}} of {run: {seed: {head: scores}}}; empty without any."""
     groups: dict[str, dict[str, list[float]]] = {title: {} for title in SPLITS.values()}
     for method in METHODS:
         for split, title in SPLITS.items():
-            seeds = results.get(f"{method}-{split}", {}).get("seeds", {}).values()
+            seeds = scores.get(f"{method}-{split}", {}).values()
             if values := [seed[head]["miou"] for seed in seeds if head in seed]:
                 groups[title][method] = values
     return {title: runs for title, runs in groups.items() if runs}
