@@ -43,7 +43,7 @@ def score(experiment, runs):
 
 def describe(experiment, images):
     sets = {name: {"files": count} for name, count in images.items()}
-    frequency = dict.fromkeys(experiment.settings.data.labelled, {"disc": 0.1})
+    frequency = {name: {"disc": 0.1} for name in experiment.settings.data.labelled}
     write_json(experiment.files.manifest, {"sets": sets, "class_frequency": frequency})
 
 
