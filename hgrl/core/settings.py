@@ -418,3 +418,8 @@ class Settings(Section):
     tuned: dict[str, dict[str, Any]] = {}  # what `tuning` chose: method -> {dotted setting: value}
     convergence: ConvergenceSettings = ConvergenceSettings()
     without: dict[str, str] = {}  # runs not made here, nor those that start from them -> why
+    extra_heads: tuple[Head, ...] = ()  # further heads of the probe, which the extras read
+    more_seeds: dict[str, Seeds] = {}  # run -> seeds that it has beside `seeds`
+    # run -> {dotted setting: value}, over what params.yaml overrides: other data, another length
+    runs: dict[str, dict[str, Any]] = {}
+    stand_in: dict[str, str] = {}  # a data set of the paper's rows -> what stands in for it here
