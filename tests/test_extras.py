@@ -8,8 +8,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from conftest import SMALL_PARAMS, change_profile
 
+from hgrl import __main__ as cli
 from hgrl.core import paths
+from hgrl.core.errors import InputError
+from hgrl.core.experiment import load_experiment
+from hgrl.core.files import read_json
+from hgrl.evaluation.stage import evaluate
 
 HOME = Path(__file__).resolve().parents[1]
 # stands for `python -m hgrl`: notes what it is asked to make, and makes it of what is there
@@ -87,3 +93,72 @@ def test_dvc_leaves_the_extras_alone_until_they_are_asked_for(project):
     # what reads the committed figures is made of the new ones, after them, and nothing else is made again
     assert sorted(made[len(extras) :]) == ["ablations", "claims", "tables"]
     assert project(paths.EXTRAS) == project() == []
+
+
+@pytest.fixture
+def small(pipeline):
+    """The profile `small` with a run of its own in the extras, a further head, and a plain probe made."""
+    change_profile(pipeline, {"extra_heads": ["linear-embedding"], "probe.heads": ["linear-backbone"]})
+    extras = {"probe": ["position"], "tracking": ["lab"]}
+    probe = ["random", "random-e2e", "ours"]
+    paths.PARAMS.write_text(yaml.safe_dump(SMALL_PARAMS | {"probe": probe, "extras": extras}))
+    evaluate("probe", load_experiment("small"))
+    return load_experiment("small")
+
+
+def test_extras_are_scored_beside_what_a_plain_run_scores(small, scored, capsys):
+    plain = small.files.metrics("probe").read_bytes()
+    assert cli.main(["extras", "probe", "small"]) == 0
+    assert "results/small/metrics/extras/probe.json" in capsys.readouterr().out
+    metrics = read_json(small.files.extras.metrics("probe"))
+    heads = {run: [*metrics[run]["scenes"]] for run in metrics}
+    # the further head on what is frozen; a baseline has the same map for every layer, an upper bound its own head
+    embedded = {"ours": ["linear-embedding"], "random": ["linear-embedding"]}
+    assert heads == {"position": ["linear-backbone"], **embedded}
+    assert (small.files.results / "extras/probe/position.origin.json").exists()
+    assert small.files.metrics("probe").read_bytes() == plain
+    assert not (small.files.results / "probe/position.json").exists()
+    made = len(scored)
+    assert cli.main(["extras", "probe", "small"]) == 0 and len(scored) == made  # all are read again
+    assert cli.main(["extras", "retrieval", "small"]) == 0  # none is listed
+    assert read_json(small.files.extras.metrics("retrieval")) == {}
+
+
+def test_extras_that_are_trained_have_folders_of_their_own(small):
+    params = yaml.safe_load(paths.PARAMS.read_text())
+    params["extras"]["trained"] = ["moco"]
+    paths.PARAMS.write_text(yaml.safe_dump(params))
+    files = load_experiment("small").files
+    assert files.checkpoint("moco", 0).relative_to(files.artifacts).parts[:2] == ("extras", "checkpoints")
+    assert files.extras.checkpoint("ours", 0) == files.checkpoint("ours", 0)
+    assert files.extras.manifest == files.manifest and files.extras.trees() == files.trees()
+
+
+@pytest.mark.parametrize(("extras", "problem"), [
+    ({"probes": ["ours"]}, "unknown key 'extras.probes'"),
+    ({"probe": ["theirs"]}, "section 'extras.probe' lists 'theirs', which 'runs' does not define"),
+    ({"probe": ["ours"]}, "'ours' is listed for 'probe', and in its extras too"),
+])  # fmt: skip
+def test_a_mistake_in_the_extras_is_one_line(pipeline, extras, problem):
+    paths.PARAMS.write_text(yaml.safe_dump(SMALL_PARAMS | {"extras": extras}))
+    with pytest.raises(InputError, match=problem):
+        load_experiment("small")
+
+
+def test_a_profile_overrides_a_run_and_gives_it_seeds(pipeline):
+    changes = {
+        "more_seeds": {"ours": [3, 4]},
+        "runs": {"ours": {"sampling.cns": [7], "pretrain.epochs_factor": 2}},
+    }
+    change_profile(pipeline, changes)
+    run = load_experiment("small").run("ours")
+    assert run.settings.seeds == (0, 1, 3, 4) and run.settings.sampling.cns == (7,)
+    assert load_experiment("small").run("moco").settings.seeds == (0, 1)
+    change_profile(pipeline, {"more_seeds": {"ours": [1]}})
+    with pytest.raises(
+        InputError, match=r"small.yaml: more_seeds.ours: setting 'seeds'.*1 stands there twice"
+    ):
+        load_experiment("small").run("ours")
+    change_profile(pipeline, {"more_seeds": {}, "runs": {"theirs": {}}})
+    with pytest.raises(InputError, match="setting 'runs': no run named 'theirs'"):
+        load_experiment("small")

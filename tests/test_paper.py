@@ -287,7 +287,7 @@ def test_dvc_plans_every_stage_of_the_profile(tmp_path):
         "tables paper",
         "notebook 07_ablations paper",
     ]
-    expected += ["convergence paper", "claims paper", "sweep paper"]
+    expected += ["claims paper"]
     expected += [f"notebook 03_pretraining paper --run {run}" for run in params["trained"]]
     expected += [
         "train-hed paper",

@@ -12,6 +12,7 @@ from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment
 from hgrl.core.files import read_json, remove_unfinished, write_json, write_text
 from hgrl.core.loading import load_yaml
+from hgrl.core.results import read_extras
 from hgrl.evaluation.probe import load_confusions
 from hgrl.evaluation.scoring import mean_and_deviation
 from hgrl.metrics.bootstrap import interval
@@ -51,8 +52,7 @@ def write_claims(experiment: Experiment) -> list[Entry]:
     committed verdict stands (`judge_extras`). Raises InputError where a scored run's matrices are missing."""
     rules, path = load_yaml(CLAIMS), experiment.files.claims
     remove_unfinished(path.parent)
-    committed = experiment.files.extras.metrics("claims")
-    found = {entry["id"]: entry for entry in read_json(committed)} if committed.exists() else {}
+    found = {entry["id"]: entry for entry in read_extras(experiment, "claims")}
     entries = []
     for claim in _claims(experiment, rules):
         entry, extra = _entry(experiment, claim), _extra_runs(experiment, claim)
@@ -141,9 +141,8 @@ def _probed(experiment: Experiment, run: str, head: str) -> Probed | None:
     """What a run predicted on the primary set; None where the profile has no score of this head."""
     extra, primary, confusions = run in experiment.extras("probe"), primary_set(experiment), []
     files = experiment.files.extras if extra else experiment.files
-    if extra and not files.metrics("probe").exists():
-        return None
-    if head not in read_json(files.metrics("probe")).get(run, {}).get(primary, {}):
+    metrics = read_extras(experiment, "probe") if extra else read_json(files.metrics("probe"))
+    if head not in metrics.get(run, {}).get(primary, {}):
         return None
     settings = experiment.run(run).settings
     for seed in settings.seeds:

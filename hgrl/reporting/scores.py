@@ -6,6 +6,7 @@ from typing import Any
 
 from hgrl.core.experiment import Experiment, Run
 from hgrl.core.files import read_json, write_json
+from hgrl.core.results import read_extras
 from hgrl.evaluation.probe import settings_of as probe_settings
 
 TRACKED = ("j_mean", "f_mean", "j_recall", "j_decay")
@@ -14,8 +15,7 @@ Metrics = dict[str, Any]
 
 def read_metrics(experiment: Experiment, stage: str) -> tuple[Metrics, Metrics]:
     """(All figures of a stage by run, the extras' among them; the extras' alone, as far as there are any)."""
-    published = experiment.files.extras.metrics(stage)
-    extras = read_json(published) if published.exists() else {}
+    extras = read_extras(experiment, stage)
     metrics = read_json(experiment.files.metrics(stage))
     if stage == "tracking":  # by the paper's protocol
         metrics, extras = ({run: row.get("paper", row) for run, row in m.items()} for m in (metrics, extras))
@@ -38,7 +38,7 @@ def headline(experiment: Experiment, stage: str, run: Run | None = None) -> str:
     """The head (probe) or layer (retrieval) whose figures are a run's headline, or the profile's."""
     if stage == "retrieval":
         return experiment.settings.retrieval.layers[0]
-    return (probe_settings(run) if run else experiment.settings).probe.heads[0]
+    return (probe_settings(run) if run else experiment.settings).probe.headline
 
 
 def columns(experiment: Experiment, stage: str, run: Run | None) -> dict[str, tuple[str, ...]]:

@@ -29,6 +29,7 @@ PAPER_ONLY = "the paper's figure alone"
 NOT_RUN = "not run in this profile"
 EXTRA_NOT_RUN = "extras: not run here"  # `make repro EXTRAS=1` makes them
 EXTRAS_NOTE = "when a row was made that `make repro` leaves as committed and `make repro EXTRAS=1` makes anew"
+FURTHER_HEADS = "further heads"  # the row is no extra, but some of its columns are
 INAPPLICABLE = "-"
 Row = dict[str, Any]
 
@@ -121,7 +122,7 @@ def not_run(experiment: Experiment, stage: str, run: str) -> str:
 def _made(experiment: Experiment, stage: str, run: str) -> str:
     """When figures were made that a plain run does not make anew."""
     if run not in experiment.extras(stage):
-        return "further heads"
+        return FURTHER_HEADS
     origin = experiment.files.extras.result(stage, f"{run}{ORIGIN}")
     return read_json(origin)["date"] if origin.exists() else "committed"
 
