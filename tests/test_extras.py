@@ -112,7 +112,7 @@ def test_extras_are_scored_beside_what_a_plain_run_scores(small, scored, capsys)
     assert "results/small/metrics/extras/probe.json" in capsys.readouterr().out
     metrics = read_json(small.files.extras.metrics("probe"))
     heads = {run: [*metrics[run]["scenes"]] for run in metrics}
-    # the further head on what is frozen; a baseline has the same map for every layer, an upper bound its own head
+    # the further head on what is frozen; the upper bound has its own
     embedded = {"ours": ["linear-embedding"], "random": ["linear-embedding"]}
     assert heads == {"position": ["linear-backbone"], **embedded}
     assert (small.files.results / "extras/probe/position.origin.json").exists()
@@ -146,18 +146,13 @@ def test_a_mistake_in_the_extras_is_one_line(pipeline, extras, problem):
 
 
 def test_a_profile_overrides_a_run_and_gives_it_seeds(pipeline):
-    changes = {
-        "more_seeds": {"ours": [3, 4]},
-        "runs": {"ours": {"sampling.cns": [7], "pretrain.epochs_factor": 2}},
-    }
-    change_profile(pipeline, changes)
+    own = {"sampling.cns": [7], "pretrain.epochs_factor": 2}
+    change_profile(pipeline, {"more_seeds": {"ours": [3, 4]}, "runs": {"ours": own}})
     run = load_experiment("small").run("ours")
     assert run.settings.seeds == (0, 1, 3, 4) and run.settings.sampling.cns == (7,)
     assert load_experiment("small").run("moco").settings.seeds == (0, 1)
     change_profile(pipeline, {"more_seeds": {"ours": [1]}})
-    with pytest.raises(
-        InputError, match=r"small.yaml: more_seeds.ours: setting 'seeds'.*1 stands there twice"
-    ):
+    with pytest.raises(InputError, match=r"more_seeds.ours: setting 'seeds'.*1 stands there twice"):
         load_experiment("small").run("ours")
     change_profile(pipeline, {"more_seeds": {}, "runs": {"theirs": {}}})
     with pytest.raises(InputError, match="setting 'runs': no run named 'theirs'"):

@@ -275,3 +275,17 @@ def test_notebooks_are_committed_without_outputs_and_teach(path):
         assert not cell["outputs"] and cell["execution_count"] is None
         assert sum(bool(line.strip()) for line in source.splitlines()) <= 15
     assert any("assert" in "".join(cell["source"]) for cell in code)
+
+
+def test_every_row_of_table_1_can_be_made_of_real_photographs():
+    """On their own data where the paper has other, and on trees that are grown for these."""
+    experiment = load_experiment("photos")
+    for row in load_yaml(ROWS)["table1"]["paper"]:
+        runs = [run for run in (row["run"], row.get("stand_in")) if run and run != "imagenet"]
+        named = {run for run in runs if "photos" in (RUNS[run].profiles or ("photos",))}
+        assert named and not {*experiment.settings.without} & named, row["method"]
+    told, data = experiment.settings.stand_in, experiment.settings.data
+    assert {*told} == {"PASCAL", "COCO", "ImageNet"}
+    for run in ("moco-imagenet", "ours-imagenet", "ours-image-imagenet", "moco-pascal", "ours-cns5-pascal"):
+        sources = experiment.run(run).settings.data.pretrain
+        assert {*sources} <= {*data.pretrain, *data.extra} and sources != data.pretrain
