@@ -16,7 +16,7 @@ Labelled = tuple[str, Sequence[Any]]  # an axis: its name, and the value of each
 
 
 def of_set(scores: Mapping[str, Mapping[Any, Mapping[str, Any]]], labelled: str) -> dict[str, dict[Any, Any]]:
-    """{run: {seed: scores}} on one labelled set, of {run: {seed: {set: scores}}}; of the runs that have it."""
+    """{run: {seed: scores}} on one labelled set, of {run: {seed: {set: scores}}}: of runs that have it."""
     found = {run: {seed: own.get(labelled) for seed, own in seeds.items()} for run, seeds in scores.items()}
     return {run: seeds for run, seeds in found.items() if all(seeds.values())}
 
