@@ -3,14 +3,15 @@ VENV ?= .venv
 PYTHON ?= $(firstword $(foreach p,python3 python3.11 python3.12 python3.13 python3.14 python,$(shell $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $(p))))
 READY := $(VENV)/.ready
 PROFILE ?=
+EXTRAS ?=
 NAME ?= mini
 export PATH := $(abspath $(VENV))/bin:$(PATH)
 export PYTHONUNBUFFERED = 1
 
 .PHONY: repro quick test lint format setup profile lab bench lock
 
-repro: $(READY) ## every table and figure of the current profile, or of PROFILE
-	@python -m hgrl repro $(if $(PROFILE),--profile $(PROFILE))
+repro: $(READY) ## every table and figure of the current profile, or of PROFILE; EXTRAS=1 adds the rows that are no rows of the paper
+	@python -m hgrl repro $(if $(PROFILE),--profile $(PROFILE)) $(if $(EXTRAS),--extras)
 
 quick: $(READY) ## less of the same, in a quarter of the time, into results/quick
 	@python -m hgrl repro --quick

@@ -35,7 +35,7 @@ CUTS = {
         lambda method, embedding, batch: pixel_loss(embedding, batch, method.sampling, method.objective)[0],
     ),
     "moco": Cut(
-        lambda method, batch: method.network.backbone(normalise(batch.images[0]))[-1],
+        lambda method, batch: method.query_features(batch.images[0]),
         lambda method, features, batch: method.image_loss(features, batch)[0],
     ),
     "instfeat": Cut(

@@ -2,6 +2,7 @@
 drawn images in them.
 """
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from PIL import Image
 from scipy.io import savemat
 
 from hgrl.data.scenes.files import palette_png
+from hgrl.data.sets.msrc import COLOURS
 
 VOC, SBD, COCO, DAVIS = "VOC2012/VOCdevkit/VOC2012", "SBD/benchmark_RELEASE/dataset", "coco", "DAVIS/DAVIS"
+MSRC, IMAGENETTE = "MSRC/MSRC_ObjCategImageDatabase_v2", "Imagenette/imagenette2-160"
 
 
 def scene(
@@ -85,6 +88,36 @@ def write_coco(
     for name in names:
         put(root / COCO / split / name, scene(random, *size, [1, 18])[0])
     return names
+
+
+def write_msrc(root: Path, stems: list[str], size: tuple[int, int] = (64, 96)) -> dict[str, np.ndarray]:
+    """MSRC's archive: BMP images, masks in colours. Returns the masks of ids, 255 void, horse, mountain."""
+    random, masks = np.random.default_rng(4), {}
+    table = np.array([*COLOURS.values(), (0, 0, 0), (128, 0, 128), (64, 0, 0)], np.uint8)
+    for k, stem in enumerate(stems):
+        image, drawn = scene(random, *size, [1 + k % 21, 1 + (k + 7) % 21, 22 + k % 3])
+        drawn = np.where(drawn == 0, 21, drawn - 1)  # void between the rectangles
+        masks[stem] = np.where(drawn < 21, drawn, 255).astype(np.uint8)
+        put(root / MSRC / "Images" / f"{stem}.bmp", image)
+        put(root / MSRC / "GroundTruth" / f"{stem}_GT.bmp", table[drawn])
+    return masks
+
+
+def write_imagenette(root: Path, images: int = 3) -> None:
+    """Imagenette: three classes, and one image each of `val`; its table of noisy labels beside them."""
+    random = np.random.default_rng(5)
+    for c, wnid in enumerate(("n01440764", "n02102040", "n02979186")):
+        names = [f"train/{wnid}/{wnid}_{k}" for k in range(images)]
+        for name in (*names, f"val/{wnid}/ILSVRC2012_val_{c:08d}"):
+            put(root / IMAGENETTE / f"{name}.JPEG", scene(random, 20, 24, [c + 1])[0])
+    put(root / IMAGENETTE / "noisy_imagenette.csv", "path,noisy_labels_0\n")
+
+
+def write_lists(folder: Path, **names: list[str]) -> Path:
+    """Lists as the package ships them: {"msrc_train": [names]}."""
+    for name, listed in names.items():
+        put(folder / f"{name}.txt.gz", gzip.compress("\n".join(listed).encode()))
+    return folder
 
 
 def write_davis(

@@ -2,9 +2,13 @@
 
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2.functional import adjust_hue
 
 from hgrl.core.settings import AugmentSettings
-from hgrl.sampling.augment import ImageAndView, TwoViews
+from hgrl.sampling.augment import ColorJitter, ImageAndView, TwoViews, turned_hue
 
 GEOMETRY_ONLY = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0}
 
@@ -112,6 +116,67 @@ def test_colour_jitter_changes_pixels_and_never_labels():
     )
     assert torch.equal(jittered[1][0], plain[1][0])
     assert not torch.equal(jittered[0][0], plain[0][0])
+
+
+def noise(size=64, seed=0):
+    shape, generator = (3, size, size), torch.Generator().manual_seed(seed)
+    return torch.randint(256, shape, dtype=torch.uint8, generator=generator)
+
+
+def share_of_views(condition, **settings):
+    """Of 200 views of an image, those that `condition` holds for."""
+    views = TwoViews(AugmentSettings(crop_size=16, **settings))
+    image, labels = noise(16), torch.zeros(16, 16, dtype=torch.uint8)
+    found = [condition(view) for seed in range(100) for view in views(image, labels, seed)[0]]
+    return sum(found) / len(found)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.2, 1.0])
+def test_views_are_grey_as_often_as_asked(p):
+    def grey(view):
+        return torch.equal(view[0], view[1]) and torch.equal(view[1], view[2])
+
+    assert share_of_views(grey, greyscale=p) == pytest.approx(p, abs=0.1 if 0 < p < 1 else 0)
+
+
+@pytest.mark.parametrize("p", [0.0, 0.8, 1.0])
+def test_colours_are_jittered_as_often_as_asked(p):
+    """Of an image of one colour a crop has the same: all that changes it is the jitter."""
+    flat, labels = torch.full((3, 16, 16), 90, dtype=torch.uint8), torch.zeros(16, 16, dtype=torch.uint8)
+    flat[0] = 200
+    views = TwoViews(AugmentSettings(crop_size=16, jitter=p))
+    changed = [not torch.equal(view, flat) for seed in range(100) for view in views(flat, labels, seed)[0]]
+    assert sum(changed) / len(changed) == pytest.approx(p, abs=0.1 if 0 < p < 1 else 0)
+
+
+def test_views_are_blurred_as_often_as_asked_and_as_scipy_would(monkeypatch):
+    image, labels = noise(224), torch.zeros(224, 224, dtype=torch.uint8)
+    monkeypatch.setattr("hgrl.sampling.augment.BLUR", (1.5, 1.5))
+    views = [TwoViews(AugmentSettings(crop_size=224, jitter=0, blur=p)) for p in (0.0, 0.5, 1.0)]
+    sharp, sometimes, always = ([view(image, labels, seed)[0][0] for seed in range(20)] for view in views)
+    # the crop and the flip are drawn before, and alike
+    for plain, blurred in zip(sharp, always, strict=True):
+        expected = gaussian_filter(plain.double().numpy(), (0, 1.5, 1.5), mode="mirror")
+        assert abs(expected - blurred.numpy()).max() <= 1.5
+    kept = [torch.equal(one, other) for one, other in zip(sharp, sometimes, strict=True)]
+    assert 4 <= sum(kept) <= 16
+
+
+@pytest.mark.parametrize("factor", [-0.4, -0.1, 0.0, 0.25, 0.5])
+def test_a_turned_hue_is_torchvisions(factor):
+    """To two roundings of the hue and one of the saturation: half a step of the hue is 3 levels of 256."""
+    image = noise()
+    expected, found = adjust_hue(image, factor).float(), turned_hue(image, factor).float()
+    assert (expected - found).abs().mean() < 1 and (expected - found).abs().max() <= 12
+
+
+def test_jitter_is_torchvisions_but_for_the_hues_rounding():
+    image, settings = noise(), (0.4, 0.4, 0.4, 0.0)
+    for seed in range(5):
+        torch.manual_seed(seed)
+        own = ColorJitter(*settings)(tv_tensors.Image(image))
+        torch.manual_seed(seed)
+        assert torch.equal(own, v2.ColorJitter(*settings)(tv_tensors.Image(image)))
 
 
 def test_only_regions_that_the_crop_shows_are_in_its_labels():

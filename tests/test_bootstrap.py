@@ -1,12 +1,24 @@
 """The paired bootstrap against slow loops, by hand, and on data whose truth is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from scipy.stats import t as student
 
 from hgrl.core.errors import InputError
 from hgrl.metrics.bootstrap import interval
 from hgrl.metrics.segmentation import miou
-from hgrl.reporting.bootstrap import Probed, by_seed, mious, replicates, seeds_interval
+from hgrl.reporting.bootstrap import (
+    Probed,
+    by_seed,
+    detectable,
+    detectable_by_seeds,
+    mious,
+    paired,
+    replicates,
+    seeds_interval,
+)
 
 
 def random_matrices(random, seeds=3, images=5, classes=4, split="val"):
@@ -147,3 +159,37 @@ def test_runs_that_cannot_be_paired_are_refused():
         with pytest.raises(InputError, match="different numbers of seeds, or of images"):
             replicates([(1.0, run), (-1.0, other)], 5, 0)
     assert len(replicates([(1.0, run), (-1.0, random_matrices(random, images=6, split="other"))], 5, 0)) == 5
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 12])
+def test_a_detectable_difference_is_seen_in_four_of_five_repetitions(seeds):
+    random = np.random.default_rng(seeds)
+    values = random.normal(size=seeds)
+    smallest = detectable_by_seeds(values) / values.std(ddof=1)  # of differences with a deviation of 1
+    samples = smallest + random.normal(size=(20_000, seeds))
+    half = student.ppf(0.975, seeds - 1) * samples.std(1, ddof=1) / np.sqrt(seeds)
+    assert (samples.mean(1) - half > 0).mean() == pytest.approx(0.8, abs=0.01)
+    estimates = detectable(0.5) + 0.5 * random.normal(size=20_000)
+    assert (estimates > 1.959964 * 0.5).mean() == pytest.approx(0.8, abs=0.01)
+
+
+def test_what_is_detectable_is_the_closed_form_where_it_has_one():
+    assert detectable(1.0) == pytest.approx(1.959964 + 0.841621, abs=1e-5)
+    values = np.random.default_rng(0).normal(size=4000)
+    error = values.std(ddof=1) / np.sqrt(4000)
+    assert detectable_by_seeds(values) == pytest.approx((1.959964 + 0.841621) * error, rel=1e-3)
+    # one degree of freedom: Student's limit times the .8 quantile of the deviation, which is that of |normal|
+    assert detectable_by_seeds(np.array([0.0, 2.0])) == pytest.approx(12.7062 * 1.28155, rel=0.02)
+    assert detectable_by_seeds(np.array([1.0])) is None and detectable_by_seeds(np.array([1.0, 1.0])) == 0
+
+
+def test_runs_are_compared_over_the_seeds_that_all_have():
+    random = np.random.default_rng(4)
+    many, few = random_matrices(random, seeds=5), random_matrices(random, seeds=3)
+    many, few = replace(many, seeds=(0, 1, 2, 3, 4)), replace(few, seeds=(4, 0, 2))
+    ours, theirs = paired([many, few])
+    assert ours.seeds == theirs.seeds == (0, 2, 4)
+    np.testing.assert_array_equal(ours.confusions, many.confusions[[0, 2, 4]])
+    np.testing.assert_array_equal(theirs.confusions, few.confusions[[1, 2, 0]])
+    with pytest.raises(InputError, match="share no seed"):
+        paired([replace(many, seeds=(5, 6, 7, 8, 9)), few])

@@ -1,12 +1,14 @@
 """Verdicts: by hand, on runs whose outcome is known, complete, and honest about what was not run."""
 
+import dataclasses
 import itertools
 import json
-import math
+import shutil
 
 import numpy as np
 import pytest
 import yaml
+from claimed import every_run
 from conftest import SMALL_PARAMS
 
 from hgrl import __main__ as cli
@@ -15,146 +17,14 @@ from hgrl.core.cache import store_scores
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import load_experiment
 from hgrl.core.files import read_json, write_json
-from hgrl.core.loading import load_yaml
 from hgrl.evaluation.probe import save_confusions
 from hgrl.evaluation.stage import evaluate
 from hgrl.metrics.segmentation import miou
 from hgrl.reporting import claims
 from hgrl.reporting.claims import BETTER, FAILS, HOLDS, UNDECIDED, side, verdict
-from hgrl.reporting.tables import NOT_RUN, ROWS
+from hgrl.reporting.tables import EXTRA_NOT_RUN, NOT_RUN
 
 KEYS = {"claim", "paper", "ours", "theirs", "difference", "interval_95", "verdict"}
-SPECIFICATION = load_yaml(claims.CLAIMS)
-
-
-@pytest.mark.parametrize(("kind", "bounds", "expected"), [
-    ("beats", (0.1, 2), HOLDS),
-    ("beats", (-0.1, 2), UNDECIDED),
-    ("beats", (0, 2), UNDECIDED),
-    ("beats", (-2, -0.1), FAILS),
-    ("beats", (0, 0), UNDECIDED),
-    ("grows", (0.1, 2), HOLDS),
-    ("grows", (-2, -0.1), FAILS),
-    ("trails", (-2, -0.1), HOLDS),
-    ("trails", (-2, 0.1), UNDECIDED),
-    ("trails", (0.1, 2), FAILS),
-    ("matches", (-0.9, 0.9), HOLDS),
-    ("matches", (0.1, 0.9), HOLDS),  # a difference that is certain, and too small to matter
-    ("matches", (-1.1, 0.9), UNDECIDED),
-    ("matches", (-3, 3), UNDECIDED),
-    ("matches", (1.1, 3), BETTER),
-    ("matches", (1.0, 3), UNDECIDED),
-    ("matches", (-3, -1.1), FAILS),
-    ("costs_little", (-0.9, 5), HOLDS),
-    ("costs_little", (-1.1, 5), UNDECIDED),
-    ("costs_little", (-5, -1.1), FAILS),
-])  # fmt: skip
-def test_verdicts_by_hand_at_a_margin_of_one_point(kind, bounds, expected):
-    assert verdict(bounds, side(kind, 1.0)) == expected
-
-
-def test_an_unknown_kind_is_one_line_with_the_known_ones():
-    with pytest.raises(InputError, match="unknown kind 'bests'; choose one of: beats, grows"):
-        side("bests", 1.0)
-
-
-def test_all_twelve_claims_are_there_and_well_formed():
-    numbers = [claim["id"] for claim in SPECIFICATION["claims"]]
-    assert numbers == ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10a", "10b", "11a", "11b", "12a", "12b"]
-    known = {"id", "claim", "kind", "paper", "paper_base", "ours", "theirs", "score", "in_profile"}
-    for claim in SPECIFICATION["claims"]:
-        assert claim.keys() <= known and len(claim["paper"]) == 2
-        assert math.isfinite(side(claim["kind"], 1.0)[0] + side(claim["kind"], 1.0)[1]) == (
-            claim["kind"] == "matches"
-        )
-        assert (
-            (claim["kind"] == "grows")
-            == isinstance(claim["ours"], list)
-            == isinstance(claim["theirs"], list)
-            == ("paper_base" in claim)
-        )
-
-
-def in_profile(claim, profile):
-    return claim | claim.get("in_profile", {}).get(profile, {})
-
-
-def sides():
-    """(claim, profile, ours, theirs) of every claim, and of the profiles with other runs."""
-    for claim in SPECIFICATION["claims"]:
-        for profile in (None, *claim.get("in_profile", {})):
-            merged = in_profile(claim, profile)
-            yield claim, profile, merged["ours"], merged["theirs"]
-
-
-def names(side_):
-    return [side_] if isinstance(side_, str) else side_
-
-
-def test_runs_of_the_claims_are_defined():
-    definitions = load_experiment("smoke").definitions
-    for _, _, ours, theirs in sides():
-        for run in (*names(ours), *names(theirs)):
-            assert run in definitions, run
-
-
-def test_the_papers_figures_are_those_of_its_tables_and_of_the_rows_these_runs_stand_for():
-    table = load_yaml(ROWS)["table1"]
-    rows = {
-        row["run"]: row["paper_miou"] for row in (*table["paper"], *table["extra"]) if "paper_miou" in row
-    }
-    checked = set()
-    for claim, profile, ours, theirs in sides():
-        if claim["id"].startswith("10") and profile is None:
-            continue  # ImageNet's figures, which these runs stand for at other scales
-        pairs = (
-            [(names(ours), claim["paper"]), (names(theirs), claim["paper_base"])]
-            if "paper_base" in claim
-            else [([ours, theirs], claim["paper"])]
-        )
-        for runs, figures in pairs:
-            for run, figure in zip(runs, figures or [], strict=False):
-                if run in rows:
-                    assert rows[run] == figure, (claim["id"], run)
-                    checked.add((claim["id"], run, figure))
-    assert {id_ for id_, _, _ in checked} == {claim["id"] for claim in SPECIFICATION["claims"]} - {"12b"}
-    both_places = {
-        46.51,
-        38.11,
-        36.15,
-        42.07,
-        47.01,
-        43.51,
-        32.04,
-        45.57,
-        39.63,
-        48.82,
-        44.92,
-        64.70,
-        65.53,
-        47.2,
-        46.9,
-        55.0,
-        51.02,
-        53.84,
-        55.13,
-    }
-    assert {figure for _, _, figure in checked} == both_places
-    assert SPECIFICATION["claims"][9]["paper"] == [55.13, 53.84]
-
-
-def test_the_margin_is_about_a_point_where_the_paper_reports_47():
-    assert 0.9 < SPECIFICATION["margin"] * 47.01 < 1.0
-    for ours, theirs in ((46.51, 47.01), (47.2, 46.9), (44.92, 45.57)):  # what the paper calls comparable
-        assert abs(ours - theirs) < SPECIFICATION["margin"] * theirs
-    assert 4 * SPECIFICATION["margin"] * 42.07 < 46.51 - 42.07  # what it calls significant
-
-
-def test_runs_that_are_compared_are_scored_by_the_same_head():
-    definitions = load_experiment("smoke").definitions
-    for claim, _, ours, theirs in sides():
-        heads = {definitions[run].end_to_end for run in (*names(ours), *names(theirs))}
-        assert len(heads) <= 1 and heads <= {claim.get("score", "").startswith("fcn")}
 
 
 def matrices(quality, seed, images=12, classes=3, pixels=200):
@@ -201,8 +71,62 @@ def probed(home):
     return put
 
 
-def every_run():
-    return sorted({run for _, _, ours, theirs in sides() for run in (*names(ours), *names(theirs))})
+def with_extras(experiment, names):
+    """The experiment with these runs among the extras, and their scores where the extras' are."""
+    metrics = read_json(experiment.files.metrics("probe"))
+    moved = {run: metrics.pop(run) for run in names if run in metrics}
+    write_json(experiment.files.metrics("probe"), metrics)
+    write_json(experiment.files.extras.metrics("probe"), moved)
+    (experiment.files.extras.scores("probe") / "voc").mkdir(parents=True)
+    for path in (experiment.files.scores("probe") / "voc").iterdir():
+        if path.name.rpartition("-seed")[0] in moved:
+            path.rename(experiment.files.extras.scores("probe") / "voc" / path.name)
+    params = yaml.safe_load(paths.PARAMS.read_text()) | {"extras": {"probe": names}}
+    paths.PARAMS.write_text(yaml.safe_dump(params))
+    return load_experiment("tiny")
+
+
+def test_claims_on_extras_keep_the_committed_verdict_and_say_so(probed):
+    _, experiment = probed({"ours-image-long": 0.6, "moco-long": 0.8, "ours-cns5-20": 0.8})
+    plain = by_id(claims.write_claims(experiment), "10b")
+    assert plain["verdict"] == HOLDS and not plain["extras"]
+    experiment = with_extras(experiment, ["ours-image-long"])
+    entry = by_id(claims.write_claims(experiment), "10b")
+    assert (entry["verdict"], entry["why"]) == (UNDECIDED, f"{EXTRA_NOT_RUN}: ours-image-long")
+    (judged,) = claims.judge_extras(experiment)
+    assert judged == plain | {"extras": True}
+    shutil.rmtree(experiment.files.artifacts / "extras")  # a clone has the committed figures alone
+    entries = claims.write_claims(experiment)
+    assert by_id(entries, "10b") == judged and by_id(entries, "4")["verdict"] == HOLDS
+    assert "**holds** (extras)" in experiment.files.claims.with_suffix(".md").read_text()
+    stale = [judged | {"runs": {"ours": "ours-image-long", "theirs": "moco"}}]
+    write_json(experiment.files.extras.metrics("claims"), stale)
+    assert by_id(claims.write_claims(experiment), "10b")["verdict"] == UNDECIDED
+
+
+def test_runs_with_more_seeds_are_paired_over_those_that_both_have(probed):
+    scores, experiment = probed({"ours-cns5-20": 0.8, "instfeat": 0.5})
+    settings = experiment.settings.model_copy(update={"more_seeds": {"ours-cns5-20": (7,)}})
+    experiment = dataclasses.replace(experiment, settings=settings)
+    path, counts = experiment.files.confusions("ours-cns5-20", 7, "voc"), matrices(0.9, 7)
+    save_confusions(path, {"aspp-backbone": counts})
+    store_scores(experiment.files.score("probe", "ours-cns5-20", 7, "voc"), "mark", {}, beside=path)
+    assert experiment.run("ours-cns5-20").settings.seeds == (0, 1, 7)
+    entry = by_id(claims.write_claims(experiment), "1")
+    assert entry["ours"]["seeds"] == len(entry["by_seed"]) == 2
+    assert entry["ours"]["mean"] == pytest.approx(100 * np.mean(scores["ours-cns5-20"]), abs=1e-4)
+
+
+def test_every_judged_claim_says_what_could_have_been_seen(probed):
+    _, experiment = probed({"ours-cns5-20": 0.8, "instfeat": 0.5})
+    entry = by_id(claims.write_claims(experiment), "1")
+    low, high = entry["interval_95"]
+    # the interval is 1.96 deviations to each side
+    assert entry["detectable"] == pytest.approx((high - low) / 2 * (1.96 + 0.8416) / 1.96, rel=0.1)
+    half = entry["interval_95_seeds"][1] - entry["difference"]
+    assert entry["detectable_by_seeds"] > half
+    page = experiment.files.claims.with_suffix(".md").read_text()
+    assert "80 %" in page and f"| {entry['detectable']:.2f} " in page.partition("could have been seen")[2]
 
 
 def by_id(entries, id_):
@@ -295,14 +219,6 @@ def test_what_was_not_run_is_undecided_and_says_what(probed):
     assert third["difference"] is third["interval_95"] is None
     assert twelfth["why"] == f"{NOT_RUN}: ours-many, instfeat-many, ours-single, instfeat-single"
     assert all(entry.keys() == third.keys() for entry in entries)
-
-
-def test_the_profile_paper_has_runs_of_its_own():
-    fifth = next(claim for claim in SPECIFICATION["claims"] if claim["id"] == "5")
-    assert in_profile(fifth, "paper")["ours"] == ["ours-cns5-pascal", "moco-pascal"]
-    assert (
-        in_profile(fifth, "paper")["theirs"] == in_profile(fifth, "mini")["theirs"] == ["ours-cns5", "moco"]
-    )
 
 
 def test_a_score_without_its_matrices_is_one_line_and_no_verdict_is_lost(probed):

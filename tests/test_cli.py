@@ -18,13 +18,15 @@ COMMANDS = {
     "trees": ["mini", "--grouping", "hed"],
     "train": ["mini", "ours", "--seed", "0"],
     "sweep": ["mini", "--cns", "5,20", "--sigma-p", "0.4"],
+    "ablations": ["mini"],
     "tune": ["mini", "--methods", "moco,instfeat"],
     "tables": ["mini"],
+    "extras": ["probe", "mini"],
     "convergence": ["mini"],
     "claims": ["mini"],
     "report": [],
     "readme": [],
-    "repro": ["--quick"],
+    "repro": ["--quick", "--extras"],
     "profile": ["photos"],
     "group": ["a.jpg", "folder", "--out", "trees", "--preset", "best", "--workers", "2", "--hed", "hed.pt"],
     "train-forest": [
@@ -196,7 +198,8 @@ def test_switching_the_profile_edits_that_line_alone(pipeline, capsys, before):
 
 
 @pytest.mark.parametrize(
-    "arguments, made", [(["--quick"], "quick"), (["--profile", "other-one"], "other-one"), ([], "small")]
+    "arguments, made",
+    [(["--quick"], "quick"), (["--profile", "other-one", "--extras"], "other-one extras"), ([], "small")],
 )
 def test_repro_makes_a_profile_and_leaves_the_current_one(pipeline, capsys, monkeypatch, arguments, made):
     write_profile(pipeline, name="other-one")
@@ -204,14 +207,14 @@ def test_repro_makes_a_profile_and_leaves_the_current_one(pipeline, capsys, monk
     before, chosen = paths.PARAMS.read_bytes(), []
 
     def dvc(command, cwd, check):
-        chosen.append(command[-1])
+        chosen.extend(command[3:])
         assert paths.PARAMS.read_bytes() == before
         return subprocess.CompletedProcess(command, 0)
 
     monkeypatch.setattr("hgrl.core.pipeline.subprocess.run", dvc)
     assert cli.main(["repro", *arguments]) == 0
-    assert chosen == [made] and paths.PARAMS.read_bytes() == before
-    assert f"results/{made}" in capsys.readouterr().out
+    assert chosen == made.split() and paths.PARAMS.read_bytes() == before
+    assert f"results/{chosen[0]}" in capsys.readouterr().out
 
 
 def test_quick_and_a_profile_are_one_line(pipeline, capsys):

@@ -37,7 +37,7 @@ def trace():
 def snapshots(pipeline):
     """The run `ours` with a snapshot of each seed halfway: for these tests the other seed's checkpoint."""
     write_profile(pipeline, SETTINGS)
-    paths.PARAMS.write_text(yaml.safe_dump({**SMALL_PARAMS, "convergence": ["ours", "moco"]}))
+    paths.PARAMS.write_text(yaml.safe_dump({**SMALL_PARAMS, "extras": {"convergence": ["ours", "moco"]}}))
     folder = small().files.checkpoints("ours")
     for seed in (0, 1):
         shutil.copy(folder / f"seed{1 - seed}.pt", snapshot_file(folder / f"seed{seed}.pt", 0.5))

@@ -45,6 +45,7 @@ def test_two_processes_have_the_loss_and_the_gradients_of_one_for_every_method(t
     settings["two terms"] = tiny({"sampling.cns": [2, 5], "sampling.cns_reading": "terms"})
     settings["ratio"] = tiny({"objective.form": "ratio", "objective.temperature": 1.0})
     methods = {name: name if name in REGISTRY else "hierarchical" for name in settings}
+    settings["all segments"], methods["all segments"] = tiny({"methods.segsort.scope": "batch"}), "segsort"
     tasks = {
         name: ("step", methods[name], settings[name], dataset, tmp_path / f"{name}-two.pt", 1)
         for name in settings

@@ -5,6 +5,7 @@ the loaders open.
 import contextlib
 import dataclasses
 import hashlib
+import re
 import shutil
 import tarfile
 import threading
@@ -17,7 +18,16 @@ from typing import ClassVar
 
 import pytest
 import yaml
-from miniature import write_coco, write_davis, write_imagenet, write_sbd, write_voc
+from miniature import (
+    write_coco,
+    write_davis,
+    write_imagenet,
+    write_imagenette,
+    write_lists,
+    write_msrc,
+    write_sbd,
+    write_voc,
+)
 
 from hgrl import __main__ as cli
 from hgrl.core import paths
@@ -27,6 +37,7 @@ from hgrl.data.fetching import fetch as module
 from hgrl.data.fetching.archives import DATA_SETS, Split
 from hgrl.data.fetching.fetch import fetch_data_sets
 from hgrl.data.fetching.survey import count, survey
+from hgrl.data.sets import listing
 from hgrl.data.sources import open_samples, open_videos
 
 COUNTS = {
@@ -34,8 +45,10 @@ COUNTS = {
     ("coco", "train2014"): 3, ("davis", "train"): 1, ("davis", "val"): 2,
     ("imagenet", "train"): 6, ("imagenet", "val"): 3,
 }  # fmt: skip
+OTHER_COUNTS = {"msrc": {"train": 2, "tune": 1, "val": 1}, "imagenette": {"train": 9, "val": 3}}
 REPOSITORY = Path(__file__).resolve().parents[1]
-FETCHED = ["voc2012", "sbd", "coco2014", "davis2017"]
+FETCHED = ["voc2012", "sbd", "coco2014", "davis2017", "msrc", "imagenette"]
+MSRC_LISTS = {"msrc_train": ["1_1_s", "5_7_s"], "msrc_tune": ["2_1_s"], "msrc_val": ["8_30_s"]}
 
 
 def write_all(root):
@@ -44,6 +57,8 @@ def write_all(root):
     write_coco(root)
     write_davis(root, ["bear"], ["camel", "dogs"])
     write_imagenet(root)
+    write_msrc(root, [stem for stems in MSRC_LISTS.values() for stem in stems])
+    write_imagenette(root)
 
 
 def pack(source, archive, served):
@@ -75,11 +90,11 @@ def world(tmp_path_factory):
             addresses = (f"http://127.0.0.1:{server.server_port}/{archive.file}",)
             digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
             size = {"size": path.stat().st_size, "unpacked": 10**6}
+            digest = digest if archive.checksum else None
             archive = dataclasses.replace(archive, addresses=addresses, checksum=digest, **size)
-        splits = tuple(
-            dataclasses.replace(split, count=COUNTS.get((split.kind, split.name), 1))
-            for split in known.splits
-        )
+        own, counts = OTHER_COUNTS.get(name, {}), [COUNTS.get((s.kind, s.name), 1) for s in known.splits]
+        both = zip(known.splits, counts, strict=True)
+        splits = tuple(dataclasses.replace(s, count=own.get(s.name, count)) for s, count in both)
         table[name] = dataclasses.replace(known, archive=archive, splits=splits)
     yield served, drawn, table
     server.shutdown()
@@ -104,6 +119,7 @@ def root(world, tmp_path, monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setattr(paths, "HOME", tmp_path / "home")
     monkeypatch.delenv("HGRL_DATA", raising=False)
+    monkeypatch.setattr(listing, "SHIPPED", write_lists(tmp_path / "lists", **MSRC_LISTS))
     for name in list(DATA_SETS):
         monkeypatch.delitem(DATA_SETS, name)
     for name, known in world[2].items():
@@ -121,10 +137,15 @@ def test_all_sets_are_fetched_and_opened(root, capsys):
         f"VOC2012/{stem}" for stem in ("2007_a", "2008_e", "2009_b", "2011_f")
     )
     assert len(open_samples(Source(kind="coco", folder="coco", split="train2014"), root)) == 3
-    assert [len(video) for video in open_videos(Source(kind="davis", folder="DAVIS", split="val"), root)] == [
-        4,
-        4,
-    ]
+    videos = open_videos(Source(kind="davis", folder="DAVIS", split="val"), root)
+    assert [len(video) for video in videos] == [4, 4]
+    assert "msrc: fetched, 2 of 2 train images, 1 of 1 tune images" in said
+    assert (
+        said.count("; not verified: no checksum of it is published") == 1 and "_v2.zip, 0.00 GB; not" in said
+    )
+    msrc = open_samples(Source(kind="voc", folder="MSRC", split="train"), root)
+    assert msrc.names == ("MSRC/1_1_s", "MSRC/5_7_s") and msrc.mask(1).shape == (64, 96)
+    assert len(open_samples(Source(kind="imagenet", folder="Imagenette", split="train"), root)) == 9
     assert downloads(root) == []  # archives go when they are unpacked
 
 
@@ -138,8 +159,8 @@ def test_a_second_call_fetches_nothing(root, capsys):
     asked = len(Quiet.asked)
     capsys.readouterr()
     assert fetch_data_sets(FETCHED, root)
-    assert len(Quiet.asked) == asked == 4
-    assert capsys.readouterr().out.count("already there") == 4
+    assert len(Quiet.asked) == asked == 6
+    assert capsys.readouterr().out.count("already there") == 6
 
 
 def test_what_is_complete_by_hand_is_not_fetched(world, root, capsys):
@@ -350,16 +371,16 @@ def test_the_real_table_is_whole(name):
     known = DATA_SETS[name]
     assert known.splits and known.title
     for archive in filter(None, [known.archive]):
-        algorithm, _, digest = archive.checksum.partition(":")
-        assert len(digest) == {"sha256": 64, "md5": 32}[algorithm] and set(digest) <= set("0123456789abcdef")
-        assert all(
-            address.startswith(("http://", "https://")) and address.endswith(archive.file)
-            for address in archive.addresses
-        )
+        if name == "msrc":  # of which no checksum is published
+            assert archive.checksum is None and all(a.startswith("https://") for a in archive.addresses)
+        else:
+            assert re.fullmatch("sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", archive.checksum)
+        assert all(re.fullmatch(f"https?://.*/{archive.file}", address) for address in archive.addresses)
         assert archive.size > 0 and archive.unpacked > 0
 
 
 def test_checksums_are_torchvisions_where_it_has_them():
+    from torchvision.datasets.imagenette import Imagenette
     from torchvision.datasets.sbd import SBDataset
     from torchvision.datasets.voc import DATASET_YEAR_DICT
 
@@ -369,6 +390,8 @@ def test_checksums_are_torchvisions_where_it_has_them():
         and voc.addresses[0] == DATASET_YEAR_DICT["2012"]["url"]
     )
     assert sbd.checksum == f"md5:{SBDataset.md5}" and sbd.addresses[0] == SBDataset.url
+    (url, digest), archive = Imagenette._ARCHIVES["160px"], DATA_SETS["imagenette"].archive
+    assert (archive.addresses[0], archive.checksum) == (url, f"md5:{digest}")
 
 
 def test_real_data_against_the_published_numbers(real_data):

@@ -1,5 +1,6 @@
 """ImageNet's folders."""
 
+import numpy as np
 import pytest
 from miniature import write_imagenet
 
@@ -22,6 +23,11 @@ def test_train_folders(root):
         and len(samples) == 6
     )
     assert samples.masks is None and samples.image(5).shape == (20, 24, 3)
+    assert samples.classes == ("n01440764", "n01440765", "n01440766") and samples.labels == (0, 0, 1, 1, 2, 2)
+    part = samples.subset([4, 1])
+    assert (
+        part.labels == (2, 0) and part.shown(0).tolist() == [0, 0, 1] and part.shown(1).tolist() == [1, 0, 0]
+    )
 
 
 def test_val_flat_and_in_folders(root, tmp_path):
@@ -30,6 +36,7 @@ def test_val_flat_and_in_folders(root, tmp_path):
     foldered = open_imagenet(tmp_path / "other", "ImageNet", "val")
     assert flat.names == foldered.names and len(flat) == 3
     assert foldered.images[0].parent.name == "n01440764"
+    assert flat.labels is None and foldered.labels == (0, 1, 2)
 
 
 def test_missing_folder_split_and_images(root, tmp_path):
@@ -45,3 +52,4 @@ def test_real_imagenette(real_data):
     assert len(samples) == 2400
     assert len(open_imagenet(real_data, "Imagenette", "val")) == 400
     assert samples.image(0).shape == (160, 160, 3)
+    assert len(samples.classes) == 10 and np.bincount(samples.labels).tolist() == [240] * 10

@@ -17,7 +17,7 @@ from torch.nn.functional import normalize
 from hgrl.core.errors import InputError
 from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods import build_method
-from hgrl.pretraining.methods.contrast import MomentumEncoder, Queue, image_codes, info_nce
+from hgrl.pretraining.methods.contrast import MomentumEncoder, Queue, image_codes, in_groups, info_nce
 from hgrl.pretraining.methods.densecl import dense_codes, matched_cells
 from hgrl.pretraining.methods.hierarchical import pixel_loss
 
@@ -80,7 +80,7 @@ def test_a_step_looks_up_the_queue_as_it_was_before_its_own_keys_entered(setting
     """Else an own key would be among the negatives."""
     method, batch = build_method("moco", settings), batch_of([three_regions()] * 4)
     before = method.queue.keys.clone()
-    queries = image_codes(method.network.backbone(normalise(batch.images[0]))[-1], method.head)
+    queries = image_codes(method.query_features(batch.images[0]), method.head)
     loss, _ = method.loss(batch)
     keys = method.queue.keys[:4]
     assert (
@@ -151,6 +151,19 @@ def test_shuffled_groups_are_dealt_anew_and_not_in_order():
     first, second = encoder(images, generator)[0], encoder(images, generator)[0]
     assert not torch.equal(first, second)
     assert not torch.equal(first[:8], images[:8] - images[:8].mean())
+
+
+@pytest.mark.parametrize(
+    "images, groups, sizes", [(8, 2, [4, 4]), (7, 3, [3, 2, 2]), (5, 8, [3, 2]), (1, 8, [1])]
+)
+def test_queries_are_normalised_in_groups_as_large_as_their_keys_are(images, groups, sizes):
+    given_images = torch.rand(images, 3, dtype=torch.float64)
+    found = []
+    codes = in_groups(lambda own: (found.append(len(own)), own - own.mean(0))[1], given_images, groups)
+    assert found == sizes == group_sizes(given_images[:, :1], groups)[0]
+    for place, code in enumerate(codes):
+        group = [given_images[other] for other in range(images) if other % len(sizes) == place % len(sizes)]
+        torch.testing.assert_close(code, given_images[place] - sum(group) / len(group))
 
 
 def test_ours_and_image_is_the_sum_of_the_two(settings):

@@ -20,6 +20,8 @@ from hgrl.reporting.tables import ROWS
 HOME = Path(__file__).resolve().parents[1]
 PROFILES = ["smoke", "quick", "mini", "photos", "paper"]
 STAGES = yaml.safe_load((HOME / "dvc.yaml").read_text())["stages"]
+EXTRAS = yaml.safe_load((HOME / "extras/dvc.yaml").read_text())["stages"]
+ALL = STAGES | {f"extras/{name}": stage for name, stage in EXTRAS.items()}
 PARAMS = load_params()
 RUNS = load_experiment("mini").definitions
 # what computes a stage without a notebook; a notebook's own imports say it of the others
@@ -27,15 +29,18 @@ MODULES = {
     "data": "hgrl.data.stage",
     "hed": "hgrl.grouping.stage",
     "grouping-hed": "hgrl.grouping.stage",
-    "convergence": "hgrl.evaluation.convergence",
     "claims": "hgrl.reporting.claims",
-    "sweep": "hgrl.evaluation.trials",
     "tables": "hgrl.reporting.tables",
+    **{f"extras/{stage}": "hgrl.evaluation.extras" for stage in ("probe", "retrieval", "tracking")},
+    "extras/claims": "hgrl.reporting.claims",
+    "extras/convergence": "hgrl.evaluation.convergence",
+    "extras/sweep": "hgrl.evaluation.trials",
+    "extras/ablations": "hgrl.evaluation.trials",
 }
 
 
 def notebook_of(stage):
-    match = re.search(r"hgrl notebook (\S+)", STAGES[stage]["cmd"])
+    match = re.search(r"hgrl notebook (\S+)", ALL[stage]["cmd"])
     return HOME / f"notebooks/{match[1]}.ipynb" if match else None
 
 
@@ -56,14 +61,12 @@ def imports_of(notebook):
                 yield name if file.is_dir() or file.with_suffix(".py").exists() else node.module
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", ALL)
 def test_every_module_that_a_stage_computes_with_lies_in_a_room_it_depends_on(stage):
     notebook = notebook_of(stage)
     roots = set(imports_of(notebook)) if notebook else {MODULES[stage]}
     rooms = {
-        dep.removeprefix("hgrl/").replace("/", ".")
-        for dep in STAGES[stage]["deps"]
-        if dep.startswith("hgrl/")
+        dep.removeprefix("hgrl/").replace("/", ".") for dep in ALL[stage]["deps"] if dep.startswith("hgrl/")
     }
     assert "core" in rooms  # the plumbing, which `imported_modules` leaves out
     for module in imported_modules(*roots):
@@ -82,11 +85,57 @@ def test_every_stage_with_a_notebook_runs_it_and_depends_on_it():
     assert len(ran) == 7
 
 
+def swap(stage, texts):
+    written = yaml.safe_dump(stage)
+    for old, new in texts.items():
+        written = written.replace(old, new)
+    return yaml.safe_load(written)
+
+
+def places(stage, *kinds):
+    """What a stage lists under each kind, without the options."""
+    listed = [entry for kind in kinds for entry in stage.get(kind, ())]
+    return {next(iter(entry)) if isinstance(entry, dict) else entry for entry in listed}
+
+
+def test_extras_are_trained_as_the_others_are():
+    swapped = swap(
+        STAGES["pretraining"], {"/checkpoints": "/extras/checkpoints", "${trained}": "${extras.trained}"}
+    )
+    assert EXTRAS["pretraining"] == swapped | {"wdir": ".."}
+
+
+def test_no_other_stage_needs_what_the_extras_make():
+    """DVC makes whatever lies at, above or below a dependency first; and no file has two makers."""
+    made = set().union(*(places(stage, "outs", "metrics", "plots") for stage in EXTRAS.values()))
+    needed = set().union(*(places(stage, "deps") for stage in STAGES.values()))
+    outs = set().union(*(places(stage, "outs", "metrics", "plots") for stage in STAGES.values()))
+    runs = {"${item.run}": "one"}, {"${item.run}": "another"}
+    made, outs = (
+        {path.replace(*next(iter(r.items()))) for path in paths}
+        for paths, r in zip((made, outs), runs, strict=True)
+    )
+    for path in made:
+        for other in needed | outs:
+            assert not f"{path}/".startswith(f"{other}/") and not f"{other}/".startswith(f"{path}/"), other
+    assert "results/${item.profile}/metrics" in places(STAGES["tables"], "deps") & places(
+        STAGES["claims"], "deps"
+    )
+
+
+def test_extras_are_no_rows_of_the_papers_tables():
+    extra = {(stage, name) for stage, names in PARAMS["extras"].items() for name in names}
+    for table, stage in {"table1": "probe", "table2": "retrieval", "table3": "tracking"}.items():
+        for row in load_yaml(ROWS)[table]["paper"]:
+            for run in {row["run"], row.get("stand_in")} - {None}:
+                start = RUNS[run].checkpoint_of or run
+                assert (stage, run) not in extra and ("trained", start) not in extra
+                assert run in PARAMS[stage]
+
+
 def test_runs_of_other_trees_have_the_stages_of_the_plain_ones_with_those_trees():
     plain, other = STAGES["pretraining"], STAGES["pretraining-hed"]
-    swapped = yaml.safe_load(
-        yaml.safe_dump(plain).replace("/trees", "/trees-hed").replace("${trained}", "${trained_hed}")
-    )
+    swapped = swap(plain, {"/trees": "/trees-hed", "${trained}": "${trained_hed}"})
     profile = next(iter(other["params"][1].values()))
     profile.remove("groupings")
     assert other == swapped
@@ -139,21 +188,23 @@ def test_the_stand_ins_for_pascal_alone_train_for_as_large_a_share_of_the_steps(
 
 
 def test_listed_runs_are_defined_and_their_methods_known():
-    runs = RUNS
-    for stage in ("trained", "trained_hed", "probe", "retrieval", "tracking", "convergence"):
-        assert set(PARAMS[stage]) <= runs.keys()
+    runs, extras = RUNS, PARAMS["extras"]
     assert {run.method for run in runs.values()} <= {*REGISTRY, *BASELINES, *TRACKERS, UNTRAINED, PRETRAINED}
-    trained = {*PARAMS["trained"], *PARAMS["trained_hed"]}
-    assert all(runs[name].method in REGISTRY and not runs[name].checkpoint_of for name in trained)
     assert not {*PARAMS["trained"]} & {*PARAMS["trained_hed"]}
-    scored = [runs[name] for stage in ("probe", "retrieval", "tracking") for name in PARAMS[stage]]
+    trained = {*PARAMS["trained"], *PARAMS["trained_hed"], *extras["trained"]}
+    assert all(runs[name].method in REGISTRY and not runs[name].checkpoint_of for name in trained)
+    scored = [
+        runs[name]
+        for stage in ("probe", "retrieval", "tracking")
+        for name in (*PARAMS[stage], *extras[stage])
+    ]
     assert {
         run.checkpoint_of or name for name, run in runs.items() if run in scored and run.method in REGISTRY
     } <= trained
 
 
 def test_profiles_have_every_section_that_dvc_tracks():
-    for stage in STAGES.values():
+    for stage in ALL.values():
         for tracked in stage.get("params", []):
             for file, sections in tracked.items() if isinstance(tracked, dict) else ():
                 for profile in ("smoke", "quick", "mini", "photos", "paper"):
@@ -174,19 +225,21 @@ def test_dvc_tracks_the_settings_of_every_method():
 def test_curves_are_of_runs_that_train():
     runs = RUNS
     assert all(
-        runs[name].method in REGISTRY and not runs[name].checkpoint_of for name in PARAMS["convergence"]
+        runs[name].method in REGISTRY and not runs[name].checkpoint_of
+        for name in PARAMS["extras"]["convergence"]
     )
 
 
 @pytest.mark.parametrize("profile", ["smoke", "mini", "photos", "paper"])
 def test_curves_read_a_probe_that_the_profile_knows_and_end_at_the_runs_end(profile):
     settings = load_experiment(profile).settings
-    assert settings.convergence.head in settings.probe.heads and settings.convergence.shares[-1] == 1
+    heads = (*settings.probe.heads, *settings.extra_heads)
+    assert settings.convergence.head in heads and settings.convergence.shares[-1] == 1
     assert list(settings.convergence.shares) == sorted(set(settings.convergence.shares))
 
 
 def test_the_ablations_notebook_waits_for_the_verdicts_and_the_curves():
-    assert {"results/${item.profile}/claims.json", "results/${item.profile}/convergence"} <= set(
+    assert {"results/${item.profile}/claims.json", "results/${item.profile}/metrics"} <= set(
         STAGES["ablations"]["deps"]
     )
     assert {"artifacts/${item.profile}/scores/probe": {"persist": True}} in STAGES["probe"]["outs"]
@@ -197,7 +250,7 @@ def test_table_rows_name_runs_that_exist():
     for table in load_yaml(ROWS).values():
         for row in (*table["paper"], *table["extra"]):
             assert row["run"] is None or row["run"] in RUNS
-            assert row.get("stand_in") is None or RUNS[row["stand_in"]].method == RUNS[row["run"]].method
+            assert row.get("stand_in") is None or row["stand_in"] in RUNS
 
 
 def test_paper_tables_have_all_of_the_papers_rows():
@@ -222,3 +275,17 @@ def test_notebooks_are_committed_without_outputs_and_teach(path):
         assert not cell["outputs"] and cell["execution_count"] is None
         assert sum(bool(line.strip()) for line in source.splitlines()) <= 15
     assert any("assert" in "".join(cell["source"]) for cell in code)
+
+
+def test_every_row_of_table_1_can_be_made_of_real_photographs():
+    """On their own data where the paper has other, and on trees that are grown for these."""
+    experiment = load_experiment("photos")
+    for row in load_yaml(ROWS)["table1"]["paper"]:
+        runs = [run for run in (row["run"], row.get("stand_in")) if run and run != "imagenet"]
+        named = {run for run in runs if "photos" in (RUNS[run].profiles or ("photos",))}
+        assert named and not {*experiment.settings.without} & named, row["method"]
+    told, data = experiment.settings.stand_in, experiment.settings.data
+    assert {*told} == {"PASCAL", "COCO", "ImageNet"}
+    for run in ("moco-imagenet", "ours-imagenet", "ours-image-imagenet", "moco-pascal", "ours-cns5-pascal"):
+        sources = experiment.run(run).settings.data.pretrain
+        assert {*sources} <= {*data.pretrain, *data.extra} and sources != data.pretrain

@@ -13,7 +13,7 @@ from hgrl.core.errors import InputError
 from hgrl.core.settings import PretrainSettings
 from hgrl.pretraining import loop, methods
 from hgrl.pretraining.checkpoints import snapshot_file
-from hgrl.pretraining.loop import learning_rate
+from hgrl.pretraining.loop import learning_rate, optimizer_of
 from hgrl.pretraining.methods.base import Method
 
 
@@ -60,6 +60,28 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(dataset, settings
         torch.manual_seed(999)  # whatever the process did in between
         train(dataset, settings, tmp_path / "parts.pt", stop_after=stop)
     assert_same(load_checkpoint(tmp_path / "whole.pt"), load_checkpoint(tmp_path / "parts.pt"))
+
+
+def test_sgd_with_momentum_is_torchs_and_resumes_bit_for_bit(dataset, tiny, tmp_path):
+    given = {"optimizer": "sgd", "momentum": 0.8, "weight_decay": 1e-3, "lr": 0.05}
+    settings = tiny({f"pretrain.{key}": value for key, value in given.items()})
+    train(dataset, settings, tmp_path / "whole.pt", method="moco")
+    for stop in (1, 4, None):
+        train(dataset, settings, tmp_path / "parts.pt", method="moco", stop_after=stop)
+    whole = load_checkpoint(tmp_path / "whole.pt")
+    assert_same(whole, load_checkpoint(tmp_path / "parts.pt"))
+    (group,) = whole.optimizer["param_groups"]
+    assert (group["momentum"], group["weight_decay"]) == (0.8, 1e-3) and "betas" not in group
+    weight = torch.nn.Linear(1, 1, bias=False)
+    weight.weight.data.fill_(1.0)
+    optimizer = optimizer_of(weight, settings.pretrain, torch.device("cpu"))
+    expected, velocity = 1.0, 0.0
+    for gradient in (2.0, -1.0):
+        weight.weight.grad = torch.full((1, 1), gradient)
+        optimizer.step()
+        velocity = 0.8 * velocity + gradient + 1e-3 * expected
+        expected -= 0.05 * velocity
+    assert weight.weight.item() == pytest.approx(expected)
 
 
 def test_a_method_that_uses_the_global_random_state_resumes_bit_for_bit(dataset, settings, tmp_path, noisy):

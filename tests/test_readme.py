@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 
 import pytest
@@ -112,8 +113,8 @@ def test_the_example_run_is_trained_and_scored_like_every_other(pipeline, exampl
     experiment = load_experiment("small")
     prepare(experiment, example)
     scores = {stage: evaluate(stage, experiment, example)[example][0] for stage in ("probe", "retrieval")}
-    assert scores["probe"].keys() == {"linear-backbone", "linear-embedding"}
-    assert scores["retrieval"].keys() == {"embedding", "backbone"}
+    assert scores["probe"]["scenes"].keys() == {"linear-backbone", "linear-embedding"}
+    assert scores["retrieval"]["scenes"].keys() == {"embedding", "backbone"}
 
 
 def test_the_pages_show_the_committed_results():
@@ -150,9 +151,28 @@ def test_a_page_without_its_markers_is_left_alone(tmp_path, monkeypatch):
     (("not run", "not run", "not run"), "not run"),
 ])  # fmt: skip
 def test_a_deviation_is_shown_only_of_what_has_one(cells, shown):
-    assert pages.shown(dict(zip(("miou_mean", "miou_std", "seeds"), cells, strict=True)), "miou") == shown
+    row = dict(zip(("miou_mean", "miou_std", "seeds"), cells, strict=True))
+    assert pages.shown(row, "miou") == pages.shown(row | {"extras": "-"}, "miou") == shown
+    assert pages.shown(row | {"extras": "further heads"}, "miou") == shown
+    assert pages.shown(row | {"extras": "2026-11-21"}, "miou") == f"{shown} (extras)"
+
+
+def test_photographs_lead_the_readme_with_a_column_for_each_set(tmp_path, monkeypatch):
+    before = pages.headlines().splitlines()[0]
+    shutil.copytree(HOME / "profiles", tmp_path / "profiles")
+    shutil.copytree(HOME / "results/photos/tables", tmp_path / "results/photos/tables")
+    shutil.copytree(HOME / "results/mini/tables", tmp_path / "results/mini/tables")
+    shutil.copy(HOME / "params.yaml", tmp_path)
+    monkeypatch.setattr(paths, "HOME", tmp_path)
+    monkeypatch.setattr(paths, "PARAMS", tmp_path / "params.yaml")
+    (tmp_path / "results/mini/summary.json").unlink(missing_ok=True)
+    (tmp_path / "results/photos/summary.json").write_text('{"probe": {"voc": {}, "msrc": {}}}')
+    cells = [cell.strip() for cell in pages.headlines().splitlines()[0].strip("|").split("|")]
+    assert cells[1:3] == ["probe, mIoU: paper", "tracking, J: paper"]
+    assert cells[3:] == ["probe: photos, msrc", "probe: photos, voc", "J: photos", "probe: mini", "J: mini"]
+    assert before.count("paper") == 2
 
 
 def test_the_readmes_rows_are_scored_in_a_profile():
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in pages.headlines().splitlines()]
-    assert len(table) == 2 + 8 and all(any(cell[:1].isdigit() for cell in row[2:4]) for row in table[2:])
+    assert len(table) == 2 + 8 and all(any(cell[:1].isdigit() for cell in row[3:]) for row in table[2:])

@@ -253,5 +253,7 @@ def test_labelled_sets_need_masks_of_the_same_classes(tmp_path):
 @pytest.mark.parametrize("kind", ["bsds", "coco", "folder", "imagenet"])
 def test_classes_of_a_set_without_masks_of_classes_are_refused(tmp_path, kind):
     source = Source(kind=kind, folder="photos", split="train", classes=("cat", "dog"))
-    with pytest.raises(InputError, match=r"setting 'classes': photos \(.*\) has no masks of classes; only"):
+    with pytest.raises(
+        InputError, match=r"settings 'classes' and 'void': photos \(.*\) has no masks of classes; only"
+    ):
         open_samples(source, tmp_path)

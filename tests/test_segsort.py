@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import normalize
 
 from hgrl.pretraining.methods import build_method
-from hgrl.pretraining.methods.segsort import numbered, segment_loss, segment_means, spherical_kmeans
+from hgrl.pretraining.methods.segsort import numbered, segment_loss, segment_means, spherical_kmeans, together
 
 
 def maps(batch=2, dim=4, height=6, width=8, seed=0):
@@ -99,6 +99,58 @@ def test_images_do_not_contrast_with_each_other():
     torch.testing.assert_close(segment_loss(cells, segments, 4, 10.0)[0], alone)
 
 
+def slow_batch_loss(cells, segments, views, concentration):
+    """Every cell against the segments of all images of its view."""
+    images, total = len(cells) // views, 0.0
+    for view in range(views):
+        own = range(view * images, (view + 1) * images)
+        members = {}
+        for image in own:
+            for cell, segment in zip(cells[image].numpy(), segments[image].tolist(), strict=True):
+                members.setdefault((image, segment), []).append(cell)
+        means = {key: np.sum(found, 0) / np.linalg.norm(np.sum(found, 0)) for key, found in members.items()}
+        for image in own:
+            for cell, segment in zip(cells[image].numpy(), segments[image].tolist(), strict=True):
+                weights = {key: np.exp(concentration * cell @ mean) for key, mean in means.items()}
+                total -= np.log(weights[image, segment] / sum(weights.values()))
+    return total / segments.numel()
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_the_loss_over_the_batch_equals_the_slow_loop(views):
+    cells = maps(batch=6).flatten(2).mT
+    segments = torch.randint(0, 5, (6, 48), generator=torch.Generator().manual_seed(1))
+    segments[1] = segments[1].clamp_max(2)
+    joined = together(cells, segments, 9, views)
+    assert joined[0].shape == (views, 288 // views, 4) and joined[1].max() < joined[2]
+    loss, _ = segment_loss(*joined, 10.0, shared=True)
+    assert loss.item() == pytest.approx(slow_batch_loss(cells, segments, views, 10.0))
+
+
+def test_the_scope_is_a_setting_and_the_batch_has_more_to_tell_apart(tiny):
+    losses = {}
+    for scope in ("image", "batch"):
+        torch.manual_seed(0)
+        method = build_method(
+            "segsort", tiny({"methods.segsort.clusters": 1, "methods.segsort.scope": scope})
+        )
+        losses[scope] = method.loss(batch_of([three_regions()] * 4))[0].item()
+    assert losses["batch"] > losses["image"] + 0.5
+
+
+def test_one_cluster_leaves_the_regions_as_they_are(tiny, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(
+        "hgrl.pretraining.methods.segsort.segment_loss",
+        lambda cells, segments, *_: (seen.update(s=segments), (cells.sum(), cells.sum()))[1],
+    )
+    batch = batch_of([three_regions()] * 2)
+    settings = tiny({})
+    own = settings.methods | {"segsort": {}}
+    build_method("segsort", settings.model_copy(update={"methods": own})).loss(batch)
+    assert torch.equal(seen["s"], numbered(batch.labels.flatten(0, 1).flatten(1).long()))
+
+
 def test_an_empty_segment_is_absent_and_has_no_nan():
     means, present = segment_means(torch.eye(2).expand(1, 2, 2), torch.tensor([[0, 0]]), 3)
     assert present.tolist() == [[True, False, False]]
@@ -110,7 +162,7 @@ def test_segments_never_cross_a_region(tiny, monkeypatch):
     seen = {}
     method = build_method("segsort", tiny())
 
-    def remembering(cells, segments, count, concentration):
+    def remembering(cells, segments, count, concentration, shared):
         seen.update(s=segments, n=count)
         return cells.sum(), cells.sum()
 

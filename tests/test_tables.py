@@ -12,7 +12,8 @@ from hgrl.core.loading import load_yaml
 from hgrl.core.paths import Files
 from hgrl.evaluation.networks import NO_WEIGHTS, OTHER_NETWORK
 from hgrl.reporting import tables
-from hgrl.reporting.tables import INAPPLICABLE, NOT_RUN, PAPER_ONLY
+from hgrl.reporting.scores import write_summary
+from hgrl.reporting.tables import EXTRA_NOT_RUN, INAPPLICABLE, NOT_RUN, PAPER_ONLY
 
 
 def of_profile(profile, home):
@@ -42,7 +43,8 @@ def score(experiment, runs):
 
 def describe(experiment, images):
     sets = {name: {"files": count} for name, count in images.items()}
-    write_json(experiment.files.manifest, {"sets": sets, "class_frequency": {"scenes": {"disc": 0.1}}})
+    frequency = {name: {"disc": 0.1} for name in experiment.settings.data.labelled}
+    write_json(experiment.files.manifest, {"sets": sets, "class_frequency": frequency})
 
 
 def by_run(rows, run):
@@ -67,7 +69,7 @@ def test_scores_are_percent_with_deviation_and_seeds_beside_the_papers(smoke):
         "Pixel (cns=5)",
     )
     assert row["pretraining_data"] == "scenes (48 images)"
-    assert row["linear_miou_mean"] == INAPPLICABLE  # this head was not read
+    assert row["linear_backbone_miou_mean"] == INAPPLICABLE  # this head was not read
 
 
 @pytest.mark.parametrize("trunk", ["from scratch", "ImageNet weights vgg16.pth (sha256 0123456789abcdef)"])
@@ -104,12 +106,9 @@ def test_what_has_no_run_says_so_in_every_score(smoke):
 def test_rivals_that_were_not_run_say_so(smoke):
     rows = tables.table_rows(smoke, "table1")
     assert next(row for row in rows if row["method"] == "MoCo")["paper_miou"] == 65.53
-    rivals = [
-        row
-        for row in rows
-        if row["method"].startswith(("MoCo", "InstFeat", "SegSort", "DenseCL", "Image labels"))
-    ]
-    assert len(rivals) == 15 and {row["miou_mean"] for row in rivals} == {NOT_RUN, NOT_IN_PROFILE}
+    rivals = [row for row in rows if row["method"].startswith(("MoCo", "InstFeat", "SegSort", "DenseCL"))]
+    told = {NOT_RUN, NOT_IN_PROFILE, EXTRA_NOT_RUN}
+    assert len(rivals) == 14 and {row["miou_mean"] for row in rivals} == told
     assert by_run(tables.table_rows(smoke, "table2"), "segsort")["miou_mean"] == NOT_RUN
 
 
@@ -132,16 +131,18 @@ def test_rows_end_to_end_read_their_own_head_and_the_data_of_the_run_they_start_
     row = by_run(tables.table_rows(smoke, "table1"), "moco-long-e2e")
     assert (row["miou_mean"], row["iou_disc"], row["seeds"], row["paper_miou"]) == ("50.00", "25.00", 3, 55.0)
     assert (row["pretraining_data"], row["epochs"]) == ("scenes (48 images)", 5)  # 2.5 times smoke's 2
-    assert row["linear_miou_mean"] == INAPPLICABLE
+    assert row["linear_backbone_miou_mean"] == INAPPLICABLE
 
 
 def test_what_supervision_and_other_data_read_is_said(smoke, tmp_path):
     describe(smoke, {"pretrain": 48, "labels": 24})
-    backbone = {"linear-backbone": {"miou_mean": 0.5, "miou_std": 0.0, "seeds": 3}}
-    score(smoke, dict.fromkeys(("supervised", "imagenet"), backbone))
-    rows = tables.table_rows(smoke, "table1")
-    assert by_run(rows, "supervised")["pretraining_data"] == "scenes, labels (24 images)"
-    assert by_run(rows, "imagenet")["pretraining_data"] == "ImageNet, labels"
+    linear = {"linear-backbone": {"miou_mean": 0.5, "miou_std": 0.0, "seeds": 3}}
+    backbone = {"scenes": linear, "voc": linear}
+    for run, told in (("supervised", "scenes, labels (24 images)"), ("imagenet", "ImageNet, labels")):
+        score(smoke, {run: backbone})
+        row = by_run(tables.table_rows(smoke, "table1"), run)
+        stand_in = "" if run == "imagenet" else " (stand-in: supervised)"
+        assert (row["method"], row["pretraining_data"]) == (f"ImageNet Pre-train{stand_in}", told)
     paper = of_profile("paper", tmp_path)
     describe(paper, {"pretrain": 48, "labels": 24})
     score(paper, dict.fromkeys(("moco", "moco-pascal"), backbone))
@@ -179,7 +180,7 @@ def test_runs_on_counted_scenes_name_their_split_and_its_images(smoke, tmp_path)
     rows = tables.table_rows(smoke, "table1")
     assert by_run(rows, "moco-many")["pretraining_data"] == "scenes: many (24 images)"
     assert by_run(rows, "ours-single")["pretraining_data"] == "scenes: single (23 images)"
-    assert by_run(rows, "ours-many")["miou_mean"] == NOT_RUN
+    assert by_run(rows, "ours-many")["miou_mean"] == EXTRA_NOT_RUN
     photos = of_profile("photos", tmp_path)
     score(photos, {})
     assert by_run(tables.table_rows(photos, "table1"), "ours-many")["miou_mean"] == NOT_IN_PROFILE
@@ -192,7 +193,85 @@ def test_class_frequency_row_comes_from_the_data(smoke):
 
 def test_files_hold_the_rows(smoke):
     files = tables.write_tables(smoke)
-    assert {path.name for path in files} == {f"table{n}.{kind}" for n in (1, 2, 3) for kind in ("csv", "md")}
+    names = {f"table{n}.{kind}" for n in (1, 2, 3) for kind in ("csv", "md")}
+    assert {path.name for path in files} == {"summary.json", *names}
     text = next(path for path in files if path.name == "table3.csv").read_text()
     assert next(csv.DictReader(io.StringIO(text)))["j_mean_mean"] == "22.00"
     assert "25.00 ± 1.00" in next(path for path in files if path.name == "table1.md").read_text()
+
+
+def test_a_row_of_the_extras_says_when_it_was_made_and_one_not_made_how_to(smoke):
+    row = by_run(tables.table_rows(smoke, "table1"), "densecl")
+    assert (row["miou_mean"], row["extras"]) == (EXTRA_NOT_RUN, INAPPLICABLE)
+    head = {"miou_mean": 0.3, "miou_std": 0.02, "seeds": 2}
+    files = smoke.files.extras
+    further = {"scenes": {"linear-backbone": {"miou_mean": 0.2, "miou_std": 0.0, "seeds": 3}}}
+    write_json(files.metrics("probe"), {"densecl": {"scenes": {"aspp-backbone": head}}, "ours-cns5": further})
+    write_json(files.result("probe", "densecl.origin"), {"date": "2026-11-21"})
+    rows = tables.table_rows(smoke, "table1")
+    row = by_run(rows, "densecl")
+    assert (row["miou_mean"], row["seeds"], row["extras"]) == ("30.00", 2, "2026-11-21")
+    assert by_run(rows, "random")["extras"] == INAPPLICABLE
+    # a run whose headline the plain run makes, and another head the extras
+    row = by_run(rows, "ours-cns5")
+    told = [row[name] for name in ("miou_mean", "linear_backbone_miou_mean", "extras")]
+    assert told == ["25.00", "20.00", "further heads"]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two labelled sets, and data sets that stand in for the paper's; some scores of each table."""
+    experiment = of_profile("photos", tmp_path)
+    told = {"ImageNet": "Imagenette", "COCO": "BSDS500"}
+    settings = experiment.settings.model_copy(update={"stand_in": told})
+    experiment = dataclasses.replace(experiment, settings=settings)
+    head, layer = settings.probe.heads[0], settings.retrieval.layers[0]
+    score(experiment, {"moco": read(head, msrc=0.3, voc=0.2), "supervised": read(head, msrc=0.3)})
+    write_json(experiment.files.metrics("retrieval"), {"segsort": read(layer, msrc=0.1, voc=0.15)})
+    lab = {"j_mean_mean": 0.4, "j_mean_std": 0.0, "f_mean_mean": 0.5, "f_mean_std": 0.0, "seeds": 1}
+    write_json(experiment.files.metrics("tracking"), {"lab": {"paper": lab, "field": {}}})
+    describe(experiment, {"pretrain": 48})
+    return experiment
+
+
+def read(layer, **mious):
+    figures = {"miou_std": 0.01, "seeds": 3, "iou": {"cat_mean": 0.02, "sky_mean": 0.5, "seeds": 3}}
+    return {name: {layer: {**figures, "miou_mean": miou}} for name, miou in mious.items()}
+
+
+def test_the_first_set_is_the_headline_and_each_other_has_a_column(photos):
+    for name, run, figures in (
+        ("table1", "moco", ("30.00", "20.00")),
+        ("table2", "segsort", ("10.00", "15.00")),
+    ):
+        row = by_run(tables.table_rows(photos, name), run)
+        assert (row["miou_mean"], row["voc_miou_mean"]) == figures and "msrc_miou_mean" not in row
+        assert (row["iou_cat"], row["stand_in"]) == ("2.00", "BSDS500 for COCO")
+    assert by_run(tables.table_rows(photos, "table3"), "lab")["j_mean_mean"] == "40.00"
+
+
+def test_the_summary_gathers_the_headlines_by_set(photos):
+    summary = read_json(write_summary(photos))
+    miou = {"mean": 30.0, "std": 1.0, "seeds": 3}
+    assert summary["probe"]["msrc"]["moco"] == {"miou": miou, "lowest_class_iou": 2.0}
+    assert summary["probe"]["voc"] == {"moco": {"miou": {**miou, "mean": 20.0}, "lowest_class_iou": 2.0}}
+    assert summary["retrieval"]["voc"] == {"segsort": {"miou": {**miou, "mean": 15.0}}}
+    tracked = {"j": {"mean": 40.0, "std": 0.0, "seeds": 1}, "f": {"mean": 50.0, "std": 0.0, "seeds": 1}}
+    assert summary["tracking"] == {"lab": tracked}
+
+
+def test_every_row_on_another_data_set_says_what_stands_in(photos):
+    rows = tables.table_rows(photos, "table1")
+    told = {(row["method"], row["paper_epochs"]): row["stand_in"] for row in rows}
+    assert told["ImageNet Pre-train (stand-in: supervised)", "-"] == "Imagenette for ImageNet"
+    assert told["MoCo", 80] == told["Ours", 140] == "BSDS500 for COCO"
+    assert [row["stand_in"] for row in rows[3:6]] == ["Imagenette for ImageNet"] * 3
+    assert told["Random Init", "-"] == told["MoCo", 400] == INAPPLICABLE
+
+
+def test_a_row_tells_the_reading_that_it_has(smoke):
+    def told(reading):
+        return tables._with_reading("SegSort", {"reading": reading}, smoke.run("segsort"))
+
+    assert told("methods.segsort.clusters") == "SegSort (clusters: 3)"
+    assert told("methods.segsort.unset") == "SegSort"

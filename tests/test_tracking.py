@@ -3,7 +3,7 @@ known.
 """
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from hgrl.core.errors import InputError
 from hgrl.core.files import read_json
 from hgrl.core.settings import FieldPropagation, Propagation, Source, TrackingSettings
 from hgrl.data.normalise import normalise
+from hgrl.evaluation import stage as evaluation
 from hgrl.evaluation import tracking
 from hgrl.evaluation.features import BaselineFeatures, NetworkFeatures
 from hgrl.evaluation.trackers import propagation
@@ -394,3 +395,6 @@ def test_a_tracker_without_features_has_one_score_and_seconds_are_no_score(pipel
     metrics = read_json(small().files.metrics("tracking"))["random"]["field"]
     assert {"j_mean_mean", "f_mean_mean", "stride_mean", "parameters_mean", "j_low", "lead"} <= metrics.keys()
     assert metrics["lead"].keys() == {"identity"} and "sequences" not in metrics
+    extra = replace(small(), files=small().files.extras)  # held against the rows of the plain results
+    evaluation.evaluate("tracking", extra, "ours")
+    assert read_json(extra.files.metrics("tracking"))["ours"]["paper"]["lead"].keys() == {"identity"}

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
-from miniature import SBD, VOC, gt_cls, write_sbd, write_voc
+from miniature import SBD, VOC, gt_cls, write_lists, write_sbd, write_voc
 from PIL import Image
 from scipy.io import savemat
 
 from hgrl.core.errors import InputError
+from hgrl.core.settings import Source
+from hgrl.data.sets import listing
 from hgrl.data.sets.sbd import read_mat_mask
 from hgrl.data.sets.voc import CLASSES, open_voc
+from hgrl.data.sources import open_samples
 
 
 def voc(home, names=("2007_000032", "2007_000039"), split="train", masks="SegmentationClass", lines=None):
@@ -146,10 +151,80 @@ def test_damaged_sbd_mask(tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
-def test_own_class_names(tmp_path):
+@pytest.mark.parametrize("text", ["background\nred ball\n", "\ufeffbackground\r\n red  ball \r\n\r\n"])
+def test_own_class_names(tmp_path, text):
     voc(tmp_path / "VOC2012")
-    (tmp_path / "VOC2012/classes.txt").write_text("background\nred ball\n")
+    (tmp_path / "VOC2012/classes.txt").write_bytes(text.encode())
     assert open_voc(tmp_path, "VOC2012", "train").classes == ("background", "red ball")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("sky\n\ntree\n", r"line 2: is empty; name the class of each id, from 0, once"),
+        ("sky\ntree\nsky\n", r"line 3: 'sky' stands there twice"),
+        ("sky\n", r"1 classes; 2 to 255 fit masks of 8 bits"),
+        ("\n".join(map(str, range(256))), r"256 classes; 2 to 255 fit"),
+        ("", r"0 classes"),
+    ],
+)
+def test_class_names_that_are_no_ids_are_one_line(tmp_path, text, words):
+    voc(tmp_path / "VOC2012")
+    (tmp_path / "VOC2012/classes.txt").write_text(text)
+    with pytest.raises(InputError, match=rf"classes\.txt: {words}"):
+        open_voc(tmp_path, "VOC2012", "train")
+
+
+def test_images_of_other_kinds_in_either_case_with_spaces_and_in_lists_with_suffixes(tmp_path):
+    home = tmp_path / "mine"
+    for name in ("a 1.JPG", "b.jpeg", "c.PNG", "d.v2.jpg", "d.v2.png"):
+        put(home / "JPEGImages" / name, np.zeros((3, 5, 3)))
+    for name in ("a 1.PNG", "b.png", "c.png", "d.v2.png"):
+        put(home / "SegmentationClass" / name, np.ones((3, 5)))
+    lists = home / "ImageSets/Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_bytes(b"\xef\xbb\xbfa 1\r\nb.jpeg\r\n\r\nc 1\r\nd.v2\r\n")
+    samples = open_voc(tmp_path, "mine", "train")
+    assert [path.name for path in samples.images] == ["a 1.JPG", "b.jpeg", "c.PNG", "d.v2.jpg"]
+    assert samples.names == ("mine/a_1", "mine/b", "mine/c", "mine/d.v2")
+    assert [samples.mask(index).max() for index in range(4)] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("void", ["void", "Unlabelled"])
+def test_a_class_named_void_is_none(tmp_path, void):
+    voc(tmp_path / "mine")
+    (tmp_path / "mine/classes.txt").write_text(f"sky\n{void}\ntree\n")
+    put(tmp_path / "mine/SegmentationClass/2007_000032.png", np.array([[0, 1, 2, 255, 0]] * 3))
+    samples = open_voc(tmp_path, "mine", "train")
+    assert samples.classes == ("sky", "tree") and samples.mask(0)[0].tolist() == [0, 255, 1, 255, 0]
+    assert samples.with_classes(("tree", "sky")).mask(0)[0].tolist() == [1, 255, 0, 255, 1]
+
+
+def test_another_void_than_255(tmp_path):
+    voc(tmp_path / "mine")
+    (tmp_path / "mine/classes.txt").write_text("sky\ntree\n")
+    put(tmp_path / "mine/SegmentationClass/2007_000032.png", np.array([[0, 1, 254, 255, 0]] * 3))
+    source = Source(kind="voc", folder="mine", split="train")
+    with pytest.raises(InputError, match=r"id 254 in a mask of 2 classes; .* `void: ID` if it is void"):
+        open_samples(source, tmp_path).mask(0)
+    with_void = open_samples(source.model_copy(update={"void": 254}), tmp_path)
+    assert with_void.mask(0)[0].tolist() == [0, 1, 255, 255, 0]
+    none = open_samples(source.model_copy(update={"void": 254, "classes": ("tree", "sky")}), tmp_path)
+    assert none.subset([0]).mask(0)[0].tolist() == [1, 0, 255, 255, 1]
+
+
+def test_shipped_lists_serve_where_the_folder_has_none(tmp_path, augmented, monkeypatch):
+    lists = {"voc_photos_train_aug": ["2009_b", "2008_e"], "voc_photos_val": ["2010_d"]}
+    monkeypatch.setattr(listing, "SHIPPED", write_lists(tmp_path / "lists", **lists))
+    samples = open_voc(tmp_path, "VOC2012", "photos_train_aug")
+    assert samples.names == ("VOC2012/2009_b", "VOC2012/2008_e")
+    assert [mask.suffix for mask in samples.masks] == [".png", ".mat"]
+    assert open_voc(tmp_path, "VOC2012", "photos_val").names == ("VOC2012/2010_d",)
+    (tmp_path / VOC / "ImageSets/Segmentation/photos_val.txt").write_text("2007_c\n")
+    assert open_voc(tmp_path, "VOC2012", "photos_val").names == ("VOC2012/2007_c",)
+    shutil.rmtree(tmp_path / SBD)
+    with pytest.raises(InputError, match="no mask of 2008_e; run `python -m hgrl fetch sbd`"):
+        open_voc(tmp_path, "VOC2012", "photos_train_aug")
 
 
 @pytest.mark.parametrize("file", ["JPEGImages/2007_000039.jpg", "SegmentationClass/2007_000039.png"])

@@ -17,12 +17,13 @@ from hgrl.core.settings import Section, Settings
 
 NOT_IN_PROFILE = "not in this profile"
 MISSING_DATA = "data set missing"
-RUN_LISTS = ("trained", "trained_hed", "probe", "retrieval", "tracking", "convergence")
+RUN_LISTS = ("trained", "trained_hed", "probe", "retrieval", "tracking")
+EXTRA_LISTS = ("trained", "probe", "retrieval", "tracking", "convergence")  # of `extras`
 READ_WEIGHTS = (  # methods whose network is their authors': hgrl/evaluation/weights.py, trackers/raft.py
     *("imagenet", "moco-resnet50", "timecycle-resnet50", "crw-resnet18"),
     *("deepcluster-vgg16", "deepcluster-alexnet", "raft"),
 )
-PARAMS_KEYS = ("profile", "runs", *RUN_LISTS, "sweep", "ablations", "tuning")
+PARAMS_KEYS = ("profile", "runs", *RUN_LISTS, paths.EXTRAS, "sweep", "ablations", "tuning")
 
 
 class RunDefinition(Section):
@@ -46,9 +47,9 @@ class Run:
 
     name: str
     definition: RunDefinition
-    settings: (
-        Settings  # the profile's; over them the run's grouping, what its method was tuned to, its overrides
-    )
+    # the profile's; over them the run's grouping, what its method was tuned to, its overrides, those that the
+    # profile has for it, its further seeds
+    settings: Settings
 
     @property
     def method(self) -> str:
@@ -87,6 +88,9 @@ class Experiment:
         definition, file = self.definition(name), paths.profile_file(self.profile)
         layers = [(self.settings.tuned.get(definition.method, {}), f"{file}: tuned.{definition.method}")]
         layers.append((definition.overrides, f"{paths.PARAMS}: runs.{name}"))
+        layers.append((self.settings.runs.get(name, {}), f"{file}: runs.{name}"))
+        if more := self.settings.more_seeds.get(name):
+            layers.append(({"seeds": [*self.settings.seeds, *more]}, f"{file}: more_seeds.{name}"))
         return Run(name, definition, self._layered(definition.grouping, layers))
 
     def settings_with(
@@ -115,8 +119,12 @@ class Experiment:
         changes = {f"grouping.{key}": value for key, value in known[grouping].items()}
         return [(changes, f"{file}: groupings.{grouping}")]
 
+    def extras(self, stage: str) -> list[str]:
+        """The runs that `params.yaml` lists for a stage under `extras`; none where it has none."""
+        return (self.params.get(paths.EXTRAS) or {}).get(stage) or []
+
     def listed(self, stage: str) -> list[str]:
-        """The runs that `params.yaml` lists for a stage."""
+        """The runs that `params.yaml` lists for a stage, without the extras."""
         names = self.params.get(stage)
         if not isinstance(names, list) or not names:
             raise InputError(f"{paths.PARAMS}: section {stage!r} is missing or not a list of runs")
@@ -135,7 +143,9 @@ class Experiment:
         common, own = self.settings.data, self.run(start).settings.data
         if common.scenes is not None:
             return None
-        folders = dict.fromkeys(source.folder for source in own.pretrain if source not in common.pretrain)
+        there = {*common.pretrain, common.labels, None}
+        sources = (source for source in (*own.pretrain, own.labels) if source not in there)
+        folders = dict.fromkeys(source.folder for source in sources)
         missing = [folder for folder in folders if not (self.data_root / folder).is_dir()]
         return f"{MISSING_DATA}: {', '.join(missing)}" if missing else None
 
@@ -145,9 +155,12 @@ def load_experiment(profile: str) -> Experiment:
     file = paths.profile_file(profile)
     content, params = load_yaml(file), load_params()
     settings, definitions = validated(Settings, content, str(file)), _definitions(params)
-    if unknown := settings.without.keys() - definitions.keys():
-        raise InputError(f"{file}: setting 'without': no run named {min(unknown)!r} in {paths.PARAMS}")
-    return Experiment(profile, settings, definitions, params, Files(profile, paths.HOME), content)
+    for key in ("without", "more_seeds", "runs"):
+        if unknown := getattr(settings, key).keys() - definitions.keys():
+            raise InputError(f"{file}: setting {key!r}: no run named {min(unknown)!r} in {paths.PARAMS}")
+    extras = params.get(paths.EXTRAS) or {}
+    files = Files(profile, paths.HOME, extras.get("trained") or ())
+    return Experiment(profile, settings, definitions, params, files, content)
 
 
 def load_params() -> dict[str, Any]:
@@ -165,10 +178,23 @@ def _definitions(params: dict[str, Any]) -> dict[str, RunDefinition]:
     defined = {name: validated(RunDefinition, run, file, f"runs.{name}.") for name, run in runs.items()}
     for name, run in defined.items():
         _check_run(name, run, defined)
-    for stage in RUN_LISTS:
-        if unknown := [name for name in params.get(stage) or () if name not in defined]:
-            raise InputError(f"{file}: section {stage!r} lists {unknown[0]!r}, which 'runs' does not define")
+    _check_lists(params, defined)
     return defined
+
+
+def _check_lists(params: dict[str, Any], defined: dict[str, RunDefinition]) -> None:
+    extras = params.get(paths.EXTRAS) or {}
+    if unknown := [key for key in extras if key not in EXTRA_LISTS]:
+        known = ", ".join(EXTRA_LISTS)
+        raise InputError(f"{paths.PARAMS}: unknown key 'extras.{unknown[0]}'; known ones: {known}")
+    for stage in dict.fromkeys((*RUN_LISTS, *EXTRA_LISTS)):
+        default, extra = params.get(stage) or (), extras.get(stage) or ()
+        for key, names in ((stage, default), (f"{paths.EXTRAS}.{stage}", extra)):
+            if unknown := [name for name in names if name not in defined]:
+                problem = f"section {key!r} lists {unknown[0]!r}, which 'runs' does not define"
+                raise InputError(f"{paths.PARAMS}: {problem}")
+        if twice := [name for name in extra if name in default]:
+            raise InputError(f"{paths.PARAMS}: {twice[0]!r} is listed for {stage!r}, and in its extras too")
 
 
 def _check_run(name: str, run: RunDefinition, defined: dict[str, RunDefinition]) -> None:

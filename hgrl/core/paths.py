@@ -1,11 +1,14 @@
 """Where everything lies: the one place that knows the repository's folders."""
 
 import os
+from collections.abc import Collection
+from copy import copy
 from pathlib import Path
 
 # another root for profiles, results and artefacts: a clone without an installation of its own, or a test
 HOME = Path(os.environ.get("HGRL_HOME", Path(__file__).resolve().parents[2]))
 PARAMS = HOME / "params.yaml"
+EXTRAS = "extras"  # what `make repro EXTRAS=1` adds: extras/dvc.yaml, and its folders
 
 
 def profile_file(profile: str) -> Path:
@@ -19,15 +22,26 @@ def data_root() -> Path:
 
 class Files:
     """Every file of one profile. `artifacts` (large, or of others' images) are cached by DVC and never
-    committed; `results` (scores, tables, charts) are committed."""
+    committed; `results` (scores, tables, charts) are committed.
 
-    def __init__(self, profile: str, home: Path) -> None:
-        self.profile = profile
+    extra_runs: those that `extras/dvc.yaml` trains. What it makes lies in folders of its own: DVC takes all
+    that lies below a dependency of a stage for needed by it, and `dvc repro` is to leave the extras alone."""
+
+    def __init__(self, profile: str, home: Path, extra_runs: Collection[str] = ()) -> None:
+        self.profile, self.extra_runs = profile, frozenset(extra_runs)
         self.artifacts, self.results = home / "artifacts" / profile, home / "results" / profile
+        self.extra = ""  # "extras": scores, results and metrics are those of the extras
         self.data = self.artifacts / "data"  # the embedded scenes, if the profile draws them
         self.manifest = self.data / "manifest.json"
         self.hed_weights = self.artifacts / "hed" / "hed.pt"  # the edge network of `edges: hed`
         self.claims = self.results / "claims.json"  # the verdicts; beside it `claims.md`, for reading
+
+    @property
+    def extras(self) -> "Files":
+        """The same files, but for scores, predictions, results and metrics: those of the extras."""
+        files = copy(self)
+        files.extra = EXTRAS
+        return files
 
     def trees(self, grouping: str | None = None) -> Path:
         """Region trees of the profile's own grouping, or of a named variant."""
@@ -40,7 +54,8 @@ class Files:
         return self.trees(grouping) / "height_scale.json"
 
     def checkpoints(self, run: str) -> Path:
-        return self.artifacts / "checkpoints" / run
+        own = EXTRAS if run in self.extra_runs else ""
+        return self.artifacts / own / "checkpoints" / run
 
     def checkpoint(self, run: str, seed: int) -> Path:
         return checkpoint_file(self.checkpoints(run), seed)
@@ -51,7 +66,7 @@ class Files:
 
     def scores(self, stage: str) -> Path:
         """Finished scores of single seeds, read again while what made them is unchanged."""
-        return self.artifacts / "scores" / stage
+        return self.artifacts / self.extra / "scores" / stage
 
     def score(self, stage: str, run: str, seed: int, labelled: str | None = None) -> Path:
         """labelled: the name of the labelled set, in stages that score each by itself."""
@@ -63,18 +78,18 @@ class Files:
 
     def prediction(self, run: str, index: int, labelled: str) -> Path:
         """The class map that a run's first seed and head predict for a reported image of a labelled set."""
-        return self.artifacts / "predictions" / labelled / run / f"{index}.png"
+        return self.artifacts / self.extra / "predictions" / labelled / run / f"{index}.png"
 
     def notebook(self, name: str) -> Path:
         """An executed notebook."""
         return self.artifacts / "notebooks" / f"{name}.ipynb"
 
     def result(self, stage: str, name: str) -> Path:
-        return self.results / stage / f"{name}.json"
+        return self.results / self.extra / stage / f"{name}.json"
 
     def metrics(self, stage: str) -> Path:
         """Means over the seeds of every run of a stage: `dvc metrics show` prints them."""
-        return self.results / "metrics" / f"{stage}.json"
+        return self.results / "metrics" / self.extra / f"{stage}.json"
 
     def figures(self, committed: bool) -> Path:
         """Charts and pictures of the embedded scenes are committed; pictures of others' images are not."""

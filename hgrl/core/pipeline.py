@@ -29,18 +29,22 @@ def choose_profile(name: str) -> None:
     write_text(paths.PARAMS, line.sub(f"profile: {name}", text, count=1))
 
 
-def reproduce(profile: str) -> None:
-    """`dvc repro` for a profile; InputError when a stage fails."""
+def reproduce(profile: str, extras: bool = False) -> None:
+    """`dvc repro` for a profile, after that of the extras where they are asked for.
+
+    Raises InputError when a stage fails."""
     load_experiment(profile)  # a wrong profile is refused before DVC starts
-    command = [sys.executable, "-m", __name__, profile]
+    command = [sys.executable, "-m", __name__, profile, *([paths.EXTRAS] if extras else [])]
     status = subprocess.run(command, cwd=paths.HOME, check=False).returncode
     if status:
         remedy = "its last lines above say where; the same command goes on from there"
         raise InputError(f"dvc repro ended with status {status}: {remedy}")
 
 
-def _run_dvc(profile: str) -> int:
-    """`dvc repro`. DVC reads `${profile}` from params.yaml alone: here it is set after that is read."""
+def _run_dvc(profile: str, extras: bool) -> int:
+    """`dvc repro`. DVC reads `${profile}` from params.yaml alone: here it is set after that is read.
+
+    The extras come first, with all that they need of the others: tables and claims are made of both."""
     from dvc.cli import main
     from dvc.parsing.context import Context
 
@@ -52,8 +56,8 @@ def _run_dvc(profile: str) -> int:
             context["profile"] = profile
 
     Context.load_from_vars = load_with_profile
-    return main(["repro"])
+    return (extras and main(["repro", f"{paths.EXTRAS}/dvc.yaml"])) or main(["repro"])
 
 
 if __name__ == "__main__":
-    sys.exit(_run_dvc(sys.argv[1]))
+    sys.exit(_run_dvc(sys.argv[1], paths.EXTRAS in sys.argv[2:]))

@@ -41,6 +41,12 @@ def read_results(experiment: Experiment, stage: str) -> dict[str, Any]:
     return {path.stem: read_json(path) for path in files if not path.stem.endswith(ORIGIN)}
 
 
+def read_extras(experiment: Experiment, stage: str) -> dict[str, Any]:
+    """What the extras published of a stage, made here or committed; nothing where they never were."""
+    path = experiment.files.extras.metrics(stage)
+    return read_json(path) if path.exists() else {}
+
+
 def machine(started: float) -> dict[str, Any]:
     """Seconds since `started` (time.monotonic), date, processor, cores, card and versions."""
     import torch  # here: whoever writes no results needs none

@@ -68,6 +68,7 @@ class Source(Section):
     part: Range = (0.0, 1.0)  # only this stretch of the split's images, in the split's order
     # of `voc`: the classes to score, by name, numbered in this order; all others are void. None: all
     classes: Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_distinct)] | None = None
+    void: int = Field(255, ge=0, le=255)  # of `voc`: an id in masks that is void, as 255 always is
 
 
 class LabelledSet(Section):
@@ -103,7 +104,8 @@ class DataSettings(Section):
     # what the method `supervised` learns from: folders named by class (imagenet), or the classes in masks
     # (voc). None: the masks of `primary`
     labels: Source | None = None
-    videos: Source = Source(kind="davis", folder="DAVIS", split="val")
+    # None: nothing to track on; the stage `tracking` is refused
+    videos: Source | None = Source(kind="davis", folder="DAVIS", split="val")
     contours: Source = Source(kind="bsds", folder="BSDS500", split="test")
 
     @property
@@ -185,18 +187,26 @@ class NetworkSettings(Section):
     embedding_dim: AtLeastOne = 32
 
 
-class AugmentSettings(Section):
-    # section 4.2; the embedding has a cell for every 4x4 pixels
-    crop_size: int = Field(224, ge=4, multiple_of=4)
+class ViewSettings(Section):
+    """How a view is drawn, by default as in section 4.2. Rivals have their authors' way in their files."""
+
     crop_area: Range = (0.2, 1.0)  # the paper gives none; MoCo's range
     flip: Fraction = 0.5
-    # what the pixel contrast compares: two augmented views, with pixels drawn afresh in each; or the image
-    # and one view, with the same pixels in both (the paper's words). Other methods always augment both
-    views: Literal["both", "one"] = "both"
+    jitter: Fraction = 1.0  # probability that the colours are jittered
     brightness: NotNegative = 0.4  # strengths: MoCo's
     contrast: NotNegative = 0.4
     saturation: NotNegative = 0.4
     hue: float = Field(0.1, ge=0, le=0.5)
+    greyscale: Fraction = 0.0  # probability; the paper names none
+    blur: Fraction = 0.0  # probability; the paper names none
+
+
+class AugmentSettings(ViewSettings):
+    # section 4.2; the embedding has a cell for every 4x4 pixels
+    crop_size: int = Field(224, ge=4, multiple_of=4)
+    # what the pixel contrast compares: two augmented views, with pixels drawn afresh in each; or the image
+    # and one view, with the same pixels in both (the paper's words). Other methods always augment both
+    views: Literal["both", "one"] = "both"
 
 
 class ClipsSettings(Section):
@@ -255,6 +265,8 @@ class PretrainSettings(Section):
     epochs: AtLeastOne = 80  # section 4.2
     epochs_factor: Positive = 1.0  # a run's epochs against the profile's: 140 / 80 for half the data
     batch: int = Field(70, ge=2)
+    optimizer: Literal["adam", "sgd"] = "adam"  # section 4.2
+    momentum: Fraction = 0.9  # of SGD alone
     lr: Positive = 1e-2
     schedule: Literal["step", "cosine"] = "step"
     milestones: Milestones = (25 / 80, 45 / 80, 60 / 80)  # of the run's length
@@ -426,3 +438,8 @@ class Settings(Section):
     tuned: dict[str, dict[str, Any]] = {}  # what `tuning` chose: method -> {dotted setting: value}
     convergence: ConvergenceSettings = ConvergenceSettings()
     without: dict[str, str] = {}  # runs not made here, nor those that start from them -> why
+    extra_heads: tuple[Head, ...] = ()  # further heads of the probe, which the extras read
+    more_seeds: dict[str, Seeds] = {}  # run -> seeds that it has beside `seeds`
+    # run -> {dotted setting: value}, over what params.yaml overrides: other data, another length
+    runs: dict[str, dict[str, Any]] = {}
+    stand_in: dict[str, str] = {}  # a data set of the paper's rows -> what stands in for it here

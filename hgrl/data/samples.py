@@ -12,18 +12,24 @@ import numpy as np
 from hgrl.core.errors import InputError
 from hgrl.core.labels import VOID
 from hgrl.data.images import image_size, read_image, read_mask
+from hgrl.data.sets.msrc import SUFFIX as MSRC_SUFFIX
+from hgrl.data.sets.msrc import read_colour_mask
 from hgrl.data.sets.sbd import read_mat_mask
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Images of one or several data sets; `masks` is None without any. Equal names are an InputError."""
+    """Images of one or several data sets; `masks` and `labels` are None without any.
+
+    Equal names are an InputError."""
 
     names: tuple[str, ...]  # unique and filesystem-safe, as "VOC2012/2007_000032"
     images: tuple[Path, ...]
     masks: tuple[Path, ...] | None = None
     classes: tuple[str, ...] = ()  # the index is the class id
     masks_classes: tuple[str, ...] = ()  # those of the mask files, where `classes` are a choice of them
+    void: int = VOID  # an id of the mask files that is void, as 255 always is
+    labels: tuple[int, ...] | None = None  # the class of each image as a whole
 
     def __post_init__(self) -> None:
         seen: dict[str, Path] = {}
@@ -31,8 +37,9 @@ class Samples:
             if name in seen:
                 raise InputError(f"{image}: has the same name, {name}, as {seen[name]}; rename one of them")
             seen[name] = image
-        if self.masks is not None and len(self.masks) != len(self.images):
-            raise ValueError("images and masks differ in number")
+        for beside in (self.masks, self.labels):
+            if beside is not None and len(beside) != len(self.images):
+                raise ValueError("images and their masks or labels differ in number")
 
     def __len__(self) -> int:
         return len(self.images)
@@ -41,6 +48,11 @@ class Samples:
         """(H, W, 3) uint8 RGB; see `hgrl.data.images.read_image`."""
         return read_image(self.images[index], short_side)
 
+    def shown(self, index: int) -> np.ndarray:
+        """(C,) float32: 1 for each class that the image shows, by its label, else by its mask."""
+        ids = self.mask(index) if self.labels is None else self.labels[index]
+        return np.isin(np.arange(len(self.classes)), ids).astype(np.float32)
+
     def mask(self, index: int) -> np.ndarray:
         """(H, W) uint8 ids of `classes` at the image's own size, 255 where nothing is scored.
 
@@ -48,10 +60,12 @@ class Samples:
         if self.masks is None:
             raise InputError(f"{self.images[index]}: this split has no masks; choose a labelled split")
         mask = _read_mask_of(self.masks[index], self.images[index])
+        mask[mask == self.void] = VOID
         highest, named = int(mask.max(initial=0, where=mask != VOID)), self.masks_classes or self.classes
         if named and highest >= len(named):
             found = f"id {highest} in a mask of {len(named)} classes"
-            raise InputError(f"{self.masks[index]}: {found}; use this data set's own masks")
+            remedy = "name every id in classes.txt, or give the source `void: ID` if it is void"
+            raise InputError(f"{self.masks[index]}: {found}; {remedy}")
         if not self.masks_classes:
             return mask
         ids = np.full(256, VOID, np.uint8)
@@ -71,7 +85,8 @@ class Samples:
         """The samples at `indices`, in that order."""
         picked = [int(index) for index in indices]
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        del fields["classes"], fields["masks_classes"]  # all others have an entry per image
+        for of_all in ("classes", "masks_classes", "void"):  # all others have an entry per image
+            del fields[of_all]
         parts = {name: values and tuple(values[i] for i in picked) for name, values in fields.items()}
         return dataclasses.replace(self, **parts)
 
@@ -91,6 +106,11 @@ class Video:
         """(H, W, 3) uint8 RGB; see `hgrl.data.images.read_image`."""
         return read_image(self.frames[t], short_side)
 
+    def shown(self, index: int) -> np.ndarray:
+        """(C,) float32: 1 for each class that the image shows, by its label, else by its mask."""
+        ids = self.mask(index) if self.labels is None else self.labels[index]
+        return np.isin(np.arange(len(self.classes)), ids).astype(np.float32)
+
     def mask(self, t: int) -> np.ndarray:
         """(H, W) uint8: 0 background, 1..n objects, 255 void. InputError if not of its frame's size."""
         mask = _read_mask_of(self.masks[t], self.frames[t])
@@ -109,8 +129,9 @@ class Video:
 
 
 def _read_mask_of(mask_path: Path, image_path: Path) -> np.ndarray:
-    """The (H, W) uint8 mask of an image, from a PNG or SBD's mat file; InputError when their sizes differ."""
-    mask = read_mat_mask(mask_path) if mask_path.suffix == ".mat" else read_mask(mask_path)
+    """An image's (H, W) uint8 mask: a PNG, or of SBD's or MSRC's own kind. InputError when sizes differ."""
+    read = read_mat_mask if mask_path.suffix == ".mat" else read_mask
+    mask = (read_colour_mask if mask_path.name.endswith(MSRC_SUFFIX) else read)(mask_path)
     check_size(mask, mask_path, "mask", image_path)
     return mask
 

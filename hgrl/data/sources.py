@@ -1,10 +1,12 @@
 """From a profile's `data` section to samples and videos: the one place that maps a kind to its loader."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 
 from hgrl.core.errors import InputError
+from hgrl.core.labels import MOST_CLASSES, VOID
 from hgrl.core.settings import DataSettings, LabelledSet, Source
 from hgrl.data.samples import Samples, Video
 from hgrl.data.sets.bsds import open_bsds
@@ -27,10 +29,12 @@ def open_samples(source: Source, root: Path) -> Samples:
     if source.kind not in LOADERS:
         what = f"{source.folder} ({source.kind}) holds videos"
         raise InputError(f"setting data: {what}; images come from one of: {', '.join(LOADERS)}")
-    if source.classes is not None and source.kind != "voc":
+    if source.kind != "voc" and (source.classes is not None or source.void != VOID):
         which = f"{source.folder} ({source.kind}) has no masks of classes"
-        raise InputError(f"setting 'classes': {which}; only `kind: voc` has")
+        raise InputError(f"settings 'classes' and 'void': {which}; only `kind: voc` has")
     samples = LOADERS[source.kind](Path(root), source.folder, source.split)
+    if source.void != VOID:
+        samples = dataclasses.replace(samples, void=source.void)
     if source.classes is not None:
         samples = samples.with_classes(source.classes)
     first, last = (round(end * len(samples)) for end in source.part)
@@ -43,15 +47,30 @@ def open_labelled(labelled: LabelledSet, root: Path) -> tuple[Samples, Samples]:
     for source, samples in ((labelled.train, train), (labelled.val, val)):
         if samples.masks is None or not samples.classes:
             which = f"split {source.split!r} of {source.folder} ({source.kind}) has no masks of classes"
-            raise InputError(f"setting 'data.labelled': {which}; name one that has")
+            raise InputError(f"setting 'data.labelled': {which}; name one that has (SegmentationClass/*.png)")
     if train.classes != val.classes:
         sets = f"{labelled.train.folder} and {labelled.val.folder} have different classes"
         raise InputError(f"setting 'data.labelled': {sets}; give both the same `classes`")
     return train, val
 
 
-def open_videos(source: Source, root: Path) -> tuple[Video, ...]:
-    """The videos of one split. Raises InputError for what is missing."""
+def image_classes(data: DataSettings, root: Path) -> Samples:
+    """The images of `data.label_source`, with labels or masks. InputError where they have neither."""
+    source = data.label_source
+    samples = open_samples(source, root)
+    if samples.labels is None and samples.masks is None:
+        which = f"split {source.split!r} of {source.folder} has neither folders of classes nor masks"
+        raise InputError(f"setting 'data.labels': {which}; name one that has")
+    if len(samples.classes) > MOST_CLASSES:
+        found = f"{len(samples.classes)} classes in {source.folder}"
+        raise InputError(f"setting 'data.labels': {found}; at most {MOST_CLASSES} can be learnt")
+    return samples
+
+
+def open_videos(source: Source | None, root: Path) -> tuple[Video, ...]:
+    """The videos of one split. Raises InputError for what is missing, and where there is no source."""
+    if source is None:
+        raise InputError("setting data.videos: none in this profile; name a `kind: davis` to track masks")
     if source.kind != "davis":
         raise InputError(f"setting data.videos: {source.folder} ({source.kind}) has none; use kind: davis")
     return open_davis(Path(root), source.folder, source.split)

@@ -7,14 +7,18 @@ from typing import Any
 import numpy as np
 
 from hgrl.core.cache import fingerprint
+from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment
 from hgrl.core.files import read_json, remove_unfinished, write_json
+from hgrl.core.labels import VOID
+from hgrl.core.progress import bar
 from hgrl.core.settings import Source
 from hgrl.data.samples import Samples
 from hgrl.data.scenes.draw import is_complete, make_scenes
 from hgrl.data.sources import (
     clip_frames,
     extra_sources,
+    image_classes,
     open_labelled,
     open_samples,
     open_videos,
@@ -32,11 +36,12 @@ def prepare_data(experiment: Experiment) -> dict[str, Any]:
     sets["pretrain"] = pretraining_samples(data, root).images
     frequencies = {}
     for name, labelled in data.labelled.items():
-        train, val = open_labelled(labelled, root)
-        sets |= {f"{name}.train": train.images, f"{name}.val": val.images}
-        frequencies[name] = _class_frequency(val)
-    sets["labels"] = open_samples(data.label_source, root).images
-    sets["videos"] = [frame for video in open_videos(data.videos, root) for frame in video.frames]
+        both = dict(zip((f"{name}.train", f"{name}.val"), open_labelled(labelled, root), strict=True))
+        sets |= {part: samples.images for part, samples in both.items()}
+        *_, frequencies[name] = (_class_frequency(samples, part) for part, samples in both.items())
+    sets["labels"] = image_classes(data, root).images
+    videos = open_videos(data.videos, root) if data.videos else ()
+    sets["videos"] = [frame for video in videos for frame in video.frames]
     if data.clips is not None:
         sets["clips"] = clip_frames(data, root).images
     manifest = {
@@ -68,8 +73,14 @@ def _described(files: Iterable[Path]) -> dict[str, Any]:
     return {"files": len(sizes), "bytes": sum(size for _, size in sizes), "fingerprint": fingerprint(sizes)}
 
 
-def _class_frequency(samples: Samples) -> dict[str, float]:
-    """The share of the scored pixels that each class has (the first row of table 2)."""
-    masks = (samples.mask(index) for index in range(len(samples)))
-    counts = sum(np.bincount(mask.ravel(), minlength=256)[:255] for mask in masks)
-    return {name: float(counts[index] / counts.sum()) for index, name in enumerate(samples.classes)}
+def _class_frequency(samples: Samples, name: str) -> dict[str, float]:
+    """The share of the scored pixels that each class has (the first row of table 2).
+
+    Reads every mask, so that a bad one is told before anything is trained."""
+    counts = np.zeros(len(samples.classes), np.int64)
+    for index in bar(range(len(samples)), desc=f"masks of {name}", delay=5):
+        mask = samples.mask(index)
+        counts += np.bincount(mask[mask != VOID], minlength=len(counts))
+    if not counts.any():
+        raise InputError(f"{samples.masks[0]}: void in all its pixels, and so are all masks of {name}")
+    return {name: float(count / counts.sum()) for name, count in zip(samples.classes, counts, strict=True)}

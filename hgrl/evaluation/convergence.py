@@ -10,6 +10,7 @@ import numpy as np
 from hgrl.core.cache import fingerprint
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment, Run
+from hgrl.core.files import write_json
 from hgrl.core.results import write_results
 from hgrl.core.settings import Settings
 from hgrl.evaluation import probe
@@ -20,7 +21,7 @@ STAGE = "convergence"
 
 
 def trace(experiment: Experiment) -> dict[str, dict[str, Any]]:
-    """Probe every snapshot of every run that `params.yaml` lists under `convergence`; {run: result}.
+    """Probe every snapshot of every run that `params.yaml` lists under `extras.convergence`; {run: result}.
 
     Writes results/<profile>/convergence/<run>.json: `epochs` of the points, `seeds` {seed: one mIoU in [0, 1]
     per point}, `miou_mean` and `miou_std`. Unchanged points are read. Listed runs without any checkpoint are
@@ -28,7 +29,7 @@ def trace(experiment: Experiment) -> dict[str, dict[str, Any]]:
     Not done: annealing. A longer run's point is therefore not what a shorter run ends with."""
     started, code = time.monotonic(), code_mark(probe.__name__)
     runs, reason = [], f"it was not trained in profile {experiment.profile!r}"
-    for run in map(experiment.run, experiment.listed(STAGE)):
+    for run in map(experiment.run, experiment.extras(STAGE)):
         trained = any(experiment.files.checkpoints(run.trained).glob("seed*.pt"))
         runs += [] if is_left_out(run, None if trained else reason) else [run]
     points = [(run, *point) for run in runs for point in _points(run)]
@@ -38,6 +39,7 @@ def trace(experiment: Experiment) -> dict[str, dict[str, Any]]:
     for run in runs:
         results[run.name] = _curve(run, [scores[run.name, *point] for point in _points(run)])
         write_results(experiment, STAGE, run.name, results[run.name], _sections(run), started)
+    write_json(experiment.files.extras.metrics(STAGE), results)
     return results
 
 

@@ -62,10 +62,15 @@ def _compared(stage: str, experiment: Experiment, metrics: dict[str, Any]) -> di
     """Tracking's means, with every run's leads over others in them: see `sequences.compare`."""
     if stage != "tracking":
         return metrics
-    stored = read_results(experiment, stage)
-    compared = sequences.compare({name: stored[name]["seeds"].values() for name in metrics if name in stored})
-    for name, columns in compared.items():
-        for column, found in columns.items():
+    common = read_results(experiment, stage)  # the extras are held against its rows as well
+    own = {name: experiment.files.result(stage, name) for name in metrics}
+    stored = {name: common[name] for name in sequences.REFERENCES if name in common}
+    stored |= {name: read_json(path) for name, path in own.items() if path.exists()}
+    seeds = {name: [*content["seeds"].values()] for name, content in stored.items()}
+    seeds = {name: rows for name, rows in seeds.items() if {*tracking.COLUMNS} <= rows[0].keys()}  # else: old
+    compared = sequences.compare(seeds)
+    for name in metrics.keys() & compared.keys():
+        for column, found in compared[name].items():
             metrics[name][column] |= found
     return metrics
 

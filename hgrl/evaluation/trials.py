@@ -11,7 +11,7 @@ from hgrl.core import paths
 from hgrl.core.cache import fingerprint
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment
-from hgrl.core.files import write_text
+from hgrl.core.files import write_json, write_text
 from hgrl.core.results import read_results, write_results
 from hgrl.core.settings import Settings
 from hgrl.evaluation import probe
@@ -82,7 +82,8 @@ def tune(experiment: Experiment, methods: list[str] | None = None) -> dict[str, 
 def train_and_score(experiment: Experiment, stage: str, cells: dict[str, Cell]) -> dict[str, Result]:
     """Mean and deviation of the tune split's mIoU over the section's seeds, for each cell.
 
-    Writes results/<profile>/<stage>/<cell>.json. Finished seeds are read, neither trained nor scored again.
+    Writes results/<profile>/<stage>/<cell>.json, and for notebook 07 all that are there to
+    results/<profile>/metrics/extras/<stage>.json. Finished seeds are read, neither trained nor scored again.
     Raises InputError for an override that is no setting, before anything is trained."""
     started, code = time.monotonic(), code_mark(probe.__name__)
     section = "tuning" if stage == "tuning" else "ablation"
@@ -103,6 +104,8 @@ def train_and_score(experiment: Experiment, stage: str, cells: dict[str, Cell]) 
         about = {"method": cell.method, "overrides": cell.overrides, "head": head, "seeds": seeds}
         results[name] = about | {"miou_mean": mean, "miou_std": deviation}
         write_results(experiment, stage, name, results[name], own.model_dump(mode="json"), started)
+    if section == "ablation":
+        write_json(experiment.files.extras.metrics(stage), read_results(experiment, stage))
     return results
 
 

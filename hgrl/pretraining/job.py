@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hgrl.core.settings import PretrainSettings, Settings
+from hgrl.core.settings import AugmentSettings, PretrainSettings, Settings
 from hgrl.data.samples import Samples
 from hgrl.pretraining.methods import Method, method_class, method_settings
 
@@ -34,10 +34,11 @@ class TrainingJob:
     def method_class(self) -> type[Method]:
         return method_class(self.method)
 
-    @property
-    def views(self) -> str:
-        """`augment.views`, as far as the method follows it."""
-        return self.settings.augment.views if self.method_class.follows_views else "both"
+    @cached_property
+    def augment(self) -> AugmentSettings:
+        """How the method's views are drawn; `views` as far as the method follows it."""
+        own = self.method_class.augment(self.settings)
+        return own if self.method_class.follows_views else own.model_copy(update={"views": "both"})
 
     @property
     def steps(self) -> int:
@@ -49,11 +50,12 @@ class TrainingJob:
     def identity(self) -> dict[str, Any]:
         """What two runs must share for one to continue the other."""
         settings, method = self.settings, self.method_class
-        sections = {"network", "augment", "pretrain", *method.sections}
+        sections = {"network", "pretrain", *method.sections}
         own = settings.model_dump(mode="json", include=sections, exclude={"pretrain": NO_EFFECT})
-        own["augment"]["views"] = self.views
+        own["augment"] = self.augment.model_dump(mode="json")
         own |= {"short_side": settings.data.short_side, "max_regions": settings.grouping.max_regions}
         if method.own:
-            own[method.own[0]] = method_settings(settings, *method.own).model_dump(mode="json")
+            section = method_settings(settings, *method.own)
+            own[method.own[0]] = section.model_dump(mode="json", exclude={"augment"})
         about = {"method": self.method, "seed": self.seed, "images": len(self.samples), "origin": self.origin}
         return about | {"settings": own}

@@ -119,8 +119,9 @@ def _views(job: TrainingJob) -> TrainingViews:
     method = job.method_class
     trees = job.trees if method.needs_trees else None
     beside = {"with_classes": method.needs_classes, "with_index": method.begins_epochs}
-    given = job.samples, trees, job.settings, job.seed, job.height_scale
-    return TrainingViews(*given, with_original=job.views == "one", **beside)
+    settings = job.settings.model_copy(update={"augment": job.augment})
+    given = job.samples, trees, settings, job.seed, job.height_scale
+    return TrainingViews(*given, with_original=job.augment.views == "one", **beside)
 
 
 def learning_rate(settings: PretrainSettings, step: int, total: int) -> float:
@@ -131,6 +132,16 @@ def learning_rate(settings: PretrainSettings, step: int, total: int) -> float:
     if settings.schedule == "cosine":
         return settings.lr * 0.5 * (1 + math.cos(math.pi * done))
     return settings.lr * settings.decay ** sum(done >= milestone for milestone in settings.milestones)
+
+
+def optimizer_of(
+    method: nn.Module, settings: PretrainSettings, device: torch.device
+) -> torch.optim.Optimizer:
+    """Adam, or SGD with momentum."""
+    given = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": device.type != "mps"}
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(method.parameters(), momentum=settings.momentum, **given)
+    return torch.optim.Adam(method.parameters(), **given)
 
 
 class TrainingState:
@@ -147,8 +158,7 @@ class TrainingState:
             for layer in set(LAYERS) - set(self.method.layers) if self.method.network else ():
                 getattr(self.method.network, layer).requires_grad_(False)
             sync_batch_norm(self.method)
-        adam = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": device.type != "mps"}
-        self.optimizer = torch.optim.Adam(self.method.parameters(), **adam)
+        self.optimizer = optimizer_of(self.method, settings, device)
         self.generator = torch.Generator(device).manual_seed(mixed_seed(job.seed, 1))
         self.step, self.losses = 0, []
 

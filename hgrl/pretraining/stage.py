@@ -18,7 +18,7 @@ from hgrl.core.processes import run_tasks
 from hgrl.core.results import write_results
 from hgrl.core.settings import Settings
 from hgrl.data.samples import Samples
-from hgrl.data.sources import clip_frames, open_samples, pretraining_samples
+from hgrl.data.sources import clip_frames, image_classes, pretraining_samples
 from hgrl.data.stage import is_prepared, prepare_data
 from hgrl.grouping.stage import auto_height_scale, group, is_grouped, train_edge_network
 from hgrl.pretraining import ranks
@@ -33,11 +33,11 @@ def training_samples(
 ) -> Samples:
     """The pretraining images that have a tree: unreadable ones are left out, for methods without trees too.
 
-    All of `data.pretrain` if the method reads no trees and none were grown for them; the probe's labelled
-    images if it learns from labels; all frames of `data.clips`, if given, if it learns from clips."""
+    All of `data.pretrain` if the method reads no trees and none were grown for them; `data.label_source` if
+    it learns from labels; all frames of `data.clips`, if given, if it learns from clips."""
     root, kind = experiment.data_root, method_class(method)
     if kind.needs_classes:
-        return open_samples(settings.data.label_source, root)
+        return image_classes(settings.data, root)
     if kind.needs_clips and settings.data.clips is not None:
         return clip_frames(settings.data, root)
     samples = pretraining_samples(settings.data, root)

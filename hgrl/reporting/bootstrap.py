@@ -1,9 +1,11 @@
 """Paired bootstrap over images and seeds, of sums and differences of runs' mIoU."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import nct, norm
 from scipy.stats import t as student
 
 from hgrl.core.errors import InputError
@@ -17,9 +19,25 @@ class Probed:
 
     confusions: np.ndarray  # (S, N, C, C) counts: S seeds, N images; row = truth, column = prediction
     split: str  # which images: runs with the same text are resampled together
+    seeds: tuple[int, ...] = ()  # whose each of the S is; runs without pair by their order
 
 
 Contrast = Sequence[tuple[float, Probed]]  # a weighted sum of runs: +1 ours, -1 theirs
+
+
+POWER = 0.8  # the chance at which a difference counts as one that could have been seen
+
+
+def paired(runs: Sequence[Probed]) -> list[Probed]:
+    """The runs with the seeds that all of them have; InputError where they share none."""
+    common = sorted(set.intersection(*({*run.seeds} for run in runs)))
+    if not common:
+        raise InputError("compared runs share no seed: see `seeds` and `more_seeds` of the profile")
+    chosen = [[run.seeds.index(seed) for seed in common] for run in runs]
+    return [
+        replace(run, confusions=run.confusions[places], seeds=tuple(common))
+        for run, places in zip(runs, chosen, strict=True)
+    ]
 
 
 def mious(confusions: np.ndarray) -> np.ndarray:
@@ -63,6 +81,26 @@ def seeds_interval(values: np.ndarray) -> tuple[float, float] | None:
         return None
     half = student.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
+
+
+def detectable(deviation: float) -> float:
+    """The smallest true difference whose 95 % interval leaves out 0 in `POWER` of the cases.
+
+    deviation: of the estimate, which is taken to be normal. Differences from another limit than 0 alike."""
+    return float((norm.ppf(0.975) + norm.ppf(POWER)) * deviation)
+
+
+def detectable_by_seeds(values: np.ndarray) -> float | None:
+    """As `detectable`, for `seeds_interval` of paired differences (S,); None for one seed.
+
+    Exact for normal differences with the deviation that these have: by the noncentral t distribution."""
+    if len(values) < 2:
+        return None
+    freedom, error = len(values) - 1, values.std(ddof=1) / np.sqrt(len(values))
+    limit = student.ppf(0.975, freedom)
+    # the other tail, an interval wholly on the wrong side, is left out: below 1e-3 at this power
+    shift = brentq(lambda shift: nct.sf(limit, freedom, shift) - POWER, 0, 2 * limit + 2)
+    return float(error * shift)
 
 
 def _require_pairs(contrast: Contrast) -> None:

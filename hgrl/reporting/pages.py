@@ -2,16 +2,19 @@
 
 import csv
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from hgrl.core import paths
 from hgrl.core.errors import InputError
+from hgrl.core.experiment import load_experiment
 from hgrl.core.files import read_json, write_text
 from hgrl.core.paths import Files
 from hgrl.reporting.claims import difference, paper_figures
-from hgrl.reporting.tables import INAPPLICABLE, TITLES, formatted, markdown_table, table_file
+from hgrl.reporting.tables import FURTHER_HEADS, INAPPLICABLE, TITLES, formatted, markdown_table, table_file
 
 PROFILES = ("mini", "photos")
+LEADING = "photos"  # the README's first columns are its, where it has been made
 COLUMNS = {"table1": {"miou": "mIoU"}, "table2": {"miou": "mIoU"}, "table3": {"j_mean": "J", "f_mean": "F"}}
 # The README's rows: title, run in table 1, run in table 3; image-level methods train no embedding to track by
 HEADLINES = (
@@ -61,22 +64,48 @@ def generated() -> dict[str, dict[str, str]]:
 
 
 def headlines() -> str:
-    """The README's table: the probe's mIoU and tracking's J, the paper's beside each profile's."""
-    scores = {("table1", "miou"): "probe, mIoU", ("table3", "j_mean"): "tracking, J"}
-    header = ["", *(f"{title}: {source}" for title in scores.values() for source in ("paper", *PROFILES))]
-    tables = {
-        name: [{row["run"]: row for row in _rows(profile, name)} for profile in PROFILES]
-        for name, _ in scores
-    }
-    rows = []
+    """The README's table: the probe's mIoU on every labelled set and tracking's J, the paper's beside ours.
+
+    Real photographs lead where they have been made by today's layout: with a `summary.json`."""
+    sets = {profile: _labelled_sets(profile) for profile in PROFILES}
+    profiles = sorted(PROFILES, key=lambda profile: not (profile == LEADING and sets[profile]))
+    probe, tracking = _by_run("table1", profiles), _by_run("table3", profiles)
+    header = ["", "probe, mIoU: paper", "tracking, J: paper"]
+    places = [(0, probe, "paper_miou"), (1, tracking, "paper_j_mean")]
+    for profile in profiles:
+        primary, *further = sets[profile] or [profile]
+        names = {"miou": primary} | {f"{name}_miou": name for name in further}
+        for column, name in names.items():
+            header.append(f"probe: {profile}{f', {name}' if sets[profile] else ''}")
+            places.append((0, {profile: probe[profile]}, column))
+        header.append(f"J: {profile}")
+        places.append((1, {profile: tracking[profile]}, "j_mean"))
+    cells = []
     for title, *runs in HEADLINES:
-        cells = [title]
-        for run, (name, column) in zip(runs, scores, strict=True):
-            ours = [rows_of.get(run) for rows_of in tables[name]]
-            cells.append(next((row[f"paper_{column}"] for row in ours if row), INAPPLICABLE))
-            cells += [shown(row, column) if row else INAPPLICABLE for row in ours]
-        rows.append(cells)
-    return markdown_table(rows, header)
+        cells.append([title])
+        for k, tables, column in places:
+            rows = [by_run[runs[k]] for by_run in tables.values() if runs[k] in by_run]
+            cells[-1].append(_headline(rows, column))
+    return markdown_table(cells, header)
+
+
+def _headline(rows: list[Row], column: str) -> str:
+    """A cell of the README's table; the paper's figure is in the first profile that has the row."""
+    if not rows or f"{column}_mean" not in rows[0]:
+        return rows[0].get(column, INAPPLICABLE) if rows else INAPPLICABLE
+    return shown(rows[0], column)
+
+
+def _by_run(name: str, profiles: Sequence[str]) -> dict[str, dict[str, Row]]:
+    """profile -> run -> its first row of a table."""
+    return {profile: {row["run"]: row for row in reversed(_rows(profile, name))} for profile in profiles}
+
+
+def _labelled_sets(profile: str) -> list[str]:
+    """The sets that a profile was last scored on, the primary first; none where that is not known."""
+    summary = Files(profile, paths.HOME).results / "summary.json"
+    scored = read_json(summary)["probe"] if summary.exists() else {}
+    return [name for name in load_experiment(profile).settings.data.labelled if name in scored]
 
 
 def side_by_side(name: str) -> str:
@@ -125,9 +154,11 @@ def claims() -> str:
 
 
 def shown(row: Row, column: str) -> str:
-    """A score as "mean ± deviation"; of one seed the mean alone, of none the reason why."""
+    """A score as "mean ± deviation"; of one seed the mean alone, of none the reason why. Extras say so."""
     mean, std, seeds = row[f"{column}_mean"], row[f"{column}_std"], row["seeds"]
-    return f"{mean} ± {std}" if std != INAPPLICABLE and seeds.isdigit() and int(seeds) > 1 else mean
+    score = f"{mean} ± {std}" if std != INAPPLICABLE and seeds.isdigit() and int(seeds) > 1 else mean
+    made = row.get("extras", INAPPLICABLE)
+    return f"{score} (extras)" if made not in (INAPPLICABLE, FURTHER_HEADS) else score
 
 
 def _rows(profile: str, name: str) -> list[Row]:

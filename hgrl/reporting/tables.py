@@ -12,9 +12,11 @@ from hgrl.core.experiment import Experiment, Run
 from hgrl.core.files import read_json, remove_unfinished, write_text
 from hgrl.core.loading import load_yaml
 from hgrl.core.paths import Files
+from hgrl.core.results import ORIGIN
 from hgrl.data.stage import set_name
 from hgrl.evaluation.networks import PRETRAINED, unavailable
 from hgrl.pretraining.methods import REGISTRY
+from hgrl.reporting import scores
 
 ROWS = Path(__file__).parent / "paper_tables.yaml"
 STAGES = {"table1": "probe", "table2": "retrieval", "table3": "tracking"}
@@ -25,12 +27,15 @@ TITLES = {
 }
 PAPER_ONLY = "the paper's figure alone"
 NOT_RUN = "not run in this profile"
+EXTRA_NOT_RUN = "extras: not run here"  # `make repro EXTRAS=1` makes them
+EXTRAS_NOTE = "when a row was made that `make repro` leaves as committed and `make repro EXTRAS=1` makes anew"
+FURTHER_HEADS = "further heads"  # the row is no extra, but some of its columns are
 INAPPLICABLE = "-"
 Row = dict[str, Any]
 
 
 def write_tables(experiment: Experiment) -> list[Path]:
-    """`table1` to `table3` of a profile as CSV and Markdown; returns the files."""
+    """`table1` to `table3` of a profile as CSV and Markdown, and its `summary.json`; returns the files."""
     written = []
     remove_unfinished(experiment.files.results)
     for name, title in TITLES.items():
@@ -39,10 +44,22 @@ def write_tables(experiment: Experiment) -> list[Path]:
         writer.writeheader()
         writer.writerows(rows)
         write_text(path, buffer.getvalue())
-        page = f"# {title}, profile `{experiment.profile}`\n\n{_as_markdown(rows)}\n"
+        heading = f"# {title}, profile `{experiment.profile}`\n\n{_explained(experiment, name)}"
+        page = f"{heading}{_as_markdown(rows)}\n"
         write_text(path.with_suffix(".md"), page)
         written += [path, path.with_suffix(".md")]
-    return written
+    return [*written, scores.write_summary(experiment)]
+
+
+def _explained(experiment: Experiment, name: str) -> str:
+    """What the headline column holds, and which rows a plain run does not make anew."""
+    said, stage = [], STAGES[name]
+    if stage != "tracking":
+        where = f"set `{scores.primary_set(experiment)}`, read by `{scores.headline(experiment, stage)}`"
+        said.append(f"`miou`: {where}; a run that is read by one head alone, by that.")
+    if experiment.extras(stage):
+        said.append(f"`extras`: {EXTRAS_NOTE}.")
+    return f"{' '.join(said)}\n\n" if said else ""
 
 
 def markdown_table(rows: Sequence[Any], headers: str | Sequence[str] = "keys") -> str:
@@ -62,38 +79,69 @@ def table_file(files: Files, name: str) -> Path:
 
 def table_rows(experiment: Experiment, name: str) -> list[Row]:
     """The rows of one table, the paper's first, all with the same columns in one order. Scores in percent."""
-    table, metrics = load_yaml(ROWS)[name], read_json(experiment.files.metrics(STAGES[name]))
-    if name != "table3":
-        primary = next(iter(experiment.settings.data.labelled))
-        metrics = {run: scores.get(primary, {}) for run, scores in metrics.items()}
-    rows = [_row(experiment, table, row, metrics) for row in (*table["paper"], *table["extra"])]
+    table, stage = load_yaml(ROWS)[name], STAGES[name]
+    metrics, extras = scores.read_metrics(experiment, stage)
+    rows = [_row(experiment, stage, row, metrics, extras) for row in (*table["paper"], *table["extra"])]
     columns = dict.fromkeys(column for row in rows for column in row)
     ordered = sorted(columns, key=lambda column: column.startswith("paper_"))  # stable: the paper's come last
     return [{column: row.get(column, INAPPLICABLE) for column in ordered} for row in rows]
 
 
-def _row(experiment: Experiment, table: Row, row: Row, metrics: Row) -> Row:
-    run, method = row["run"], row["method"]
-    if run not in metrics and row.get("stand_in") in metrics:
-        run = row["stand_in"]
-        method = f"{method} (stand-in: {run})"
-    places = table["scores"] | row.get("scores", {})  # a row may name a head of its own
-    columns = (f"{column}_{part}" for column in places for part in ("mean", "std"))
-    columns = ["pretraining_data", "epochs", *columns, "seeds"]
+def _row(experiment: Experiment, stage: str, row: Row, metrics: Row, extras: Row) -> Row:
+    name, method = row["run"], row["method"]
+    if name not in metrics and row.get("stand_in") in metrics:
+        name = row["stand_in"]
+        method = f"{method} (stand-in: {name})"
+    run = None if name is None else experiment.run(name)
+    about = {"method": _with_reading(method, row, run), "run": name or INAPPLICABLE}
+    about["cns"] = row.get("cns", INAPPLICABLE)
+    if experiment.settings.stand_in:
+        about["stand_in"] = _stand_in(experiment, row)
+    columns = scores.columns(experiment, stage, run)
+    parts = [f"{column}_{part}" for column in columns for part in ("mean", "std")]
     if row.get("class_frequency"):
-        frequency = read_json(experiment.files.manifest)["class_frequency"]
-        frequency = frequency[next(iter(experiment.settings.data.labelled))]
-        scores = dict.fromkeys(columns, INAPPLICABLE)
-        scores |= {f"iou_{name}": _percent(value) for name, value in frequency.items()}
-    elif run in metrics:
-        classes = row.get("classes", table.get("classes"))
-        data, epochs = _pretraining(experiment, experiment.run(run))
-        scores = {"pretraining_data": data, "epochs": epochs} | _scores(metrics[run], places, classes)
+        frequency = read_json(experiment.files.manifest)["class_frequency"][scores.primary_set(experiment)]
+        figures = dict.fromkeys(("pretraining_data", "epochs", *parts, "seeds"), INAPPLICABLE)
+        figures |= {f"iou_{name}": _percent(value) for name, value in frequency.items()}
+    elif name in metrics:
+        data, epochs = _pretraining(experiment, run)
+        figures = {"pretraining_data": data, "epochs": epochs} | _figures(metrics[name], columns)
     else:
-        reason = PAPER_ONLY if run is None else unavailable(experiment, experiment.run(run)) or NOT_RUN
-        scores = dict.fromkeys(columns, reason)
-    about = {"method": method, "run": run or INAPPLICABLE, "cns": row.get("cns", INAPPLICABLE)}
-    return about | scores | {key: value for key, value in row.items() if key.startswith("paper_")}
+        absent = run and (unavailable(experiment, run) or not_run(experiment, stage, name))
+        reason = absent or PAPER_ONLY
+        figures = dict.fromkeys(("pretraining_data", "epochs", *parts, "seeds"), reason)
+    if extras or experiment.extras(stage):
+        figures["extras"] = _made(experiment, stage, name) if name in extras else INAPPLICABLE
+    return about | figures | {key: value for key, value in row.items() if key.startswith("paper_")}
+
+
+def not_run(experiment: Experiment, stage: str, run: str) -> str:
+    return EXTRA_NOT_RUN if run in experiment.extras(stage) else NOT_RUN
+
+
+def _made(experiment: Experiment, stage: str, run: str) -> str:
+    """When figures were made that a plain run does not make anew."""
+    if run not in experiment.extras(stage):
+        return FURTHER_HEADS
+    origin = experiment.files.extras.result(stage, f"{run}{ORIGIN}")
+    return read_json(origin)["date"] if origin.exists() else "committed"
+
+
+def _stand_in(experiment: Experiment, row: Row) -> str:
+    """What stands in the profile for the data sets of the paper's row."""
+    named = str(row.get("data", row.get("paper_pretraining_data", ""))).split(" + ")
+    told = experiment.settings.stand_in
+    names = [name for part in named if (name := part.partition(" x ")[0]) in told]
+    return "; ".join(f"{told[name]} for {name}" for name in names) or INAPPLICABLE
+
+
+def _with_reading(method: str, row: Row, run: Run | None) -> str:
+    """The method, and the value that the run's settings have where the row asks for one."""
+    if "reading" not in row:
+        return method
+    *_, key = keys = row["reading"].split(".")
+    value = scores.found(run.settings.model_dump(), keys)
+    return method if value is None else f"{method} ({key}: {value})"
 
 
 def _pretraining(experiment: Experiment, run: Run) -> tuple[str, Any]:
@@ -120,28 +168,17 @@ def _pretraining(experiment: Experiment, run: Run) -> tuple[str, Any]:
     return f"{folders} ({round(files * data.fraction)} images{edges})", epochs
 
 
-def _scores(metrics: Row, places: Mapping[str, str], classes: str | None) -> Row:
-    scores: Row = {}
-    for column, place in places.items():
+def _figures(metrics: Row, columns: Mapping[str, Sequence[str]]) -> Row:
+    figures: Row = {}
+    for column, (*place, name) in columns.items():
         for part in ("mean", "std"):
-            scores[f"{column}_{part}"] = _percent(_found(metrics, f"{place}_{part}"))
-    scores["seeds"] = _seeds(metrics)
-    for key, value in (_found(metrics, classes) or {} if classes else {}).items():
+            figures[f"{column}_{part}"] = _percent(scores.found(metrics, (*place, f"{name}_{part}")))
+    headline = scores.found(metrics, next(iter(columns.values()))[:-1]) or {}
+    figures["seeds"] = headline.get("seeds", INAPPLICABLE)
+    for key, value in headline.get("iou", {}).items():
         if key.endswith("_mean"):
-            scores[f"iou_{key.removesuffix('_mean')}"] = _percent(value)
-    return scores
-
-
-def _found(metrics: Any, place: str) -> Any:
-    """The value at a dotted place of nested dicts; None where the run has no such score."""
-    for key in place.split("."):
-        metrics = metrics.get(key) if isinstance(metrics, dict) else None
-    return metrics
-
-
-def _seeds(metrics: Row) -> int | None:
-    inner = (_seeds(value) for value in metrics.values() if isinstance(value, dict))
-    return metrics["seeds"] if "seeds" in metrics else next(filter(None, inner), None)
+            figures[f"iou_{key.removesuffix('_mean')}"] = _percent(value)
+    return figures
 
 
 def _percent(value: float | None) -> str:

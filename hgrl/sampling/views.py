@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -57,7 +56,7 @@ class TrainingViews(Dataset):
     settings: Settings
     seed: int
     height_scale: float  # the factor of `height_unit: auto`
-    with_classes: bool = False  # also `classes`, from the image's mask
+    with_classes: bool = False  # also `classes`, from the image's label or mask
     with_original: bool = False  # the first view is the image itself; also `same_pixels`
     with_index: bool = False  # also `indices`
 
@@ -84,9 +83,7 @@ class TrainingViews(Dataset):
         labels, distances = self._read_tree(index, tuple(image.shape[-2:]))
         rest = {"distances": distances}
         if self.with_classes:
-            count = len(self.samples.classes)
-            shown = np.bincount(self.samples.mask(index).ravel(), minlength=count)[:count] > 0
-            rest["classes"] = torch.from_numpy(shown.astype(np.float32))
+            rest["classes"] = torch.from_numpy(self.samples.shown(index))
         if self.settings.data.keep_in_memory:
             self.in_memory[index] = image, labels, rest
         return image, labels, rest

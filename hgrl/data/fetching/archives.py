@@ -15,7 +15,7 @@ class Archive:
     top: str
     size: int
     unpacked: int
-    checksum: str  # "sha256:..." or "md5:..."
+    checksum: str | None = None  # "sha256:..." or "md5:..."; None: none is published
     size_is_exact: bool = True
 
     @property

@@ -28,10 +28,10 @@ class _Refused(Exception):
     """This address will not give the file."""
 
 
-def download(addresses: Sequence[str], target: Path, size: int | None, checksum: str) -> Path:
+def download(addresses: Sequence[str], target: Path, size: int | None, checksum: str | None) -> Path:
     """Downloads a file from the first of `addresses` that has it; a `target` that is there is only checked.
 
-    The file must have `size` bytes (None: any) and the checksum, "sha256:<hex>" or "md5:<hex>". A broken
+    The file must have `size` bytes and the checksum, "sha256:<hex>" or "md5:<hex>" (None: any). A broken
     connection is resumed after growing waits; where the checksum shows that another file was continued, it
     starts anew. Raises InputError when no address gives the file; wrong bytes go, `<target>.part` stays."""
     if target.exists():
@@ -57,8 +57,10 @@ def download(addresses: Sequence[str], target: Path, size: int | None, checksum:
     raise InputError(f"{target}: not downloaded ({'; '.join(reasons)}); {remedy}")
 
 
-def _digest(path: Path, like: str) -> str:
-    """A file's "<algorithm>:<hex>", by the algorithm of the checksum `like`."""
+def _digest(path: Path, like: str | None) -> str | None:
+    """A file's "<algorithm>:<hex>", by the algorithm of the checksum `like`; None without one."""
+    if like is None:
+        return None
     algorithm = like.partition(":")[0]
     digest, desc, total = hashlib.new(algorithm), f"{algorithm} of {path.name}", path.stat().st_size
     progress = bar(desc=desc, total=total, unit="B", unit_scale=True, delay=5)
@@ -69,7 +71,7 @@ def _digest(path: Path, like: str) -> str:
     return f"{algorithm}:{digest.hexdigest()}"
 
 
-def _download_from(address: str, part: Path, size: int | None, checksum: str) -> None:
+def _download_from(address: str, part: Path, size: int | None, checksum: str | None) -> None:
     failures, most, wrong = 0, _have(part), False
     while True:
         resumed = _have(part) > 0

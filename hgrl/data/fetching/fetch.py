@@ -28,7 +28,8 @@ def fetch_data_sets(names: Sequence[str], root: Path, keep_archives: bool = Fals
             fetched = _missing(needed, root)  # looked at again: another fetch may just have ended
             for name in fetched:
                 known, archive = DATA_SETS[name], DATA_SETS[name].archive
-                print(f"{known.title}: {archive.file}, {archive.size / 1e9:.2f} GB")
+                verified = "" if archive.checksum else "; not verified: no checksum of it is published"
+                print(f"{known.title}: {archive.file}, {archive.size / 1e9:.2f} GB{verified}")
                 size = archive.size if archive.size_is_exact else None
                 path = download(archive.addresses, root / DOWNLOADS / archive.file, size, archive.checksum)
                 unpack(path, root / known.folder, archive.top)

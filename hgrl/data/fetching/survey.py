@@ -55,7 +55,7 @@ def survey(root: Path, settings: Settings) -> list[Row]:
     data, trials = settings.data, settings.ablation
     labelled = (source for one in data.labelled.values() for source in (one.train, one.val))
     sources = (*data.pretrain, *labelled, data.label_source, data.videos, trials.train, trials.val)
-    needed = {(source.kind, source.folder, source.split) for source in sources if data.scenes is None}
+    needed = {(source.kind, source.folder, source.split) for source in sources if source and not data.scenes}
     known = [(name, split) for name, data_set in DATA_SETS.items() for split in data_set.splits]
     others = sorted(needed - {split.source for _, split in known})
     known += [(source[1], Split(*source, None)) for source in others]

@@ -1,10 +1,13 @@
 """What the loaders have in common: finding a data set's folder, lists and files, naming what is missing."""
 
+import gzip
 from collections.abc import Iterable
 from pathlib import Path
 
 from hgrl.core.errors import InputError
 from hgrl.data.images import SUFFIXES, one_line
+
+SHIPPED = Path(__file__).parent / "lists"  # of names, for splits that no archive brings
 
 
 def find_folder(root: Path, *candidates: str, needs: str) -> Path:
@@ -19,19 +22,30 @@ def find_folder(root: Path, *candidates: str, needs: str) -> Path:
     raise InputError(f"{root / candidates[0]}: {missing}; {remedy}")
 
 
+def shipped_list(data_set: str, split: str) -> Path:
+    """Where this package lists the names of a split, if it does."""
+    return SHIPPED / f"{data_set}_{split}.txt.gz"
+
+
 def read_list(path: Path) -> list[list[str]]:
     """The words of each line of a split file that is not blank. InputError names the splits there are."""
+    entries = [line.split() for line in read_lines(path) if line.strip()]
+    if not entries:
+        raise InputError(f"{path}: an empty split; fetch the list again")
+    return entries
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text in UTF-8, or of one in gzip. InputError for a missing one names those beside it."""
     try:
-        lines = path.read_text().splitlines()
+        content = path.read_bytes()
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+        return content.decode("utf-8-sig").splitlines()
     except FileNotFoundError:
         known = ", ".join(sorted(other.stem for other in path.parent.glob("*.txt"))) or "none"
         raise InputError(f"{path}: no such split file; choose one of those that are there: {known}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a list of names ({one_line(error)}); fetch it again") from None
-    entries = [line.split() for line in lines if line.strip()]
-    if not entries:
-        raise InputError(f"{path}: an empty split; fetch the list again")
-    return entries
 
 
 def images_in(folder: Path) -> tuple[Path, ...]:

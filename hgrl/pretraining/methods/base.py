@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from torch import Generator, Tensor, nn
 
 from hgrl.core.loading import validated
-from hgrl.core.settings import Section, Settings
+from hgrl.core.settings import AugmentSettings, Section, Settings
 from hgrl.pretraining.network import LAYERS, Network
 from hgrl.sampling.views import Batch
 
@@ -17,7 +17,7 @@ class Method(nn.Module):
     Every random draw after `__init__` comes from `batch.generator`."""
 
     needs_trees = True  # False: the loop reads no trees, and labels and distances are zeros
-    needs_classes = False  # True: it learns from the probe's labelled images and which classes they show
+    needs_classes = False  # True: it learns from `data.label_source` and the classes that its images show
     needs_clips = False  # True: it learns from clips (`ClipMethod`); views are their frames
     # True: the loop calls `begin_epoch` before each epoch, and draws its images by `image_weights`
     begins_epochs = False
@@ -36,6 +36,13 @@ class Method(nn.Module):
             setattr(self, section, getattr(settings, section))
         if self.own:
             setattr(self, self.own[0], method_settings(settings, *self.own))
+
+    @classmethod
+    def augment(cls, settings: Settings) -> AugmentSettings:
+        """How its views are drawn: the profile's `augment`, over which the method's own settings may have
+        their authors' (a `ViewSettings` named `augment`). Crop size and `views` are the profile's."""
+        own = getattr(method_settings(settings, *cls.own), "augment", None) if cls.own else None
+        return settings.augment.model_copy(update=own.model_dump() if own else {})
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar to minimise, and detached scalar tensors to log. Must not wait for the device."""

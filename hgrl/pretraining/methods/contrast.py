@@ -7,13 +7,44 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from hgrl.core.errors import InputError
+from hgrl.core.settings import Fraction, Range, ViewSettings
 from hgrl.pretraining.ranks import batch_part, error_of_all, gather, sum_over_ranks
 
 # modules, uint8 images (B, 3, S, S) -> codes, B first
 Encode = Callable[[Sequence[nn.Module], Tensor], tuple[Tensor, ...]]
+
+
+class InstDiscViews(ViewSettings):
+    """The augmentation of InstDisc's code (Wu et al. 2018), which MoCo's, version 1, and InstFeat's share.
+
+    Greyscale comes behind the jitter, as in InstFeat's; MoCo's has it before."""
+
+    crop_area: Range = (0.2, 1.0)
+    hue: float = Field(0.4, ge=0, le=0.5)
+    greyscale: Fraction = 0.2
+
+
+def in_groups(encode: Callable[[Tensor], Tensor], images: Tensor, groups: int) -> Tensor:
+    """(B, 3, S, S) images of this rank -> encode(images), (B, ...), where every `groups`-th image, and of the
+    other ranks the same ones, is normalised together: queries see as many images as their keys.
+
+    As the authors' single-card code has it (SplitBatchNorm in MoCo's notebook): groups are not shuffled."""
+    count = group_count(groups, len(images) * batch_part().world)
+    if count > len(images):
+        problem = f"{count} groups of images, and {len(images)} images in each process"
+        raise error_of_all(f"setting 'groups' of moco or densecl: {problem}; lower it or raise the batch")
+    encoded = [encode(images[first::count]) for first in range(count)]
+    where = torch.arange(len(images), device=images.device)
+    return torch.cat(encoded)[torch.cat([where[first::count] for first in range(count)]).argsort()]
+
+
+def group_count(groups: int, images: int) -> int:
+    """Of batch normalisation: never an image by itself."""
+    return max(1, min(groups, images // 2))
 
 
 def image_codes(features: Tensor, head: nn.Module) -> Tensor:
@@ -58,7 +89,7 @@ class MomentumEncoder(nn.Module):
         """(B, 3, S, S) images of this rank -> codes of the images of all ranks."""
         part, images = batch_part(), gather(images)
         order = torch.randperm(len(images), generator=generator, device=images.device)
-        count = max(1, min(self.groups, len(images) // 2))  # never an image by itself
+        count = group_count(self.groups, len(images))
         if count < part.world:
             problem = f"{count} groups of images for {part.world} processes"
             raise error_of_all(f"setting 'groups' of moco or densecl: {problem}; raise it or the batch")

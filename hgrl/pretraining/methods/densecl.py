@@ -4,14 +4,25 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
-from hgrl.core.settings import AtLeastOne, Fraction, Positive, Section, Settings
+from hgrl.core.settings import AtLeastOne, Fraction, Positive, Range, Section, Settings, ViewSettings
 from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods.base import Method
-from hgrl.pretraining.methods.contrast import MomentumEncoder, Queue, image_codes, info_nce
+from hgrl.pretraining.methods.contrast import MomentumEncoder, Queue, image_codes, in_groups, info_nce
 from hgrl.pretraining.ranks import batch_part
 from hgrl.sampling.views import Batch
+
+
+class MoCoV2Views(ViewSettings):
+    """The augmentation of MoCo, version 2, and of DenseCL's code."""
+
+    crop_area: Range = (0.2, 1.0)
+    jitter: Fraction = 0.8
+    hue: float = Field(0.1, ge=0, le=0.5)
+    greyscale: Fraction = 0.2
+    blur: Fraction = 0.5
 
 
 class DenseCLSettings(Section):
@@ -23,13 +34,14 @@ class DenseCLSettings(Section):
     cell_weight: Fraction = 0.5  # lambda
     grid: AtLeastOne = 7  # cells per side that are contrasted: the authors' last stage at 224 px
     groups: AtLeastOne = 8  # as for MoCo
+    augment: MoCoV2Views = MoCoV2Views()
 
 
 class DenseCL(Method):
     """Two heads on the last stage, for the image and for each cell, two queues, one key encoder.
 
     The authors' last stage has 7 x 7 cells at stride 32; ours ends at stride 16 and is pooled to that `grid`.
-    Optimiser, batch and augmentation are the common loop's. Only the backbone is trained."""
+    Optimiser and batch are the profile's. Only the backbone is trained."""
 
     needs_trees = False
     own = ("densecl", DenseCLSettings)
@@ -47,7 +59,8 @@ class DenseCL(Method):
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         own, part = self.densecl, batch_part()
-        features, image, cells, _ = self._encode(self._followed(), batch.images[0])
+        maps = in_groups(lambda own: self.network.backbone(normalise(own))[-1], batch.images[0], own.groups)
+        features, image, cells, _ = dense_codes(maps, self.image_head, self.cell_head, own.grid)
         self.key_encoder.follow(self._followed())
         all_keys = self.key_encoder(batch.images[1], batch.generator)
         key_features, key_image, key_cells, _ = (part.of(codes) for codes in all_keys)

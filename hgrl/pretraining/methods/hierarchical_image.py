@@ -13,7 +13,8 @@ class HierarchicalImage(MoCo):
     """The two losses, added (section 5.1: "simply adding our pixel-wise contrastive target", with no weight).
 
     One forward pass of both views serves both: the pixel loss reads the embedding, MoCo's query the first
-    view's backbone. Both views are augmented, because MoCo's contrast lives by it."""
+    view's backbone. "On top of MoCo": both views are augmented, as MoCo's authors do it. The query is
+    normalised with the pixel loss's whole batch, keys in `methods.moco.groups` groups."""
 
     needs_trees = True
     sections = ("sampling", "objective")

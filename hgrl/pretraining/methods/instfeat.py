@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from hgrl.core.settings import AtLeastOne, Positive, Section, Settings
 from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods.base import Method
-from hgrl.pretraining.methods.contrast import image_codes
+from hgrl.pretraining.methods.contrast import InstDiscViews, image_codes
 from hgrl.pretraining.ranks import gather, rank
 from hgrl.sampling.views import Batch
 
@@ -15,6 +15,7 @@ from hgrl.sampling.views import Batch
 class InstFeatSettings(Section):
     temperature: Positive = 0.1  # the paper's section 4
     dim: AtLeastOne = 128
+    augment: InstDiscViews = InstDiscViews()
 
 
 class InstFeat(Method):

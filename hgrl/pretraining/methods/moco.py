@@ -7,7 +7,14 @@ from torch import Tensor, nn
 from hgrl.core.settings import AtLeastOne, Fraction, Positive, Section, Settings
 from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods.base import Method
-from hgrl.pretraining.methods.contrast import MomentumEncoder, Queue, image_codes, info_nce
+from hgrl.pretraining.methods.contrast import (
+    InstDiscViews,
+    MomentumEncoder,
+    Queue,
+    image_codes,
+    in_groups,
+    info_nce,
+)
 from hgrl.pretraining.ranks import batch_part
 from hgrl.sampling.views import Batch
 
@@ -17,14 +24,15 @@ class MoCoSettings(Section):
     queue: AtLeastOne = 65_536
     temperature: Positive = 0.07
     dim: AtLeastOne = 128
-    groups: AtLeastOne = 8  # of shuffled batch normalisation: the authors' GPUs
+    groups: AtLeastOne = 8  # of batch normalisation, shuffled for the keys: the authors' GPUs
+    augment: InstDiscViews = InstDiscViews()
 
 
 class MoCo(Method):
     """Queries of the first view, keys of the second; one linear head on the pooled last stage.
 
-    Differs from the authors' code in what the common loop fixes: optimiser, batch, augmentation, and the
-    backbone, which ends at Res4 for every method and alone is trained."""
+    Differs from the authors' code in the backbone, which ends at Res4 for every method and alone is trained,
+    and, by the profile, in batch, optimiser and the queue's length."""
 
     needs_trees = False
     own = ("moco", MoCoSettings)
@@ -39,7 +47,11 @@ class MoCo(Method):
         self.queue = Queue(own.queue, own.dim, settings.pretrain.batch, "methods.moco.queue")
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        return self.image_loss(self.network.backbone(normalise(batch.images[0]))[-1], batch)
+        return self.image_loss(self.query_features(batch.images[0]), batch)
+
+    def query_features(self, images: Tensor) -> Tensor:
+        """(B, 3, S, S) uint8 -> the last stage, (B, C, h, w), normalised in as large groups as the keys."""
+        return in_groups(lambda own: self.network.backbone(normalise(own))[-1], images, self.moco.groups)
 
     def image_loss(self, features: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of the first view's last stage, (B, C, h, w); moves key encoder and queue one step on."""

@@ -1,28 +1,43 @@
 """SegSort (Hwang et al. 2019), unsupervised, from scratch: pixels are told their segment from the others."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hgrl.core.settings import AtLeastOne, Positive, Section
+from hgrl.core.settings import AtLeastOne, Fraction, Positive, Range, Section, ViewSettings
 from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods.base import Method
+from hgrl.pretraining.ranks import batch_part, sum_over_ranks
 from hgrl.sampling.views import Batch
+
+
+class SegSortViews(ViewSettings):
+    """Random scale, crop and mirror image, as the authors' unsupervised script; their colours stay."""
+
+    crop_area: Range = (0.25, 1.0)  # for a scale of up to 2
+    jitter: Fraction = 0.0
 
 
 class SegSortSettings(Section):
     concentration: Positive = 10.0  # the paper's, and its code's
-    clusters: AtLeastOne = 5  # per side: 25 clusters of spherical K-means per image; 1: the regions alone
+    # per side, of spherical K-means in each image; 1: segments are the regions, as in their unsupervised
+    # script. Their supervised one has 5: 25 clusters, and pieces of one region would repel each other
+    clusters: AtLeastOne = 1
     iterations: AtLeastOne = 10
+    # whose segments contrast: an image's own (table 1: "None"), or those of all images (the authors' code)
+    scope: Literal["image", "batch"] = "image"
+    augment: SegSortViews = SegSortViews()
 
 
 class SegSort(Method):
-    """A von Mises-Fisher mixture of segments: spherical K-means on embedding and place, cut along regions.
+    """A von Mises-Fisher mixture of segments, which are the regions; with `clusters`, what spherical K-means
+    on embedding and place makes of each.
 
-    Regions are our trees' leaves, in place of the authors' over-segmentation: no hierarchy is read. Contrast
-    is within an image, as table 1 says ("None"); the authors' code has all segments of a batch in the
-    denominator. Their unsupervised script has no K-means: `methods.segsort.clusters: 1`. Both views count as
-    images of their own: as many forward passes as the paper's method. Not done: an ImageNet-trained
+    Regions are our trees' leaves, in place of the authors' over-segmentation: no hierarchy is read. Both
+    views count as images of their own: as many forward passes as the paper's method; with `scope: batch`
+    each is a batch of its own, lest a region repel itself in the other view. Not done: an ImageNet-trained
     ResNet-101 to start from, and the memory bank of the supervised variant."""
 
     own = ("segsort", SegSortSettings)
@@ -33,8 +48,22 @@ class SegSort(Method):
         clusters = spherical_kmeans(embedding.detach(), self.segsort.clusters, self.segsort.iterations)
         segments = numbered(regions * self.segsort.clusters**2 + clusters)
         count = min(segments.shape[1], batch.distances.shape[-1] * self.segsort.clusters**2)
-        loss, accuracy = segment_loss(embedding.flatten(2).mT, segments, count, self.segsort.concentration)
+        cells, shared = embedding.flatten(2).mT, self.segsort.scope == "batch"
+        if shared:
+            cells, segments, count = together(cells, segments, count, len(batch.images))
+        loss, accuracy = segment_loss(cells, segments, count, self.segsort.concentration, shared)
         return loss, {"nearest_is_own": accuracy}
+
+
+def together(cells: Tensor, segments: Tensor, count: int, views: int) -> tuple[Tensor, Tensor, int]:
+    """(V * B, N, D), (V * B, N) -> (V, B * N, D), (V, B * N): all images of a view as one.
+
+    Each image's segments have numbers of their own, below the returned count, apart from other ranks'."""
+    images, part = len(segments) // views, batch_part()
+    number = part.rank * images + torch.arange(images, device=segments.device).repeat(views)
+    apart = segments + number.unsqueeze(1) * count
+    count *= images * part.world
+    return cells.reshape(views, -1, cells.shape[-1]), apart.reshape(views, -1), count
 
 
 @torch.no_grad()
@@ -51,7 +80,7 @@ def spherical_kmeans(embedding: Tensor, clusters: int, iterations: int) -> Tenso
     blocks = (y * clusters // height) * clusters + x * clusters // width
     assigned = blocks.flatten().expand(len(embedding), -1)
     with torch.autocast(embedding.device.type, enabled=False):
-        for _ in range(iterations):
+        for _ in range(iterations if clusters > 1 else 0):
             centres, present = segment_means(cells, assigned, clusters**2)
             assigned = (cells @ centres.mT).masked_fill(~present.unsqueeze(1), -torch.inf).argmax(2)
     return assigned
@@ -75,13 +104,19 @@ def numbered(ids: Tensor) -> Tensor:
     return torch.empty_like(ids).scatter_(1, place, ranks)
 
 
-def segment_loss(cells: Tensor, segments: Tensor, count: int, concentration: float) -> tuple[Tensor, Tensor]:
-    """-log of the own segment's part of exp(concentration * cosine) over the image's segments, mean of cells.
+def segment_loss(
+    cells: Tensor, segments: Tensor, count: int, concentration: float, shared: bool = False
+) -> tuple[Tensor, Tensor]:
+    """-log of the own segment's part of exp(concentration * cosine) over the row's segments, mean of cells.
 
     cells: (B, N, D) unit vectors; segments: (B, N) int64 in [0, count). Gradients flow through the means too.
+    shared: other ranks' segments join, row by row, which have other numbers (`together`).
     Returns the loss and, detached, the fraction of cells whose nearest segment is their own."""
     means, present = segment_means(cells, segments, count)
+    if shared:
+        means, present = sum_over_ranks(means), sum_over_ranks(present.float()) > 0
     with torch.autocast(cells.device.type, enabled=False):  # B, N, count
-        logits = (concentration * cells @ means.mT).masked_fill(~present.unsqueeze(1), -torch.inf)
+        absent = cells.new_zeros(present.shape).masked_fill(~present, -torch.inf).unsqueeze(1)
+        logits = torch.baddbmm(absent, cells, means.mT, alpha=concentration)
     nearest_is_own = (logits.argmax(2) == segments).float().mean()
     return F.cross_entropy(logits.flatten(0, 1), segments.flatten()), nearest_is_own.detach()

@@ -3,19 +3,19 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hgrl.core.labels import MOST_CLASSES
 from hgrl.core.settings import Settings
 from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods.base import Method
 from hgrl.sampling.views import Batch
 
-MOST_CLASSES = 255  # the ids that a mask can hold; outputs behind the data set's own classes are never read
-
 
 class ImageLabels(Method):
-    """Multi-label classification of both views, a linear classifier on the pooled last stage.
+    """Classification of both views, a linear classifier on the pooled last stage.
 
-    Labels are of the whole image, whatever a crop still shows of it, as on ImageNet. Unlike there, images are
-    those that the probe then learns segments from. Only the backbone is trained."""
+    Images in folders named by class, as ImageNet's, show one class each: softmax. Images with masks show
+    several: a sigmoid a class. Labels are of the whole image, whatever a crop still shows of it. Only the
+    backbone is trained."""
 
     needs_trees = False
     needs_classes = True
@@ -23,14 +23,20 @@ class ImageLabels(Method):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
+        # outputs behind the data set's own classes are never read
         self.classifier = nn.Linear(self.network.channels["backbone"], MOST_CLASSES)
+        self.one_class = settings.data.label_source.kind == "imagenet"
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         features = self.network.backbone(normalise(batch.flat_images))[-1].mean((2, 3))
-        return label_loss(self.classifier(features).float(), batch.classes), {}
+        logits = self.classifier(features).float()
+        return label_loss(logits, batch.classes, self.one_class), {}
 
 
-def label_loss(logits: Tensor, classes: Tensor) -> Tensor:
-    """Mean binary cross entropy. logits: (V * B, at least C), the rest unread; classes: (B, C) in {0, 1}."""
+def label_loss(logits: Tensor, classes: Tensor, one_class: bool) -> Tensor:
+    """Mean cross entropy over images, of a softmax if each shows one class; else binary, over classes too.
+
+    logits: (V * B, at least C), the rest unread; classes: (B, C) in {0, 1}."""
     views, count = len(logits) // len(classes), classes.shape[1]
-    return F.binary_cross_entropy_with_logits(logits[:, :count], classes.repeat(views, 1))
+    measure = F.cross_entropy if one_class else F.binary_cross_entropy_with_logits
+    return measure(logits[:, :count], classes.repeat(views, 1))

@@ -1,0 +1,174 @@
+"""Commands of `python -m hgrl` on grouping alone: trees of any photographs, edge detectors, their scores."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from hgrl.core import paths
+from hgrl.core.arguments import Argument, arg, number, path, switch
+from hgrl.core.errors import InputError
+
+Options = argparse.Namespace
+Command = tuple[Callable[[Options], int | None], str, str, list[Argument]]
+# settings of `hed` that are flags of train-hed
+HED_FLAGS = dict.fromkeys(("width", "iterations", "batch", "crop_size", "seed"), int)
+HED_FLAGS |= {"lr": float, "precision": str}
+BSDS500 = path("--data", help="folder of BSDS500; default: BSDS500 under HGRL_DATA")
+
+
+def grouping_tools() -> Iterator[Command]:
+    yield from _grouping()
+    yield from _detectors()
+
+
+def _grouping() -> Iterator[Command]:
+    own = [
+        path("images", nargs="+", help="image files, or folders of them"),
+        path("--out", required=True),
+        arg("--preset", default="fast", help="fast (.5 s per photograph) or best (2 s); default: fast"),
+        number("--workers", help="processes on this machine; default: 1"),
+        arg("--scheduler", metavar="ADDRESS", help="a Dask scheduler on this file system: tcp://host:8786"),
+        path("--hed", metavar="WEIGHTS", help="detect edges by this file of train-hed, not by the forest"),
+        switch("--edges", "edge maps too, as NAME.edges.png (16-bit grey)"),
+    ]
+    yield group, "group", "region trees of any photographs", own
+
+
+def _detectors() -> Iterator[Command]:
+    forest = [
+        BSDS500,
+        path("--out", default=Path("bsds500.npz"), help="default: bsds500.npz"),
+        arg("--splits", default="train,val", help="comma-separated; train alone to score on val"),
+        *(number("--trees", 8), number("--patches", 1_000_000, "per tree")),
+        *(number("--seed", 0), number("--workers", 1)),
+    ]
+    yield train_forest, "train-forest", "train the structured forest on BSDS500", forest
+    benchmark = [
+        path("results", help="one file per image: .png (soft edges after NMS), .mat (ucm2) or .npz (tree)"),
+        BSDS500,
+        arg("--split", default="test", choices=("train", "val", "test")),
+        arg("--kind", default="auto", choices=("auto", "edges", "ucm", "trees"), help="default: by endings"),
+        *(number("--thresholds", 99), number("--workers", 2)),
+        path("--out", help="default: RESULTS-bsds.json beside RESULTS; the curve as .png"),
+        number("--limit", help="only the first N images"),
+        number("--every", 1, "only every K-th image"),
+    ]
+    text = "score edge maps, contour maps (ucm2) or trees by the BSDS500 benchmark"
+    yield bsds_bench, "bsds-bench", text, benchmark
+    text = "whose `hed` settings to use; without --out, the pipeline's stage"
+    own = [
+        arg("experiment", nargs="?", metavar="profile", help=text),
+        path("--out", help="write the weights here; all that follows goes with it"),
+        BSDS500,
+        arg("--splits", nargs="+", default=["train", "val"], help="default: train val"),
+        arg("--imagenet", metavar="WEIGHTS", help="torchvision's vgg16 or vgg16_bn; default: from scratch"),
+        arg("--device", help="default: auto"),
+    ]
+    for name, kind in HED_FLAGS.items():
+        text = f"setting `hed.{name}`; see hgrl/core/settings.py"
+        own.append(arg(f"--{name.replace('_', '-')}", type=kind, help=text))
+    yield train_hed, "train-hed", "train the edge network (HED): a profile's own, or one of yours", own
+
+
+def group(options: Options) -> int:
+    from hgrl.core.loading import grouping_preset
+    from hgrl.data.sets.folder import open_folder
+    from hgrl.grouping.edges import EdgeNetwork
+    from hgrl.grouping.group import group_images
+    from hgrl.grouping.outputs import is_edge_map
+
+    workers = 1 if options.workers is None else options.workers
+    if workers < 1:
+        raise InputError(f"group: --workers must be at least 1 (got {workers})")
+    if options.scheduler and options.workers:
+        raise InputError("group: --scheduler has workers of its own; give it or --workers, not both")
+    settings, network = grouping_preset(options.preset), None
+    samples = open_folder(options.images, results=options.out)
+    photographs = [k for k, path in enumerate(samples.images) if not is_edge_map(path)]
+    if not photographs:
+        raise InputError("group: all these images are edge maps that `group` wrote; give photographs")
+    samples = samples.subset(photographs)
+    if options.hed:
+        from hgrl.grouping.hed.network import load_hed
+
+        load_hed(options.hed)  # reports a missing or foreign file once, not for every image
+        settings, network = grouping_preset(options.preset, edges="hed"), EdgeNetwork(options.hed.absolute())
+    how = {"scheduler": options.scheduler, "network": network, "edges": options.edges}
+    failures = group_images(samples, options.out, settings, workers, **how)
+    print(f"{len(samples) - len(failures)} of {len(samples)} images have a region tree in {options.out}")
+    return told(failures)
+
+
+def train_forest(options: Options) -> None:
+    from hgrl.grouping.forest.model import train_forest as train
+
+    given = {name: getattr(options, name) for name in ("trees", "patches", "seed", "workers")}
+    root = options.data or paths.data_root() / "BSDS500"
+    train(root, options.out, splits=tuple(options.splits.split(",")), **given)
+
+
+def bsds_bench(options: Options) -> int:
+    from hgrl.core import files
+    from hgrl.data.sets.bsds import open_bsds
+    from hgrl.grouping.bsds_benchmark import result_text, run_benchmark
+    from hgrl.reporting.figures.bsds import precision_recall_figure
+
+    for name in ("thresholds", "workers", "limit", "every"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            raise InputError(f"bsds-bench: --{name} is {value}; it must be at least 1")
+    root = (options.data or paths.data_root() / "BSDS500").resolve()
+    results = options.results.resolve()
+    out = options.out or results.with_name(f"{results.name}-bsds.json")
+    curve = out.with_suffix(".png")
+    if curve.exists() and not out.exists():
+        raise InputError(f"{curve}: is there already, and no curve of this command; give another --out")
+    samples = open_bsds(root.parent, root.name, options.split)
+    samples = samples.subset(range(len(samples))[:: options.every][: options.limit])
+    result = run_benchmark(results, samples, out, options.kind, options.thresholds, options.workers)
+    files.write_figure(curve, precision_recall_figure({out.stem: (result["recall"], result["precision"])}))
+    print(result_text(result))
+    return told(result["missing"])
+
+
+def told(problems: dict[str, str]) -> int:
+    """Print what is wrong with each of some images; the exit status."""
+    for name, problem in problems.items():
+        print(f"hgrl: {name}: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def train_hed(options: Options) -> None:
+    if options.out is None:
+        _train_the_profiles_hed(options)
+        return
+    from hgrl.core.device import pick_device
+    from hgrl.core.loading import with_changes
+    from hgrl.core.settings import HedSettings
+    from hgrl.data.sets.bsds import open_bsds
+    from hgrl.grouping.hed.training import train_hed as train
+
+    root = (options.data or paths.data_root() / "BSDS500").resolve()
+    base = options.experiment.settings.hed if options.experiment else HedSettings()
+    given = {name: getattr(options, name) for name in HED_FLAGS if getattr(options, name) is not None}
+    weights = {"imagenet_weights": options.imagenet} if options.imagenet else {}
+    settings = with_changes(base, given | weights, "train-hed")
+    samples = [open_bsds(root.parent, root.name, split) for split in options.splits]
+    saved = train(samples, settings, options.out, pick_device(options.device or "auto"))
+    trunk, images, loss = saved.identity["trunk"], saved.identity["images"], saved.losses[-50:].mean()
+    print(f"{options.out}: trunk {trunk}, {images} images, {saved.step} steps, loss {loss:.4f}")
+    print(f"next: python -m hgrl group PHOTOS --out TREES --hed {options.out}")
+
+
+def _train_the_profiles_hed(options: Options) -> None:
+    from hgrl.grouping.stage import train_edge_network
+
+    own = ("data", "imagenet", "device", *HED_FLAGS)
+    flags = [f"--{name.replace('_', '-')} goes" for name in own if getattr(options, name) is not None]
+    if not options.experiment or flags:
+        what = f"{flags[0]} with --out FILE" if flags else "give a profile, or --out FILE"
+        raise InputError(f"train-hed: {what}; a profile's network takes its numbers from its `hed` section")
+    summary = train_edge_network(options.experiment)
+    about = f"trunk {summary['trunk']}, {summary['images']} images, {summary['iterations']} steps"
+    print(f"edge network: {about}, loss {summary['loss']:.4f}")
+    print(f"next: dvc repro grouping-hed@{options.experiment.profile}")
