@@ -29,7 +29,7 @@ class DeepCluster(Method):
     they put Sobel filters before those networks. Both views of an image count, with its one class."""
 
     needs_trees = False
-    begins_epochs = True
+    begins = "epoch"
     own = ("deepcluster", DeepClusterSettings)
     layers = ("backbone",)
 
@@ -38,7 +38,7 @@ class DeepCluster(Method):
         self.classifier = nn.Linear(self.network.channels["backbone"], self.deepcluster.clusters)
         self.register_buffer("assignments", torch.zeros(0, dtype=torch.long))  # each image's cluster
 
-    def begin_epoch(self, images: Iterable[Tensor], generator: Generator) -> list[nn.Parameter]:
+    def begin(self, images: Iterable[Tensor], generator: Generator) -> list[nn.Parameter]:
         device = self.classifier.weight.device
         seed = int(torch.randint(2**31 - 1, (), generator=generator, device=device))
         assigned = ranks.from_first(lambda: self._clusters(images, seed))
@@ -70,7 +70,8 @@ class DeepCluster(Method):
         return F.cross_entropy(logits, classes), {"right_clusters": right.detach()}
 
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: object) -> None:
-        self.assignments = torch.empty_like(state[f"{prefix}assignments"], device=self.assignments.device)
+        if (saved := state.get(f"{prefix}assignments")) is not None:  # of as many images as the run has
+            self.assignments = torch.empty_like(saved, device=self.assignments.device)
         super()._load_from_state_dict(state, prefix, *rest)
 
 
