@@ -1,14 +1,18 @@
 """Clips: stills in motion whose flow is exact, and frames of videos."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import add_runs, change_profile
 from jobs import job_of
 from PIL import Image
 
 from hgrl.core.errors import InputError
 from hgrl.core.settings import Source
+from hgrl.data.normalise import grey
 from hgrl.data.sources import clip_frames
 from hgrl.pretraining.methods import REGISTRY
 from hgrl.pretraining.methods.clip_method import ClipMethod
@@ -212,3 +216,25 @@ def test_a_method_that_needs_flow_has_stills_even_where_there_are_videos(videos,
     settings = tiny({"data.clips": CLIPS})
     assert Still.training_set(clip_frames(settings.data, videos), settings, 0).videos
     assert "flow" in Flow.training_set(dataset[0], settings, 0)[0, 0]
+
+
+def test_a_run_learns_from_the_scenes_own_videos_and_is_evaluated_as_it_learnt(pipeline, experiment):
+    from hgrl.data.stage import prepare_data
+    from hgrl.evaluation.networks import load_features
+    from hgrl.pretraining.stage import pretrain, training_samples
+
+    change_profile(pipeline, {"data.scenes.clips": 2, "data.clips": CLIPS, "clips.frames": 3})
+    add_runs({name: {"method": name} for name in ("colorization", "moco")})
+    manifest = prepare_data(experiment())
+    assert manifest["sets"]["clips"]["files"] == 2 * 4
+    run = experiment().run("colorization")
+    saved = pretrain(experiment(), run, seed=0)[0]
+    assert saved.complete and saved.step == 3 * (8 // 3) and saved.losses.isfinite().all()
+    assert len(training_samples(experiment(), run.settings, "moco")) == 6
+    image = torch.randint(256, (1, 3, 48, 48), dtype=torch.uint8)
+    luma = grey(image).round().to(torch.uint8)
+    for name, same in (("colorization", True), ("moco", False)):
+        shown = dataclasses.replace(run, definition=experiment().definition(name))
+        features = load_features(experiment(), shown, 0)
+        coloured, plain = (features(each, ["backbone"])[0] for each in (image, luma))
+        assert ((coloured - plain).abs().mean() < 0.02) == same  # luma has been rounded
