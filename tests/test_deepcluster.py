@@ -123,7 +123,7 @@ def test_training_lowers_the_loss_within_an_epoch(dataset, tiny, tmp_path):
     changes = {
         "methods.deepcluster.clusters": 2,
         "methods.deepcluster.components": 1,
-        "augment.crop_area": [1, 1],
+        "methods.deepcluster.augment.crop_area": [1, 1],
     }
     for index, path in enumerate(dataset[0].images[:4]):
         Image.fromarray(np.full((40, 48, 3), 100 + 10 * index, np.uint8)).save(path)

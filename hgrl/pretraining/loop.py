@@ -46,7 +46,7 @@ class TrainingLoop:
     """Steps of one job, from its checkpoint if it has one; their losses, and when they are saved."""
 
     def __init__(self, job: TrainingJob, device: torch.device) -> None:
-        self.job, self.keeper, method = job, CheckpointKeeper(job), job.method_class
+        self.job, self.keeper = job, CheckpointKeeper(job)
         images, batch = len(job.samples), job.schedule.batch
         part = ranks.part_of_batch(images, batch)
         self.state = TrainingState(job, device)

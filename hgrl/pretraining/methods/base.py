@@ -20,9 +20,7 @@ class Method(nn.Module):
     needs_trees = True  # False: the loop reads no trees, and labels and distances are zeros
     needs_classes = False  # True: it learns from `data.label_source` and the classes that its images show
     needs_clips = False  # True: it learns from clips (`ClipMethod`); views are their frames
-    needs_flow = (
-        False  # True: its clips are stills in motion, whatever `data.clips` says: videos have no flow
-    )
+    needs_flow = False  # True: its clips are stills in motion even where `data.clips` names videos
     # when the loop calls `begin`: before the first step, or before each epoch, whose images it then draws by
     # `image_weights`, and says which they are (`batch.indices`)
     begins: Literal["never", "run", "epoch"] = "never"

@@ -9,17 +9,25 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from hgrl.core.errors import InputError
-from hgrl.core.settings import AtLeastOne, Section, Settings
+from hgrl.core.settings import AtLeastOne, Fraction, Range, Section, Settings, ViewSettings
 from hgrl.data.normalise import normalise
 from hgrl.pretraining import ranks
 from hgrl.pretraining.methods.base import Method
 from hgrl.sampling.views import Batch
 
 
+class DeepClusterViews(ViewSettings):
+    """The augmentation of the authors' code: torchvision's crops, mirrored, colours as they are."""
+
+    crop_area: Range = (0.08, 1.0)
+    jitter: Fraction = 0.0
+
+
 class DeepClusterSettings(Section):
     clusters: AtLeastOne = 10_000  # the paper's, for ImageNet: 128 images each
     components: AtLeastOne = 256  # of whitened PCA, if there are as many
     iterations: AtLeastOne = 20  # of K-means, in the authors' code
+    augment: DeepClusterViews = DeepClusterViews()
 
 
 class DeepCluster(Method):
