@@ -29,6 +29,8 @@ NAMES = (  # that must be there; others may stand beside them
     "tracking.memory_ratio_to_dense",
     "tracking.time_ratio_to_dense_field",
     "tracking.memory_ratio_to_dense_field",
+    "tracking.sequence_seconds_per_frame",
+    "tracking.sequence_memory_mib",
     "retrieval.time_ratio_to_sklearn",
     "sampler.time_ratio_to_loop",
     "tree.load_ms",

@@ -13,7 +13,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,18 +25,19 @@ from memory import forget_peak, peak_mib
 from photographs import SIZE, skimage_files
 
 from hgrl.core.loading import grouping_preset
-from hgrl.core.settings import SamplingSettings, TrackingSettings
+from hgrl.core.settings import Propagation, SamplingSettings, TrackingSettings
 from hgrl.data.sets.folder import open_folder
 from hgrl.evaluation.retrieval import nearest_segments
-from hgrl.evaluation.trackers.propagation import Context, _weights, lift, vote
+from hgrl.evaluation.trackers.propagation import Context, _weights, lift, one_hot, propagate, reach, vote
 from hgrl.grouping.group import group_images, region_tree
 from hgrl.grouping.outputs import tree_path
 from hgrl.grouping.region_tree import RegionTree
 from hgrl.sampling.pixels import negative_probability, positive_probability, sample_pixels
 
-# 480p in cells of stride 8, and the context frames of the two variants
-GRIDS = {"paper": ((60, 107), 2), "field": ((60, 107), 20)}
+# 480p in cells of stride 8, and the context frames of the two columns
+GRIDS = {"paper": ((60, 107), 2), "field": ((60, 107), 21)}
 CHANNELS, OBJECTS = 32, 3
+SEQUENCE, SIZE_480P, RES4 = 70, (480, 854), 256  # frames; pixels; channels of ResNet-18's Res4
 GALLERY, QUERIES = 1_000_000, 1_000
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg")
 
@@ -56,58 +57,87 @@ def in_turns(*actions: Callable[[], Any], rounds: int) -> tuple[list[float], lis
 # --- tracking: one frame's vote
 
 
-def frames(variant: str) -> tuple[torch.Tensor, list[Context], TrackingSettings]:
+def frames(column: str, channels: int = CHANNELS) -> tuple[torch.Tensor, list[Context], Propagation]:
     """A frame's queries and its context, of random features."""
-    (h, w), count = GRIDS[variant]
-    settings = TrackingSettings(variant=variant)
+    (h, w), count = GRIDS[column]
+    how = getattr(TrackingSettings(), column)
     generator = torch.Generator().manual_seed(0)
     context = []
     for number in range(count + 1):
-        queries, keys = lift(
-            torch.randn(CHANNELS, h, w, generator=generator),
-            0.0 if variant == "field" else settings.coordinate_weight,
-        )
+        queries, keys = lift(torch.randn(channels, h, w, generator=generator), how.coordinate_weight)
         shares = torch.rand(h, w, OBJECTS, generator=generator)
-        context.append(Context(keys, shares, anywhere=variant == "paper" or number == 0))
-    return queries, context[:count], settings
+        everywhere = how.radius is None or (how.first_frame and number == 0)
+        context.append(Context(keys, shares, everywhere))
+    return queries, context[:count], how
 
 
-def dense_vote(queries: torch.Tensor, context: list[Context], settings: TrackingSettings) -> torch.Tensor:
+def dense_vote(queries: torch.Tensor, context: list[Context], how: Propagation) -> torch.Tensor:
     """The straightforward way: the whole affinity of the frame with each context frame, masked, then the k
     largest of each row."""
     h, w, channels = queries.shape
     y, x = (grid.flatten() for grid in torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij"))
-    far = (y[:, None] - y) ** 2 + (x[:, None] - x) ** 2 > settings.radius**2
+    far = (y[:, None] - y) ** 2 + (x[:, None] - x) ** 2 >= reach(how, h, w) ** 2
     affinities = []
     for frame in context:
         affinity = queries.reshape(-1, channels) @ frame.keys.reshape(-1, channels).T
         affinities.append(affinity if frame.anywhere else affinity.masked_fill(far, -torch.inf))
-    nearest, index = torch.cat(affinities, 1).topk(settings.neighbours)
+    nearest, index = torch.cat(affinities, 1).topk(how.neighbours)
     labels = torch.cat([frame.labels.flatten(0, 1) for frame in context])
-    return (_weights(nearest, settings)[..., None] * labels[index]).sum(1).view(h, w, -1)
+    return (_weights(nearest, how)[..., None] * labels[index]).sum(1).view(h, w, -1)
 
 
-def one_side(variant: str, side: str, out: Path) -> None:
-    """In a process of its own: seconds and additional memory of one frame, and its answer."""
+def one_side(column: str, side: str, out: Path) -> None:
+    """In a process of its own: seconds and additional memory of one frame, and its answer; side "sequence":
+    seconds a frame of a whole sequence, of as many channels as a backbone has. Processor's seconds: other
+    work on the machine does not count."""
     with threads(1):
-        made = frames(variant)
+        made = frames(column, RES4 if side.startswith("sequence") else CHANNELS)
         before = forget_peak()
-        started = time.perf_counter()
-        answer = (vote if side == "ours" else dense_vote)(*made)
-        seconds = time.perf_counter() - started
+        started = time.process_time()
+        if side == "sequence":
+            answer = np.stack(propagate(random_grids(), random_mask(), made[2])[-1:])
+        else:
+            answer = (vote if side == "ours" else dense_vote)(*made).numpy()
+        seconds = (time.process_time() - started) / (SEQUENCE - 1 if side == "sequence" else 1)
     print(json.dumps({"seconds": seconds, "mib": peak_mib() - before}))
-    np.save(out, answer.numpy())
+    np.save(out, answer)
+
+
+def random_grids() -> Iterator[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return (torch.randn(RES4, *GRIDS["field"][0], generator=generator) for _ in range(SEQUENCE))
+
+
+def random_mask() -> np.ndarray:
+    return one_hot(np.random.default_rng(0).integers(0, OBJECTS + 1, SIZE_480P).astype(np.uint8))
+
+
+def timed_side(column: str, side: str, out: Path) -> dict[str, float]:
+    command = [sys.executable, __file__, column, side, str(out)]
+    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def sequence(home: Path, rounds: int) -> dict[str, Any]:
+    """Label propagation through a whole sequence by column `field`, against the dense affinity of one frame
+    that has all its context frames, as those after the twentieth have."""
+    ours, dense = (timed_side("field", side, home / "out.npy") for side in ("sequence", "sequence-dense"))
+    (h, w), count = GRIDS["field"]
+    what = f"dense affinity of one frame, {h}x{w} cells of {RES4} channels (480p), {count} context frames"
+    peer = f"{what}, one thread: {dense['seconds']:.2f} s, {dense['mib']:.0f} MiB"
+    seconds = figure(ours["seconds"], "s", peer, SEQUENCE - 1)
+    return {
+        "tracking.sequence_seconds_per_frame": seconds,
+        "tracking.sequence_memory_mib": figure(ours["mib"], "MiB", peer, 1),
+    }
 
 
 def tracking(home: Path, rounds: int) -> dict[str, Any]:
     figures = {}
-    for variant, ((h, w), count) in GRIDS.items():
+    for column, ((h, w), count) in GRIDS.items():
         runs = {"ours": [], "dense": []}
         for _ in range(rounds):
             for side, found in runs.items():
-                command = [sys.executable, __file__, variant, side, str(home / f"{side}.npy")]
-                done = subprocess.run(command, capture_output=True, text=True, check=True)
-                found.append(json.loads(done.stdout))
+                found.append(timed_side(column, side, home / f"{side}.npy"))
         same = np.isclose(np.load(home / "ours.npy"), np.load(home / "dense.npy"), atol=1e-4).all(-1)
         assert same.mean() > 0.999, same.mean()  # two neighbours may tie within float32's rounding
         medians = {
@@ -115,7 +145,7 @@ def tracking(home: Path, rounds: int) -> dict[str, Any]:
             for side, found in runs.items()
         }
         ours, dense = medians["ours"], medians["dense"]
-        suffix = "" if variant == "paper" else "_field"
+        suffix = "" if column == "paper" else "_field"
         what = f"dense affinity, {h}x{w} cells (480p), {count} context frames, one thread"
         peer = f"{what}: {dense['seconds']:.2f} s, {dense['mib']:.0f} MiB"
         for name, key in (("time", "seconds"), ("memory", "mib")):

@@ -61,6 +61,7 @@ def loading(home: Path, rounds: int) -> dict[str, Any]:
 
 PARTS = {
     "tracking": peers.tracking,
+    "sequence": peers.sequence,
     "retrieval": peers.retrieval,
     "sampler": peers.sampler,
     "trees": peers.trees,

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from hgrl.core import files as store
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment, load_experiment
-from hgrl.core.loading import with_changes
+from hgrl.core.loading import overridden, validated
 from hgrl.core.progress import bar
 from hgrl.core.settings import TrackingSettings
 from hgrl.data.samples import Video
@@ -32,33 +32,29 @@ from hgrl.evaluation.features import STRIDES, BaselineFeatures, Features
 from hgrl.evaluation.networks import layers_of, load_features
 from hgrl.evaluation.trackers.motion import identity, optical_flow
 from hgrl.evaluation.trackers.propagation import one_hot
-from hgrl.evaluation.tracking import Tracker, feature_tracker, tracking_features
+from hgrl.evaluation.tracking import Tracker, feature_tracker, reading
 from hgrl.metrics.video import object_ids, region_similarity
 
-FIELD = {"variant": "field", "context_frames": 4, "temperature": 1e-3, "field_coordinates": True}
-ROWS: dict[str, dict[str, Any]] = {
-    "the profile's own": {},
-    "matching: 5 neighbours": {"neighbours": 5},
-    "matching: 3 neighbours": {"neighbours": 3},
-    "matching: 5 frames before": {"previous_frames": 5},
-    "matching: no coordinates": {"coordinate_weight": 0.0},
-    "matching: coordinates x 2": {"coordinate_weight": 1.0},
-    "matching: coordinates x 4": {"coordinate_weight": 2.0},
-    "matching: the field's, as CRW": {"variant": "field"},
-    "matching: the field's, sharper, with coordinates": FIELD,
-    "resolution: input x 1.5": {"finer": 1.5},
-    "resolution: input x 2": {"finer": 2.0},
-    "layer: hypercolumn": {"layer": "hypercolumn"},
-    "layer: backbone": {"layer": "backbone"},
-    "colour: Lab joined, share 0.9": {"layer": "embedding+lab", "lab_share": 0.9},
-    "colour: Lab joined, share 0.97": {"layer": "embedding+lab", "lab_share": 0.97},
-    "together: input x 2, the field's, sharper, with coordinates": {"finer": 2.0, **FIELD},
-    "together, and Lab joined, share 0.97": {
-        "finer": 2.0,
-        **FIELD,
-        "layer": "embedding+lab",
-        "lab_share": 0.97,
-    },
+SHARPER = {"field.previous_frames": 4, "field.temperature": 1e-3, "field.coordinate_weight": 0.5}
+COLOUR = {"layer": "embedding+lab", "lab_share": 0.97}
+ROWS: dict[str, tuple[str, dict[str, Any]]] = {  # the column whose matching it is, and what changes
+    "the profile's own": ("paper", {}),
+    "matching: 5 neighbours": ("paper", {"paper.neighbours": 5}),
+    "matching: 3 neighbours": ("paper", {"paper.neighbours": 3}),
+    "matching: 5 frames before": ("paper", {"paper.previous_frames": 5}),
+    "matching: no coordinates": ("paper", {"paper.coordinate_weight": 0.0}),
+    "matching: coordinates x 2": ("paper", {"paper.coordinate_weight": 1.0}),
+    "matching: coordinates x 4": ("paper", {"paper.coordinate_weight": 2.0}),
+    "matching: the field's, as CRW": ("field", {}),
+    "matching: the field's, sharper, with coordinates": ("field", SHARPER),
+    "resolution: input x 1.5": ("paper", {"finer": 1.5}),
+    "resolution: input x 2": ("paper", {"finer": 2.0}),
+    "layer: hypercolumn": ("paper", {"layer": "hypercolumn"}),
+    "layer: backbone, without its last stride": ("paper", {"layer": "backbone"}),
+    "colour: Lab joined, share 0.9": ("paper", COLOUR | {"lab_share": 0.9}),
+    "colour: Lab joined, share 0.97": ("paper", COLOUR),
+    "together: input x 2, the field's, sharper, with coordinates": ("field", {"finer": 2.0, **SHARPER}),
+    "together, and Lab joined, share 0.97": ("field", {"finer": 2.0, **SHARPER, **COLOUR}),
 }
 
 
@@ -123,7 +119,8 @@ def ablate(experiment: Experiment, run_name: str, first: int, frames: int, names
     networks = [load_features(experiment, run, seed) for seed in run.settings.seeds]
     layers, own = layers_of(run), run.settings.tracking
     lines = [
-        row_of(name, changed(own, ROWS[name]), videos, networks, layers) for name in bar(names, desc="rows")
+        row_of(name, changed(own, ROWS[name][1]), videos, networks, layers)
+        for name in bar(names, desc="rows")
     ]
     finer = changed(own, {"finer": 2.0})
     beside = {
@@ -160,16 +157,17 @@ def row_of(
 ) -> str:
     """A row of the table: the seeds' mean, each seed, and plain colour."""
     lab, *ours = (
-        score(videos, features_tracker(features, tracking, layers), tracking)
+        score(videos, features_tracker(features, tracking, layers, ROWS[name][0]), tracking)
         for features in (BaselineFeatures("lab"), *networks)
     )
     seeds = " ".join(f"{value:.1f}" for value in ours)
-    return f"| {name} | {np.mean(ours):.1f} | {seeds} | {shown_colour(ROWS[name], lab)} |"
+    return f"| {name} | {np.mean(ours):.1f} | {seeds} | {shown_colour(ROWS[name][1], lab)} |"
 
 
 def changed(settings: TrackingSettings, row: dict[str, Any]) -> TrackingSettings:
     """A row's settings."""
-    return with_changes(settings, row, "benchmarks/tracking_ablation.py")
+    file = "benchmarks/tracking_ablation.py"
+    return validated(TrackingSettings, overridden(settings.model_dump(), row, file), file)
 
 
 def shown_colour(row: dict[str, Any], score: float) -> str:
@@ -177,8 +175,10 @@ def shown_colour(row: dict[str, Any], score: float) -> str:
     return "-" if set(row) <= {"layer", "lab_share"} and row else f"{score:.1f}"
 
 
-def features_tracker(features: Features, settings: TrackingSettings, layers: tuple[str, ...]) -> Tracker:
-    return feature_tracker(tracking_features(features, settings, layers))
+def features_tracker(
+    features: Features, settings: TrackingSettings, layers: tuple[str, ...], column: str
+) -> Tracker:
+    return feature_tracker(reading(features, settings, layers), getattr(settings, column))
 
 
 def score(videos: list[Head], tracker: Tracker, settings: TrackingSettings) -> float:

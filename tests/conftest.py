@@ -37,6 +37,8 @@ TINY = {
         "densecl": {"momentum": 0.9, "queue": 16, "dim": 8, "hidden": 8, "groups": 2},
         "deepcluster": {"clusters": 3},
         "crw": {"grid": 3, "dim": 8},
+        "flownetc": {"width": 4, "reach": 2},
+        "mgpff": {"width": 4, "scales": [8, 4]},
     },
     "pretrain": {"epochs": 3, "batch": 4, "lr": 1e-3, "schedule": "cosine", "workers": 0},
     "probe": {
@@ -112,8 +114,9 @@ def batch_of(trees: list[RegionTree], seed: int = 0, progress: float = 0.0) -> B
         own[: tree.regions, : tree.regions] = torch.from_numpy(tree.distances())
     images = torch.randint(256, (2, len(trees), 3, 32, 32), dtype=torch.uint8, generator=generator)
     classes = torch.arange(len(trees))[:, None].bitwise_and(torch.tensor([1, 2, 4])).bool().float()
+    flow = 2 * torch.rand(len(trees), 1, 2, 32, 32, generator=generator)
     given = images, torch.stack([labels, labels]), distances, progress, generator, classes
-    return Batch(*given, indices=torch.arange(len(trees)))
+    return Batch(*given, indices=torch.arange(len(trees)), flow=flow)
 
 
 def built(name: str, settings: Settings) -> "Method":  # noqa: F821

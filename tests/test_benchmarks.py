@@ -1,6 +1,7 @@
 """The benchmarks: what is committed is whole, a step in parts is the step, a tiny run gives every figure."""
 
 import importlib
+import json
 import sys
 
 import numpy as np
@@ -191,6 +192,17 @@ def test_peers_agree_before_they_are_compared(benchmark, monkeypatch, tmp_path):
         monkeypatch.setitem(peers.GRIDS, variant, ((9, 11), 3))
         made = peers.frames(variant)
         torch.testing.assert_close(peers.vote(*made), peers.dense_vote(*made), atol=1e-4, rtol=0)
+
+
+def test_a_sequence_of_the_peers_is_timed(benchmark, monkeypatch, tmp_path, capsys):
+    peers = benchmark("peers")
+    monkeypatch.setitem(peers.GRIDS, "field", ((6, 8), 3))
+    for name, value in (("SEQUENCE", 4), ("SIZE_480P", (48, 64)), ("RES4", 5)):
+        monkeypatch.setattr(peers, name, value)
+    for side, shape in (("sequence", (1, 48, 64)), ("sequence-dense", (6, 8, 3))):
+        peers.one_side("field", side, tmp_path / "out.npy")
+        assert np.load(tmp_path / "out.npy").shape == shape
+        assert json.loads(capsys.readouterr().out)["seconds"] > 0
 
 
 def test_a_table_of_our_step_is_printed(benchmark, monkeypatch, capsys):

@@ -67,7 +67,7 @@ def test_a_score_whose_origin_has_changed_is_made_anew(pipeline, scored, monkeyp
 def test_a_change_of_another_stage_leaves_the_scores(pipeline, scored):
     evaluate("retrieval", "ours")
     scored.clear()
-    write_profile(pipeline, {"tracking.neighbours": 3, "probe.iterations": 9})
+    write_profile(pipeline, {"tracking.paper.neighbours": 3, "probe.iterations": 9})
     evaluate("retrieval", "ours")
     assert scored == []
 
@@ -110,7 +110,7 @@ def test_trackers_that_draw_nothing_have_one_seed(pipeline):
     assert len(seeds_of("retrieval", small().run("lab"))) == 2  # K-means starts at random
     scores = evaluate("tracking", "identity")
     assert scores["identity"].keys() == {0}
-    assert 0 < scores["identity"][0]["j_mean"] <= 1
+    assert 0 < scores["identity"][0]["field"]["j_mean"] <= 1
 
 
 def test_every_kind_of_run_passes_the_probe(pipeline):

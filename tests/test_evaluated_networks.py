@@ -38,14 +38,14 @@ def test_methods_that_train_the_backbone_alone_are_read_there_alone(rivals):
     assert evaluate("retrieval", "moco")["moco"][0]["scenes"].keys() == {"backbone"}
     assert evaluate("retrieval", "ours")["ours"][0]["scenes"].keys() == {"embedding", "backbone"}
     scores = evaluate("tracking", "moco,ours,ours-backbone")
-    assert 0 <= scores["moco"][0]["j_mean"] <= 1 and scores["ours"] != scores["ours-backbone"]
+    assert 0 <= scores["moco"][0]["paper"]["j_mean"] <= 1 and scores["ours"] != scores["ours-backbone"]
     write_profile(rivals, {"tracking.layer": "backbone"})
     assert evaluate("tracking", "moco,ours") == {"moco": scores["moco"], "ours": scores["ours-backbone"]}
 
 
 def test_a_network_joined_with_colour_alone_tracks_as_colour_does(pipeline):
     scores = evaluate("tracking", "lab,ours,ours-lab")
-    j = {run: seeds[0]["j_mean"] for run, seeds in scores.items()}
+    j = {run: seeds[0]["paper"]["j_mean"] for run, seeds in scores.items()}
     assert j["ours-lab"] == pytest.approx(j["lab"]) and j["ours-lab"] != j["ours"]
 
 

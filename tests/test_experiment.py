@@ -46,9 +46,8 @@ PAPER = {  # section 4 of the paper
     "probe.crop_size": 384,
     "retrieval.segments": 15,  # table 2
     "tracking.layer": "embedding",  # 5.3
-    "tracking.variant": "paper",
-    "tracking.previous_frames": 2,
-    "tracking.neighbours": 10,
+    "tracking.paper.previous_frames": 2,
+    "tracking.paper.neighbours": 10,
 }
 
 

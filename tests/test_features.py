@@ -7,8 +7,15 @@ import torch
 from hgrl.core.errors import InputError
 from hgrl.core.settings import TrackingSettings
 from hgrl.data.normalise import normalise
-from hgrl.evaluation.features import BASELINES, BaselineFeatures, NetworkFeatures, lab_angles, single_layer
-from hgrl.evaluation.tracking import tracking_features, with_lab
+from hgrl.evaluation.features import (
+    BASELINES,
+    BaselineFeatures,
+    NetworkFeatures,
+    dense_backbone,
+    lab_angles,
+    single_layer,
+)
+from hgrl.evaluation.tracking import reading, with_lab
 from hgrl.pretraining.network import LAYERS, STRIDES, Network
 
 CPU = torch.device("cpu")
@@ -93,7 +100,7 @@ def test_joined_colour_has_its_share_of_every_cosine(settings, images, layer, sh
     arrays = images.permute(0, 2, 3, 1).numpy()
     own = single_layer(NetworkFeatures(Network(settings.network), CPU), layer)
     joined, features, colours = (
-        with_lab(own, layer, share)(arrays),
+        with_lab(own, STRIDES[layer], share)(arrays),
         own(arrays),
         lab_angles(arrays, STRIDES[layer]),
     )
@@ -106,29 +113,19 @@ def test_joined_colour_has_its_share_of_every_cosine(settings, images, layer, sh
 
 def test_tracking_reads_the_layer_asked_for_where_it_was_trained(settings, images):
     arrays, features = images.permute(0, 2, 3, 1).numpy(), NetworkFeatures(Network(settings.network), CPU)
-    embedding, backbone = (single_layer(features, layer)(arrays) for layer in ("embedding", "backbone"))
-    plain, joined = (
-        TrackingSettings(layer="embedding"),
-        TrackingSettings(layer="embedding+lab", lab_share=0.5),
-    )
-    assert torch.equal(tracking_features(features, plain, LAYERS)(arrays), embedding)
-    assert torch.equal(tracking_features(features, plain, ["backbone"])(arrays), backbone)
-    assert tracking_features(features, joined, LAYERS)(arrays).shape == (
-        2,
-        embedding.shape[1] + 6,
-        *embedding.shape[2:],
-    )
-    assert tracking_features(features, joined, ["backbone"])(arrays).shape == (
-        2,
-        backbone.shape[1] + 6,
-        *backbone.shape[2:],
-    )
+    embedding, backbone = single_layer(features, "embedding")(arrays), dense_backbone(features)(arrays)
+    plain = TrackingSettings(layer="embedding")
+    joined = TrackingSettings(layer="embedding+lab", lab_share=0.5)
+    for layers, own in ((LAYERS, embedding), (["backbone"], backbone)):
+        assert torch.equal(reading(features, plain, layers).function(arrays), own)
+        shape = 2, own.shape[1] + 6, *own.shape[2:]
+        assert reading(features, joined, layers).function(arrays).shape == shape
 
 
 def test_baselines_are_tracked_alike_whatever_is_joined_to_networks(images):
     arrays, lab = images.permute(0, 2, 3, 1).numpy(), BaselineFeatures("lab")
     plain, joined = (
-        tracking_features(lab, TrackingSettings(layer=layer), LAYERS)(arrays)
+        reading(lab, TrackingSettings(layer=layer), LAYERS).function(arrays)
         for layer in ("embedding", "embedding+lab")
     )
     assert torch.equal(plain, joined) and torch.equal(plain, lab_angles(arrays))

@@ -119,6 +119,28 @@ def test_res3_and_res4_are_what_the_hypercolumn_reads():
     torch.testing.assert_close(network.hypercolumn(stages), torch.cat(expected, 1))
 
 
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_without_its_last_stride_the_backbone_has_the_same_weights_and_everything_else(name):
+    """Every second cell of a 1x1 convolution without stride is the strided one's: so is the whole stage's, if
+    its 3x3 convolutions read their middle alone."""
+    torch.manual_seed(0)
+    backbone = Backbone(name, 8, 3).eval()
+    for layer in backbone.stages[2].modules():
+        if isinstance(layer, torch.nn.Conv2d) and layer.kernel_size == (3, 3):
+            middle = torch.zeros(3, 3)
+            middle[1, 1] = 1
+            layer.weight.data *= middle
+    images = torch.randn(1, 3, 64, 96)
+    strided = backbone(images)
+    with backbone.last_stride_out():
+        dense = backbone(images)
+    assert [stage.shape[-2:] for stage in dense] == [(16, 24), (8, 12), (8, 12)]
+    torch.testing.assert_close(dense[2][..., ::2, ::2], strided[2])
+    for before, now, after in zip(strided[:2], dense[:2], backbone(images)[:2], strict=True):
+        assert torch.equal(before, now) and torch.equal(before, after)
+    assert torch.equal(backbone(images)[2], strided[2])  # the stride is back
+
+
 @pytest.mark.parametrize("size", [(32, 48), (33, 47), (1, 1), (100, 7)])
 def test_any_size_of_image_has_a_map_of_a_quarter_rounded_up(size, settings):
     embedding = Network(settings.network).eval()(torch.zeros(1, 3, *size))

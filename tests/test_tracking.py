@@ -4,23 +4,31 @@ known.
 
 import os
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from scores import evaluate, small
 
 from hgrl.core.errors import InputError
-from hgrl.core.settings import Source, TrackingSettings
+from hgrl.core.files import read_json
+from hgrl.core.settings import FieldPropagation, Propagation, Source, TrackingSettings
+from hgrl.data.normalise import normalise
 from hgrl.evaluation import tracking
-from hgrl.evaluation.features import lab_angles
+from hgrl.evaluation.features import BaselineFeatures, NetworkFeatures
 from hgrl.evaluation.trackers import propagation
 from hgrl.evaluation.trackers.motion import identity, optical_flow
+from hgrl.pretraining.network import LAYERS, Network
 
-PAPER = TrackingSettings(neighbours=5, coordinate_weight=0.7)
-FIELD = TrackingSettings(variant="field", neighbours=5, radius=2, context_frames=2)
-PLACED = FIELD.model_copy(update={"field_coordinates": True, "coordinate_weight": 0.7})
+PAPER = Propagation(neighbours=5, coordinate_weight=0.7)
+FIELD = FieldPropagation(neighbours=5, radius=25, previous_frames=2)  # under 2.1 cells of 5 rows
+PLACED = FIELD.model_copy(update={"coordinate_weight": 0.7})
+SIMILAR = FIELD.model_copy(update={"temperature": None, "first_frame": False})  # fewer cells than neighbours
+NOWHERE = SIMILAR.model_copy(update={"radius": 13, "previous_frames": 1})
 # more neighbours than there are cells
 EVERYONE = PAPER.model_copy(update={"previous_frames": 1, "neighbours": 500})
 
@@ -61,46 +69,34 @@ def slow_similarity(query, key, i, j, weight, longer):
     return cosine - weight**2 * ((i[0] - j[0]) ** 2 + (i[1] - j[1]) ** 2) / longer**2 / 2
 
 
-def slow_propagate(features, shares, settings):
-    """The paper's formula (or the field's) by loops over every pair of cells. features: list of (C, h, w);
-    shares: (h, w, n).
-    """
+def slow_propagate(features, shares, how):
+    """The equation by loops over every pair of cells. features: list of (C, h, w); shares: (h, w, n)."""
     _, h, w = features[0].shape
     all_shares = [shares]
     for t in range(1, len(features)):
-        if settings.variant == "paper":
-            earlier = range(max(0, t - settings.previous_frames), t)
-        else:
-            earlier = sorted({0, *range(max(0, t - settings.context_frames), t)})
+        earlier = {*range(max(0, t - how.previous_frames), t)} | ({0} if how.first_frame else set())
         new = np.zeros_like(shares)
         for y in range(h):
             for x in range(w):
                 pairs = []
-                for s in earlier:
+                for s in sorted(earlier):
                     for v in range(h):
                         for u in range(w):
-                            if (
-                                settings.variant == "field"
-                                and s > 0
-                                and (y - v) ** 2 + (x - u) ** 2 > settings.radius**2
-                            ):
-                                continue
-                            weight = (
-                                settings.coordinate_weight
-                                if settings.variant == "paper" or settings.field_coordinates
-                                else 0
-                            )
-                            sim = slow_similarity(
-                                features[t][:, y, x], features[s][:, v, u], (y, x), (v, u), weight, max(h, w)
-                            )
-                            pairs.append((sim, all_shares[s][v, u]))
-                pairs = sorted(pairs, key=lambda pair: -pair[0])[: settings.neighbours]
+                            apart = 60 / min(h, w) * np.hypot(y - v, x - u)  # in cells of 480p at stride 8
+                            near = how.radius is None or apart < how.radius
+                            if near or (how.first_frame and s == 0):
+                                sim = slow_similarity(
+                                    features[t][:, y, x],
+                                    features[s][:, v, u],
+                                    (y, x),
+                                    (v, u),
+                                    how.coordinate_weight,
+                                    max(h, w),
+                                )
+                                pairs.append((sim, all_shares[s][v, u]))
+                pairs = sorted(pairs, key=lambda pair: -pair[0])[: how.neighbours]
                 sims = np.array([sim for sim, _ in pairs])
-                weights = (
-                    np.maximum(sims, 1e-6)
-                    if settings.variant == "paper"
-                    else np.exp(sims / settings.temperature)
-                )
+                weights = np.exp(sims / how.temperature) if how.temperature else np.maximum(sims, 1e-6)
                 new[y, x] = sum(
                     wt * label for wt, (_, label) in zip(weights / weights.sum(), pairs, strict=True)
                 )
@@ -108,7 +104,7 @@ def slow_propagate(features, shares, settings):
     return all_shares
 
 
-def fast_propagate(features, shares, settings, monkeypatch):
+def fast_propagate(features, shares, how, monkeypatch):
     """The package's label shares of every frame, caught on their way to being enlarged."""
     caught = []
     monkeypatch.setattr(
@@ -117,21 +113,23 @@ def fast_propagate(features, shares, settings, monkeypatch):
         lambda labels, size: caught.append(labels.numpy()) or np.zeros(size, np.uint8),
     )
     mask = torch.from_numpy(shares).permute(2, 0, 1).numpy()
-    propagation.propagate(features, mask, settings)
+    propagation.propagate(features, mask, how)
     return [shares, *caught]
 
 
 @pytest.mark.parametrize(
-    "settings", [PAPER, FIELD, PLACED, EVERYONE], ids=["paper", "field", "field-placed", "all"]
+    "how",
+    [PAPER, FIELD, PLACED, EVERYONE, SIMILAR, NOWHERE],
+    ids=["paper", "field", "field-placed", "all", "near", "own-cell"],
 )
-@pytest.mark.parametrize("chunk", [1, 10**9])
-def test_propagation_equals_the_dense_loop(settings, chunk, monkeypatch):
+@pytest.mark.parametrize("chunk", [1, 300, 10**9])
+def test_propagation_equals_the_dense_loop(how, chunk, monkeypatch):
     monkeypatch.setattr(propagation, "CHUNK", chunk)
     rng = np.random.default_rng(3)
     features = [rng.normal(size=(6, 5, 7)).astype(np.float32) for _ in range(5)]
     shares = np.eye(3, dtype=np.float32)[rng.integers(0, 3, (5, 7))]
-    fast = fast_propagate([torch.from_numpy(grid) for grid in features], shares, settings, monkeypatch)
-    for mine, slow in zip(fast, slow_propagate(features, shares, settings), strict=True):
+    fast = fast_propagate([torch.from_numpy(grid) for grid in features], shares, how, monkeypatch)
+    for mine, slow in zip(fast, slow_propagate(features, shares, how), strict=True):
         np.testing.assert_allclose(mine, slow, atol=1e-4)
 
 
@@ -176,10 +174,8 @@ def test_unique_features_carry_the_mask_along():
     h, w, cell = 6, 8, 4
     grid = torch.eye(h * w).view(h * w, h, w)
     mask = blocks_mask(h, w, cell)
-    settings = TrackingSettings(neighbours=1, coordinate_weight=0.1)
-    masks = propagation.propagate(
-        [torch.roll(grid, t, 2) for t in range(4)], propagation.one_hot(mask), settings
-    )
+    how = Propagation(neighbours=1, coordinate_weight=0.1)
+    masks = propagation.propagate([torch.roll(grid, t, 2) for t in range(4)], propagation.one_hot(mask), how)
     for t, found in enumerate(masks):
         # at the cells' centres: between them the enlargement is smooth
         cells = found[cell // 2 :: cell, cell // 2 :: cell]
@@ -194,11 +190,11 @@ def test_position_decides_between_equal_features():
     mask[:, 8:] = 1
     flat = [torch.ones(3, 8, 8)] * 3
     near = propagation.propagate(
-        flat, propagation.one_hot(mask), TrackingSettings(coordinate_weight=1.0, neighbours=4)
+        flat, propagation.one_hot(mask), Propagation(coordinate_weight=1.0, neighbours=4)
     )
     assert np.array_equal(near[-1], mask)
     nowhere = propagation.propagate(
-        flat, propagation.one_hot(mask), TrackingSettings(coordinate_weight=0.0, neighbours=64)
+        flat, propagation.one_hot(mask), Propagation(coordinate_weight=0.0, neighbours=64)
     )
     assert len(np.unique(nowhere[-1])) == 1
 
@@ -250,9 +246,18 @@ def moving_square(frames=6, step=3):
     return ToyVideo(images, masks)
 
 
-def test_trackers_on_a_known_motion():
+LAB = BaselineFeatures("lab")
+
+
+def by_colour(settings, column="paper"):
+    """The tracker of Lab colour in a column."""
+    return tracking.feature_tracker(tracking.reading(LAB, settings, LAYERS), getattr(settings, column))
+
+
+@pytest.mark.parametrize("column", tracking.COLUMNS)
+def test_trackers_on_a_known_motion(column):
     video, settings = moving_square(), TrackingSettings(short_side=96)
-    colour = tracking.evaluate_tracking([video], tracking.feature_tracker(lab_angles), settings)
+    colour = tracking.evaluate_tracking([video], by_colour(settings, column), settings)
     flow = tracking.evaluate_tracking([video], optical_flow, settings)
     copied = tracking.evaluate_tracking([video], identity, settings)
     moves = np.array([3, 6, 9, 12])  # of a square of 40: the scored frames are 1 .. 4
@@ -271,7 +276,7 @@ def test_a_perfect_tracker_scores_one_and_sequences_are_named():
     videos = [moving_square(), ToyVideo(moving_square().images, moving_square().masks, "other")]
     scores = tracking.evaluate_tracking(videos, lambda video, settings: video.masks, TrackingSettings())
     assert scores["j_mean"] == scores["f_mean"] == scores["jf_mean"] == 1 and scores["j_decay"] == 0
-    assert set(scores["per_sequence"]) == {"toy", "other"} and scores["per_sequence"]["toy"]["objects"] == 1
+    assert set(scores["sequences"]) == {"toy", "other"} and scores["sequences"]["toy"]["objects"] == 1
 
 
 def test_a_video_that_cannot_be_scored_is_named():
@@ -287,10 +292,7 @@ def test_neighbours_of_a_cell_are_those_that_vote():
     grid = torch.eye(h * w).view(h * w, h, w)
     shifted = torch.roll(grid, 1, 2)  # the cell (1, 2) was at (1, 1)
     found = propagation.neighbours_of(
-        shifted,
-        [torch.rand(h * w, h, w), grid],
-        (1, 2),
-        TrackingSettings(neighbours=3, coordinate_weight=0.1),
+        shifted, [torch.rand(h * w, h, w), grid], (1, 2), Propagation(neighbours=3, coordinate_weight=0.1)
     )
     assert found[0] == (1, 1, 1) and len(found) == 3
 
@@ -312,6 +314,12 @@ def test_figures_show_every_tracker_and_frame():
         len(figures.tracking_overlay(video, {"truth": video.masks, "copied": video.masks}, [0, 2, 5]).axes)
         == 6
     )
+    animation = Image.open(
+        BytesIO(figures.tracking_animation(video, {"truth": video.masks, "lab": video.masks}, [0, 2, 5]))
+    )
+    assert animation.format == "GIF" and animation.n_frames == 3
+    grid = figures.sequence_grid({"a": {"x": 0.5, "y": 0.25}, "b": {"x": 0.0, "y": 1.0}})
+    assert [text.get_text() for text in grid.axes[0].texts] == ["50", "25", "0", "100"]
     tinted = figures.overlay(video.images[0], video.masks[0])
     assert np.array_equal(tinted[video.masks[0] == 0][0], video.images[0][video.masks[0] == 0][0])
     assert (tinted[45, 40] != video.images[0][45, 40]).any()
@@ -336,24 +344,53 @@ def test_colour_on_real_davis():
 
     video = open_videos(Source(kind="davis", folder="DAVIS", split="val"), root)[:1]
     settings = TrackingSettings(short_side=120)
-    colour = tracking.evaluate_tracking(video, tracking.feature_tracker(lab_angles), settings)
+    colour = tracking.evaluate_tracking(video, by_colour(settings), settings)
     assert colour["j_mean"] > tracking.evaluate_tracking(video, identity, settings)["j_mean"] + 0.1
 
 
-def test_a_finer_grid_enlarges_the_frames_and_the_radius_with_them(monkeypatch):
-    video, seen = moving_square(), []
-    monkeypatch.setattr(
-        propagation,
-        "propagate",
-        lambda features, mask, settings: seen.append((len(list(features)), settings.radius)) or [],
+@pytest.mark.parametrize(
+    ("changes", "side", "rows"),
+    [({}, 48, 12), ({"finer": 2.0}, 96, 24), ({"layer": "backbone"}, 48, 6)]
+    + [({"layer": "backbone", "one_grid": True}, 96, 12), ({"one_grid": True}, 48, 12)],
+)
+def test_frames_are_enlarged_for_a_finer_grid_and_for_one_grid(changes, side, rows):
+    video = moving_square()
+    read = tracking.reading(LAB, TrackingSettings(short_side=48, **changes), LAYERS)
+    assert read.short_side == side and read.stride == 4 * side / (4 * rows)
+    assert read.function(video.frame(0, read.short_side)[None]).shape[2] == rows
+    assert read.parameters == 0
+
+
+def test_the_backbone_is_read_without_its_last_stride_and_what_is_read_is_counted(settings):
+    features, own = NetworkFeatures(Network(settings.network), torch.device("cpu")), TrackingSettings()
+    image = moving_square().images[0][None]
+    backbone, whole = (
+        tracking.reading(features, own.model_copy(update={"layer": layer}), LAYERS)
+        for layer in ("backbone", "embedding")
     )
-    sides = []
+    found, network = backbone.function(image), features.network
+    assert found.shape[2:] == (12, 16) and backbone.stride == 8
+    with torch.no_grad(), network.backbone.last_stride_out():
+        wanted = network.features(normalise(torch.from_numpy(image).permute(0, 3, 1, 2)), "backbone")[0]
+    torch.testing.assert_close(found, wanted)
+    assert backbone.parameters == sum(value.numel() for value in network.backbone.parameters())
+    assert whole.parameters == sum(value.numel() for value in network.parameters())
 
-    def features(images):
-        sides.append(min(images.shape[1:3]))
-        return torch.zeros(len(images), 1, 2, 2)
 
-    for finer in (1.0, 2.0):
-        propagation.track_video(video, features, TrackingSettings(short_side=48, finer=finer, radius=5))
-    assert set(sides[: len(sides) // 2]) == {48} and set(sides[len(sides) // 2 :]) == {96}
-    assert [radius for _, radius in seen] == [5, 10]
+def test_the_radius_grows_with_the_grid():
+    assert propagation.reach(FieldPropagation(), 60, 107) == 12
+    assert propagation.reach(FieldPropagation(), 32, 32) == pytest.approx(6.4)
+    assert propagation.reach(Propagation(), 60, 107) == np.inf
+
+
+def test_a_tracker_without_features_has_one_score_and_seconds_are_no_score(pipeline):
+    scores = evaluate("tracking", "identity,random")
+    assert scores["identity"][0]["paper"] == scores["identity"][0]["field"]
+    assert scores["random"][0]["paper"] != scores["random"][0]["field"]
+    assert scores["random"][0]["paper"]["stride"] == 4
+    origin = read_json(small().files.result("tracking", "random.origin"))
+    assert origin["core_seconds"].keys() == {"0", "1"} and origin["core_seconds"]["0"]["field"] > 0
+    assert "core_seconds" not in scores["random"][0]["paper"]
+    metrics = read_json(small().files.metrics("tracking"))["random"]["field"]
+    assert {"j_mean_mean", "f_mean_mean", "stride_mean", "parameters_mean", "j_low", "lead"} <= metrics.keys()
+    assert metrics["lead"].keys() == {"identity"} and "sequences" not in metrics

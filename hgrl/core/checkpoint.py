@@ -68,6 +68,15 @@ def load_checkpoint(path: Path) -> Checkpoint:
         raise InputError(f"{path}: {problem}; delete it and train again") from None
 
 
+def load_complete(path: Path) -> Checkpoint:
+    """A checkpoint whose training is over; InputError, as `load_checkpoint`, and if it is not."""
+    saved = load_checkpoint(path)
+    if not saved.complete:
+        steps = f"trained to step {saved.step} of {saved.total_steps} only"
+        raise InputError(f"{path}: {steps}; run `dvc repro` to finish it")
+    return saved
+
+
 def _check_archive(content: io.BytesIO) -> None:
     """Raise BadZipFile unless every record has its checksum, at which torch does not look."""
     archive = zipfile.ZipFile(content)

@@ -19,6 +19,10 @@ NOT_IN_PROFILE = "not in this profile"
 MISSING_DATA = "data set missing"
 RUN_LISTS = ("trained", "trained_hed", "probe", "retrieval", "tracking")
 EXTRA_LISTS = ("trained", "probe", "retrieval", "tracking", "convergence")  # of `extras`
+READ_WEIGHTS = (  # methods whose network is their authors': hgrl/evaluation/weights.py, trackers/raft.py
+    *("imagenet", "moco-resnet50", "timecycle-resnet50", "crw-resnet18"),
+    *("deepcluster-vgg16", "deepcluster-alexnet", "raft"),
+)
 PARAMS_KEYS = ("profile", "runs", *RUN_LISTS, paths.EXTRAS, "sweep", "ablations", "tuning")
 
 
@@ -31,7 +35,7 @@ class RunDefinition(Section):
     grouping: str | None = None
     # the run whose checkpoints this one evaluates in another way; it trains none of its own
     checkpoint_of: str | None = None
-    weights: str | None = None  # method `imagenet`: torchvision's file, below the folder of the data sets
+    weights: str | None = None  # of methods in READ_WEIGHTS: the authors' file, below the folder of data sets
     # the only profiles whose data it makes sense with; the others leave it out. None: all
     profiles: tuple[str, ...] | None = None
     overrides: dict[str, Any] = Field({})  # dotted setting -> value, e.g. {"sampling.cns": [5, 20]}
@@ -198,8 +202,11 @@ def _check_run(name: str, run: RunDefinition, defined: dict[str, RunDefinition])
     if start is None or start.method != run.method or (start is not run and start.checkpoint_of):
         trains = f"no run of method {run.method!r} that trains"
         raise InputError(f"{setting}.checkpoint_of': {run.checkpoint_of!r} is {trains}")
-    if (run.method == "imagenet") != (run.weights is not None):
-        raise InputError(f"{setting}.weights': a file name for method 'imagenet', and for no other")
+    if (run.method in READ_WEIGHTS) != (run.weights is not None):
+        methods = ", ".join(map(repr, READ_WEIGHTS))
+        raise InputError(
+            f"{setting}.weights': a file name for one of the methods {methods}, and for no other"
+        )
     for file in map(paths.profile_file, run.profiles or ()):
         if not file.exists():
             raise InputError(f"{setting}.profiles': no profile {file.stem!r} under {file.parent}")

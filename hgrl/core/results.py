@@ -18,15 +18,21 @@ Content = dict[str, Any]
 
 
 def write_results(
-    experiment: Experiment, stage: str, name: str, content: Content, settings: Content, started: float
+    experiment: Experiment,
+    stage: str,
+    name: str,
+    content: Content,
+    settings: Content,
+    started: float,
+    **beside: Any,
 ) -> None:
     """Scores in `<name>.json`, equal whenever they are made again; the rest in `<name>.origin.json`.
 
-    started: time.monotonic() when the work began."""
+    started: time.monotonic() when the work began; beside: what else to say of the origin."""
     path = experiment.files.result(stage, name)
     remove_unfinished(path.parent)
     write_json(path, {"profile": experiment.profile, "stage": stage, "name": name, **content})
-    write_json(path.with_name(f"{name}{ORIGIN}.json"), {"settings": settings, **machine(started)})
+    write_json(path.with_name(f"{name}{ORIGIN}.json"), {"settings": settings, **machine(started), **beside})
 
 
 def read_results(experiment: Experiment, stage: str) -> dict[str, Any]:

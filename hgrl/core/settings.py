@@ -355,20 +355,40 @@ class RetrievalSettings(Section):
     kmeans_iterations: AtLeastOne = 20  # the paper gives none
 
 
+class Propagation(Section):
+    """How masks are carried along by neighbours in feature space; the values of table 3's column `paper`."""
+
+    first_frame: bool = False  # whether the first frame votes for good, from anywhere in it
+    previous_frames: AtLeastOne = 2  # section 5.3
+    neighbours: AtLeastOne = 10  # of all voting frames together
+    coordinate_weight: NotNegative = 0.5  # of (x, y) / longer side; the paper gives none; tuned for colour
+    # how far a neighbour may be away, in cells of a grid with 60 rows (480p at stride 8): it grows with the
+    # grid. None: anywhere
+    radius: Positive | None = None
+    temperature: Positive | None = None  # of a softmax; None: neighbours count as much as they are similar
+
+
+class FieldPropagation(Propagation):
+    """Column `field`: how CRW (Jabri et al., NeurIPS 2020; ajabri/videowalk) evaluates every method."""
+
+    first_frame: bool = True
+    previous_frames: AtLeastOne = 20
+    coordinate_weight: NotNegative = 0.0
+    radius: Positive | None = 12.0
+    temperature: Positive | None = 0.05
+
+
 class TrackingSettings(Section):
-    # section 5.3: F; "...+lab" joins Lab colour to a layer, which the paper does not do
+    # section 5.3: F; "...+lab" joins Lab colour to a layer, which the paper does not do. Methods that do not
+    # train it are read at the backbone's Res4 with its stride taken out
     layer: Annotated[str, Field(pattern=r"^(backbone|hypercolumn|embedding)(\+lab)?$")] = "embedding"
     lab_share: Fraction = 0.97  # of colour in the cosine of "...+lab"; best on the tune videos
-    variant: Literal["paper", "field"] = "paper"
-    previous_frames: AtLeastOne = 2  # section 5.3
-    neighbours: AtLeastOne = 10
-    coordinate_weight: NotNegative = 0.5  # of (x, y) / longer side; the paper gives none; tuned for colour
     short_side: AtLeastOne = 480  # frames are resized to it before the network
-    finer: Positive = 1.0  # frames are enlarged by it beyond that, and so is the radius
-    radius: Count = 12  # field's variant: cells a neighbour may be away (CRW)
-    temperature: Positive = 0.05  # field's variant (CRW)
-    context_frames: AtLeastOne = 20  # field's variant (CRW), and the first frame always
-    field_coordinates: bool = False  # field's variant: with the paper's coordinates, which CRW does without
+    # enlarge them further for the backbone, until its grid of stride 8 is that of the embedding, of stride 4
+    one_grid: bool = False
+    finer: Positive = 1.0  # frames are enlarged by it beyond that
+    paper: Propagation = Propagation()  # every run is scored by both
+    field: FieldPropagation = FieldPropagation()
 
 
 class TrialSettings(Section):

@@ -15,6 +15,7 @@ from hgrl.data.normalise import grey, normalise
 from hgrl.pretraining.network import STRIDES, Network
 
 FeatureFunction = Callable[[np.ndarray], Tensor]  # images (B, H, W, 3) uint8 RGB -> (B, C, h, w) float32
+DENSE_STRIDE = 8  # of the backbone as tracking reads it: `dense_backbone`
 
 
 class NetworkFeatures:
@@ -76,15 +77,15 @@ def lab_angles(images: np.ndarray, stride: int = STRIDES["embedding"]) -> Tensor
     return torch.cat([angles.cos(), angles.sin()], 1) / 3**0.5
 
 
-def with_lab(function: FeatureFunction, layer: str, weight: float) -> FeatureFunction:
-    """A layer's features joined with Lab colour: (B, H, W, 3) uint8 -> (B, C + 6, h, w), of length 1.
+def with_lab(function: FeatureFunction, stride: int, weight: float) -> FeatureFunction:
+    """Features of a grid joined with Lab colour: (B, H, W, 3) uint8 -> (B, C + 6, h, w), of length 1.
 
     The cosine of two cells is (1 - weight) times that of the features plus weight times that of `lab_angles`.
     Not the paper's: its embedding is trained to see past colour, which tracking can use."""
 
     def joined(images: np.ndarray) -> Tensor:
         own = F.normalize(function(images).float(), dim=1)
-        colour = lab_angles(images, stride=STRIDES[layer]).to(own.device)
+        colour = lab_angles(images, stride=stride).to(own.device)
         return torch.cat([own * (1 - weight) ** 0.5, colour * weight**0.5], 1)
 
     return joined
@@ -107,6 +108,19 @@ def single_layer(features: Features, layer: str) -> FeatureFunction:
         return features(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2), [layer])[0]
 
     return function
+
+
+def dense_backbone(features: Features) -> FeatureFunction:
+    """The backbone without its last stride, at `DENSE_STRIDE`; baselines on that grid."""
+    if isinstance(features, BaselineFeatures):
+        return partial(features.function, stride=DENSE_STRIDE)
+    function = single_layer(features, "backbone")
+
+    def dense(images: np.ndarray) -> Tensor:
+        with features.network.backbone.last_stride_out():
+            return function(images)
+
+    return dense
 
 
 def equal_sized(items: Iterable[tuple[np.ndarray, ...]], most: int) -> Iterator[tuple[np.ndarray, ...]]:

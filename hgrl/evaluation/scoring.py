@@ -16,7 +16,13 @@ from hgrl.core.processes import run_tasks
 # The layers that a method trains count by value.
 WITHOUT_SAY = (
     *("hgrl.pretraining.methods", "hgrl.pretraining.objective", "hgrl.pretraining.ranks", "hgrl.grouping"),
-    *("hgrl.sampling.augment", "hgrl.sampling.heights", "hgrl.sampling.pixels", "hgrl.sampling.views"),
+    *(
+        "hgrl.sampling.augment",
+        "hgrl.sampling.clips",
+        "hgrl.sampling.heights",
+        "hgrl.sampling.pixels",
+        "hgrl.sampling.views",
+    ),
 )
 
 

@@ -9,12 +9,13 @@ from hgrl.core.cache import fingerprint
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment, Run
 from hgrl.core.files import read_json, remove_unfinished, write_json
-from hgrl.core.results import write_results
-from hgrl.evaluation import probe, retrieval, tracking
+from hgrl.core.results import read_results, write_results
+from hgrl.evaluation import probe, retrieval, sequences, tracking
 from hgrl.evaluation.features import BASELINES
 from hgrl.evaluation.networks import PRETRAINED, UNTRAINED, layers_of, unavailable, weights_file
 from hgrl.evaluation.scoring import Scoring, code_mark, gather, is_left_out, mean_and_deviation
 from hgrl.evaluation.tracking import TRACKERS
+from hgrl.evaluation.weights import FORMATS
 from hgrl.pretraining.methods import REGISTRY
 
 MODULES = {"probe": probe, "retrieval": retrieval, "tracking": tracking}  # each with its `score_run`
@@ -45,18 +46,34 @@ def evaluate(stage: str, experiment: Experiment, runs: str = "all") -> dict[str,
         for seed in seeds_of(stage, run):
             own = {labelled: scores[run.name, seed, labelled] for labelled in sets_of(stage, run)}
             results[run.name][seed] = own.get(None, own)
+        beside = {}
+        if stage == "tracking":
+            results[run.name], beside = tracking.without_costs(results[run.name])
         content = {"method": run.method, "seeds": results[run.name]}
-        write_results(experiment, stage, run.name, content, _sections(stage, run), started)
+        write_results(experiment, stage, run.name, content, _sections(stage, run), started, **beside)
     summary = {name: summarise([*rows.values()]) for name, rows in results.items()}
     remove_unfinished(path.parent)
     others = read_json(path) if runs != "all" and path.exists() else {}
-    write_json(path, others | summary)
+    write_json(path, _compared(stage, experiment, others | summary))
     return results
+
+
+def _compared(stage: str, experiment: Experiment, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Tracking's means, with every run's leads over others in them: see `sequences.compare`."""
+    if stage != "tracking":
+        return metrics
+    stored = read_results(experiment, stage)
+    compared = sequences.compare({name: stored[name]["seeds"].values() for name in metrics if name in stored})
+    for name, columns in compared.items():
+        for column, found in columns.items():
+            metrics[name][column] |= found
+    return metrics
 
 
 def seeds_of(stage: str, run: Run) -> tuple[int, ...]:
     """All seeds; one where nothing is random (trackers without a network)."""
-    deterministic = stage == "tracking" and run.method in (*TRACKERS, *BASELINES)
+    nothing_random = run.method in (*TRACKERS, *BASELINES, *FORMATS) and run.method not in REGISTRY
+    deterministic = stage == "tracking" and nothing_random
     return run.settings.seeds[:1] if deterministic else run.settings.seeds
 
 
@@ -68,7 +85,9 @@ def sets_of(stage: str, run: Run) -> tuple[str | None, ...]:
 def _scoring(
     stage: str, experiment: Experiment, run: Run, seed: int, labelled: str | None, code: str
 ) -> Scoring:
-    known = [*REGISTRY, UNTRAINED, PRETRAINED, *BASELINES, *(TRACKERS if stage == "tracking" else ())]
+    featured = (method for method in REGISTRY if method not in TRACKERS)
+    tracked = (*TRACKERS, *FORMATS) if stage == "tracking" else ()
+    known = dict.fromkeys([*featured, UNTRAINED, PRETRAINED, *BASELINES, *tracked])
     if run.method not in known:
         reason = "tracks masks and has no features" if run.method in TRACKERS else "is unknown"
         which = f"run {run.name!r}: method {run.method!r} {reason}"
@@ -91,12 +110,12 @@ def _sections(stage: str, run: Run) -> dict[str, Any]:
 def summarise(scores: list[Any]) -> Any:
     """{"miou_mean", "miou_std", "seeds"} of every number in the equally built nested dicts of several seeds.
 
-    Lists, texts and what is None in a seed are left out."""
+    Lists, texts, what is None in a seed, and the single `sequences` are left out."""
     summary: dict[str, Any] = {}
     for key, value in scores[0].items():
         values = [seed[key] for seed in scores]
         if isinstance(value, dict):
-            summary[key] = summarise(values)
+            summary |= {key: summarise(values)} if key != "sequences" else {}
         elif all(isinstance(v, int | float) and not isinstance(v, bool) for v in values):
             summary[f"{key}_mean"], summary[f"{key}_std"] = mean_and_deviation(values)
             summary["seeds"] = len(values)

@@ -158,7 +158,7 @@ class TrainingState:
             self.method = self.method.to(memory_format=torch.channels_last)
         if ranks.world() > 1:
             # DistributedDataParallel would wait in every step to find layers without gradients
-            for layer in set(LAYERS) - set(self.method.layers):
+            for layer in set(LAYERS) - set(self.method.layers) if self.method.network else ():
                 getattr(self.method.network, layer).requires_grad_(False)
             sync_batch_norm(self.method)
         self.optimizer = optimizer_of(self.method, settings, device)
@@ -179,7 +179,7 @@ class TrainingState:
 
     def loss_module(self) -> nn.Module:
         """Batch -> loss: compiled if the settings say so, and with the mean of the ranks' gradients."""
-        if self.job.schedule.compile:
+        if self.job.schedule.compile and self.method.network:
             for layer in ("backbone", "hypercolumn"):
                 getattr(self.method.network, layer).compile(dynamic=False)  # in place: names stay
         if ranks.world() == 1:

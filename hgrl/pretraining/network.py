@@ -67,13 +67,13 @@ class Backbone(ResNet):
             for layer in strided:
                 layer.stride = (2, 2)
 
-    def load_torchvision(self, weights: dict[str, Tensor]) -> None:
-        """Take over torchvision's weights of what is built; RuntimeError for another network's."""
+    def as_own_names(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """torchvision's weights by the names they have here, without those of what is not built."""
         behind = tuple(f"layer{stage}." for stage in range(len(self.stages) + 1, 5)) + ("fc.",)
         read = {name: value for name, value in weights.items() if not name.startswith(behind)}
         for stage in range(len(self.stages)):
             read = {name.replace(f"layer{stage + 1}.", f"stages.{stage}."): read[name] for name in read}
-        self.load_state_dict(read)
+        return read
 
 
 class Hypercolumn(nn.Module):

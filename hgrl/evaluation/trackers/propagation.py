@@ -1,5 +1,6 @@
 """Labels of the first frame carried along by nearest neighbours in feature space (section 5.3)."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -9,11 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hgrl.core.labels import VOID
-from hgrl.core.settings import TrackingSettings
+from hgrl.core.settings import Propagation
 from hgrl.data.samples import Video
 from hgrl.evaluation.features import FeatureFunction, equal_sized
 
-CHUNK = 1_000_000  # similarities at once, of one row at least: 4 MB fit a cache, and bound memory
+CHUNK = 2_000_000  # similarities at once: 8 MB fit a cache, and bound memory
+TILES = (64, 32, 16, 8, 4, 2)  # cells
+ROWS = 60  # of the grid of 480p at stride 8, by which a radius counts
 FRAMES_AT_ONCE = 8  # embedded together
 
 
@@ -23,7 +26,7 @@ class Context:
 
     keys: Tensor
     labels: Tensor
-    anywhere: bool  # a neighbour may lie outside the window (always in the paper's variant)
+    anywhere: bool  # a neighbour may lie outside the radius
 
 
 def lift(features: Tensor, coordinate_weight: float) -> tuple[Tensor, Tensor]:
@@ -40,45 +43,91 @@ def lift(features: Tensor, coordinate_weight: float) -> tuple[Tensor, Tensor]:
     return torch.cat([unit, place, bias, one], -1), torch.cat([unit, place, one, bias], -1)
 
 
-def vote(queries: Tensor, context: list[Context], settings: TrackingSettings) -> Tensor:
+def vote(queries: Tensor, context: list[Context], how: Propagation) -> Tensor:
     """Soft labels (h, w, n) of a frame's cells: the weighted mean over each cell's nearest neighbours.
 
-    The neighbours are exact, of all context frames together; frames that vote from anywhere come first."""
+    The neighbours are exact, of all context frames together. Cells ask in square tiles, so that a tile's
+    window, and with it the memory, stays small."""
     h, w, _ = queries.shape
-    rows = max(1, CHUNK // (w * h * w * len(context)))
-    parts = [range(top, min(top + rows, h)) for top in range(0, h, rows)]
-    return torch.cat([_vote_rows(queries, context, settings, part) for part in parts])
+    step, asked = _tile(context, how, h, w), []
+    for top in range(0, h, step):
+        lefts = range(0, w, step)
+        row = [_vote_tile(queries, context, how, _span(top, h, step), _span(left, w, step)) for left in lefts]
+        asked.append(torch.cat(row, 1))
+    return torch.cat(asked)
 
 
-def _vote_rows(queries: Tensor, context: list[Context], settings: TrackingSettings, part: range) -> Tensor:
+def _span(start: int, end: int, step: int) -> range:
+    return range(start, min(start + step, end))
+
+
+def reach(how: Propagation, h: int, w: int) -> float:
+    """The radius in cells of a grid; infinite where neighbours may lie anywhere."""
+    return math.inf if how.radius is None else how.radius * min(h, w) / ROWS
+
+
+def _tile(context: list[Context], how: Propagation, h: int, w: int) -> int:
+    """The side of the largest tile whose similarities stay below CHUNK, in cells; 1 at least."""
+    whole, far = sum(frame.anywhere for frame in context), min(reach(how, h, w), max(h, w))
+
+    def similarities(side: int) -> float:
+        window = min(h, side + 2 * far) * min(w, side + 2 * far)
+        return side**2 * (whole * h * w + (len(context) - whole) * window)
+
+    return next((side for side in TILES if similarities(side) <= CHUNK), 1)
+
+
+def _vote_tile(queries: Tensor, context: list[Context], how: Propagation, ys: range, xs: range) -> Tensor:
     h, w, channels = queries.shape
-    window = range(max(0, part.start - settings.radius), min(h, part.stop + settings.radius))  # rows in reach
-    seen = [(frame, slice(0, h) if frame.anywhere else slice(window.start, window.stop)) for frame in context]
-    keys = torch.cat([frame.keys[rows] for frame, rows in seen])  # R, w, D
-    labels = torch.cat([frame.labels[rows] for frame, rows in seen])  # R, w, n
-    asking = queries[part.start : part.stop].reshape(-1, channels)
-    similarity = asking @ keys.reshape(-1, channels).T  # Q, R w
-    whole = sum(frame.anywhere for frame in context) * h * w  # they come first
-    if whole < similarity.shape[1]:
-        far = _outside(part, window, w, settings.radius).to(similarity.device)
-        similarity[:, whole:].view(len(far), -1, far.shape[1]).masked_fill_(far[:, None], -torch.inf)
-    nearest, index = top_k(similarity, settings.neighbours, w)  # Q, k
-    voted = (_weights(nearest, settings)[..., None] * labels.flatten(0, 1)[index]).sum(1)  # Q, n
-    return voted.view(len(part), w, -1)
+    asking = queries[ys.start : ys.stop, xs.start : xs.stop].reshape(-1, channels)
+    far, found = reach(how, h, w), []
+    if whole := [frame for frame in context if frame.anywhere]:
+        found.append(_nearest(asking, whole, how.neighbours, range(h), range(w)))
+    if near := [frame for frame in context if not frame.anywhere]:
+        rows, columns = _window(ys, h, far), _window(xs, w, far)
+        outside = _outside((ys, xs), (rows, columns), far).to(asking.device)
+        found.append(_nearest(asking, near, how.neighbours, rows, columns, outside))
+    similarity, labels = (torch.cat(parts, 1) for parts in zip(*found, strict=True))  # Q, k and Q, k, n
+    similarity, best = similarity.topk(min(how.neighbours, similarity.shape[1]))
+    labels = labels.gather(1, best[..., None].expand(-1, -1, labels.shape[2]))
+    return (_weights(similarity, how)[..., None] * labels).sum(1).view(len(ys), len(xs), -1)
 
 
-def _outside(query_rows: range, key_rows: range, w: int, radius: int) -> Tensor:
-    """(Q, K) bool over the cells of rows of width w: True where they are over `radius` apart."""
-    dy = (torch.tensor(query_rows)[:, None] - torch.tensor(key_rows)).square()  # q, r
-    dx = (torch.arange(w)[:, None] - torch.arange(w)).square()  # w, w
-    return (dy[:, None, :, None] + dx[None, :, None, :] > radius**2).flatten(2).flatten(0, 1)
+def _window(span: range, size: int, far: float) -> range:
+    """The rows or columns that are less than `far` away from one of a span's."""
+    margin = math.ceil(min(far, size)) - 1
+    return range(max(0, span.start - margin), min(size, span.stop + margin))
 
 
-def _weights(similarity: Tensor, settings: TrackingSettings) -> Tensor:
-    """(Q, k) weights of sum 1: the paper's similarities (negative ones as 0), or the field's softmax."""
-    if settings.variant == "field":
-        return torch.softmax(similarity / settings.temperature, -1)
+def _nearest(
+    asking: Tensor, frames: list[Context], k: int, rows: range, columns: range, outside: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """The k largest similarities (Q, k) to the cells of a window of all frames; their labels (Q, k, n)."""
+    window = slice(rows.start, rows.stop), slice(columns.start, columns.stop)
+    keys = torch.stack([frame.keys[window] for frame in frames]).flatten(0, 2)
+    labels = torch.stack([frame.labels[window] for frame in frames]).flatten(0, 2)
+    similarity = asking @ keys.T  # Q, T h w
+    if outside is not None:
+        similarity.view(len(asking), len(frames), -1).masked_fill_(outside[:, None], -torch.inf)
+    values, index = top_k(similarity, k, len(columns))
+    return values, labels[index]
+
+
+def _outside(asking: tuple[range, range], seen: tuple[range, range], far: float) -> Tensor:
+    """(Q, K) bool over the cells of two (rows, columns): True where they are `far` or more apart."""
+    dy, dx = (
+        (torch.tensor(own)[:, None] - torch.tensor(other)).square()
+        for own, other in zip(asking, seen, strict=True)
+    )
+    return (dy[:, None, :, None] + dx[None, :, None, :] >= far**2).flatten(2).flatten(0, 1)
+
+
+def _weights(similarity: Tensor, how: Propagation) -> Tensor:
+    """(Q, k) weights of sum 1: the paper's similarities (negative ones as 0), or a softmax; -inf weighs 0."""
+    if how.temperature is not None:
+        return torch.softmax(similarity / how.temperature, -1)
     positive = similarity.clamp(min=1e-6)  # not 0: where all k are negative, they count alike
+    positive = positive.masked_fill(similarity == -torch.inf, 0)
     return positive / positive.sum(-1, keepdim=True)
 
 
@@ -103,33 +152,29 @@ def one_hot(mask: np.ndarray) -> np.ndarray:
     return objects == np.arange(objects.max() + 1)[:, None, None]
 
 
-def propagate(features: Iterable[Tensor], first: np.ndarray, settings: TrackingSettings) -> list[np.ndarray]:
+def propagate(features: Iterable[Tensor], first: np.ndarray, how: Propagation) -> list[np.ndarray]:
     """Masks of all frames from the first: y_t(i) = sum over k, j of sim(F_t(i), F_{t-k}(j)) y_{t-k}(j).
 
     features: one (C, h, w) grid per frame, read one at a time; first: (n, H, W) bool, one-hot,
     background first. Returns an (H, W) uint8 id map per frame, the first being the given one. Labels live on
     the feature grid and are soft (the first mask's by area); a frame's map is the largest of their bilinear
-    enlargement. Variants:
-    paper: the last `previous_frames`, j among the 10 nearest of ALL their cells together (the paper's text
-    could also mean 10 per frame);
-    field (CRW, Jabri et al., NeurIPS 2020): the first frame, whole, and the last `context_frames` within
-    `radius` cells, softmax weights, no coordinates unless `field_coordinates`. Not done: CRW's padding of the
-    first frames with copies of the first."""
-    masks, context, field = [first.argmax(0).astype(np.uint8)], [], settings.variant == "field"
-    weight = settings.coordinate_weight if not field or settings.field_coordinates else 0.0
+    enlargement. The two columns of table 3:
+    paper: the last two frames, j among the 10 nearest of ALL their cells together (the paper's text could
+    also mean 10 per frame);
+    field (CRW, Jabri et al., NeurIPS 2020): the first frame, whole, and the last 20 within a radius, softmax
+    weights, no coordinates. Not done: CRW's padding of the first frames with copies of the first."""
+    masks, context, kept = [first.argmax(0).astype(np.uint8)], [], int(how.first_frame)
     for grid in features:
-        queries, keys = lift(grid, weight)
+        queries, keys = lift(grid, how.coordinate_weight)
         if context:
-            labels = vote(queries, context, settings)
+            labels = vote(queries, context, how)
             masks.append(_enlarge(labels, first.shape[1:]))
         else:
             mask = torch.from_numpy(first).to(keys.device, torch.float32)
             labels = F.interpolate(mask[None], keys.shape[:2], mode="area")[0].permute(1, 2, 0)  # h, w, n
-        context.append(Context(keys, labels, anywhere=not field or not context))
-        if field:
-            context = context[:1] + context[1:][-settings.context_frames :]
-        else:
-            context = context[-settings.previous_frames :]
+        everywhere = how.radius is None or (how.first_frame and not context)
+        context.append(Context(keys, labels, everywhere))
+        context = context[:kept] + context[kept:][-how.previous_frames :]
     return masks
 
 
@@ -138,21 +183,21 @@ def _enlarge(labels: Tensor, size: tuple[int, int]) -> np.ndarray:
     return soft.max(0).indices.to(torch.uint8).cpu().numpy()  # on a CPU ten times faster than argmax(0)
 
 
-def track_video(video: Video, feature_fn: FeatureFunction, settings: TrackingSettings) -> list[np.ndarray]:
-    """The feature tracker: frames at `short_side` times `finer` through `feature_fn`, then `propagate`."""
-    scaled = {name: round(getattr(settings, name) * settings.finer) for name in ("short_side", "radius")}
-    settings = settings.model_copy(update=scaled)
-    frames = ((video.frame(t, settings.short_side),) for t in range(len(video)))
+def track_video(
+    video: Video, feature_fn: FeatureFunction, short_side: int, how: Propagation
+) -> list[np.ndarray]:
+    """The feature tracker: frames at `short_side` through `feature_fn`, then `propagate`."""
+    frames = ((video.frame(t, short_side),) for t in range(len(video)))
     grids = (grid for (batch,) in equal_sized(frames, FRAMES_AT_ONCE) for grid in feature_fn(batch))
-    return propagate(grids, one_hot(video.mask(0)), settings)
+    return propagate(grids, one_hot(video.mask(0)), how)
 
 
 def neighbours_of(
-    grid: Tensor, context: list[Tensor], cell: tuple[int, int], settings: TrackingSettings
+    grid: Tensor, context: list[Tensor], cell: tuple[int, int], how: Propagation
 ) -> list[tuple[int, int, int]]:
     """(context index, y, x) of the cells that vote on a cell (y, x) of a grid, best first."""
     _, h, w = grid.shape
-    weight = settings.coordinate_weight
+    weight = how.coordinate_weight
     query, keys = lift(grid, weight)[0][cell], torch.cat([lift(earlier, weight)[1] for earlier in context])
-    _, index = top_k((keys @ query).view(1, -1), settings.neighbours, w)
+    _, index = top_k((keys @ query).view(1, -1), how.neighbours, w)
     return [(i // (h * w), i // w % h, i % w) for i in index[0].tolist()]

@@ -14,9 +14,11 @@ from hgrl.pretraining.methods.crw import CRW
 from hgrl.pretraining.methods.cycletime import CycleTime
 from hgrl.pretraining.methods.deepcluster import DeepCluster
 from hgrl.pretraining.methods.densecl import DenseCL
+from hgrl.pretraining.methods.flownetc import FlowNetC
 from hgrl.pretraining.methods.hierarchical import HierarchicalGrouping
 from hgrl.pretraining.methods.hierarchical_image import HierarchicalImage
 from hgrl.pretraining.methods.instfeat import InstFeat
+from hgrl.pretraining.methods.mgpff import MGPFF
 from hgrl.pretraining.methods.moco import MoCo
 from hgrl.pretraining.methods.segsort import SegSort
 from hgrl.pretraining.methods.supervised import ImageLabels
@@ -33,6 +35,8 @@ REGISTRY: dict[str, type[Method]] = {
     "colorization": Colorization,
     "cycletime": CycleTime,
     "crw": CRW,
+    "flownetc": FlowNetC,
+    "mgpff": MGPFF,
 }
 
 

@@ -28,12 +28,13 @@ class Method(nn.Module):
     follows_views = False  # True: `augment.views` decides which views it is given; else both are augmented
     sections: tuple[str, ...] = ()  # of the settings that it reads, besides network, augment and pretrain
     own: tuple[str, type[Section]] | None = None  # key and type of its settings under the profile's `methods`
-    layers: tuple[str, ...] = LAYERS  # of the network that it trains: evaluations read no other
+    # of the network that it trains: evaluations read no other. None: it has a model of its own, that tracks
+    layers: tuple[str, ...] = LAYERS
 
     def __init__(self, settings: Settings) -> None:
-        """Sets `network`, and every one of `sections` and `own` under its name."""
+        """Sets `network` (None without `layers`), and each of `sections` and `own` under its name."""
         super().__init__()
-        self.network = Network(settings.network)
+        self.network = Network(settings.network) if self.layers else None
         for section in self.sections:
             setattr(self, section, getattr(settings, section))
         if self.own:

@@ -1,10 +1,15 @@
 """Figure 5: masks carried through a video; the neighbours that a cell listens to; scores over time."""
 
+import tempfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
+from matplotlib.animation import FuncAnimation, PillowWriter
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
 from hgrl.core.labels import VOID
@@ -32,6 +37,41 @@ def tracking_overlay(video: Video, tracks: Mapping[str, Pictures], frames: Seque
     figure = picture_rows(rows, size=1.7, interpolation="nearest")
     for axis, t in zip(figure.axes[: len(frames)], frames, strict=True):
         axis.set_title(f"frame {t}", fontsize=8)
+    return figure
+
+
+def tracking_animation(video: Video, tracks: Mapping[str, Pictures], frames: Sequence[int]) -> bytes:
+    """The same as a GIF that repeats: a panel per tracker, the frames one after the other, 5 a second."""
+    figure, axes = grid(1, len(tracks), 2.0)
+    shown = []
+    for axis, (name, masks) in zip(axes[0], tracks.items(), strict=True):
+        axis.set_title(name, fontsize=8)
+        shown.append(axis.imshow(overlay(video.frame(frames[0]), masks[frames[0]]), interpolation="nearest"))
+
+    def draw(t: int) -> list[AxesImage]:
+        for picture, masks in zip(shown, tracks.values(), strict=True):
+            picture.set_data(overlay(video.frame(t), masks[t]))
+        return shown
+
+    FigureCanvasAgg(figure)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "tracks.gif"
+        FuncAnimation(figure, draw, frames, blit=False).save(file, PillowWriter(fps=5), dpi=72)
+        return file.read_bytes()
+
+
+def sequence_grid(scores: Mapping[str, Mapping[str, float]]) -> Figure:
+    """{run: {sequence: J in [0, 1]}} as a grid of colours with percent in it: which rows win where."""
+    runs, sequences = list(scores), list(next(iter(scores.values())))
+    values = np.array([[100 * scores[run][name] for name in sequences] for run in runs])
+    figure = Figure(figsize=(2 + 0.42 * len(sequences), 1.2 + 0.26 * len(runs)), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(values, vmin=0, vmax=100, cmap="viridis", aspect="auto")
+    for (row, column), value in np.ndenumerate(values):
+        colour = "black" if value > 60 else "white"
+        axes.text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=6, color=colour)
+    axes.set_xticks(range(len(sequences)), sequences, rotation=60, ha="right", fontsize=7)
+    axes.set_yticks(range(len(runs)), runs, fontsize=7)
     return figure
 
 
