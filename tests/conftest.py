@@ -115,7 +115,19 @@ def batch_of(trees: list[RegionTree], seed: int = 0, progress: float = 0.0) -> B
     images = torch.randint(256, (2, len(trees), 3, 32, 32), dtype=torch.uint8, generator=generator)
     classes = torch.arange(len(trees))[:, None].bitwise_and(torch.tensor([1, 2, 4])).bool().float()
     flow = 2 * torch.rand(len(trees), 1, 2, 32, 32, generator=generator)
-    return Batch(images, torch.stack([labels, labels]), distances, progress, generator, classes, flow=flow)
+    given = images, torch.stack([labels, labels]), distances, progress, generator, classes
+    return Batch(*given, indices=torch.arange(len(trees)), flow=flow)
+
+
+def built(name: str, settings: Settings) -> "Method":  # noqa: F821
+    """A method that has looked at the images of `batch_of`, if it does so before the first step."""
+    from hgrl.pretraining.methods import build_method
+
+    method = build_method(name, settings)
+    if method.begins != "never":
+        batch = batch_of([three_regions()] * 4)
+        method.eval().begin([batch.images[0]], batch.generator)
+    return method.train()
 
 
 SMALL = {

@@ -73,10 +73,8 @@ def step_that_never_waits(method: str, settings: object, dataset: tuple, path: P
     """One step under a mode that fails where the host would wait for the device."""
     from waits import NeverWaits
 
-    from hgrl.sampling.views import batches
-
     loop = loop_of(method, settings, dataset, path)
-    batch = next(batches(loop.views, loop.order, 0, loop.state.device))
+    batch = next(loop.batches())
     with NeverWaits():
         loss = loop.state.train_step(loop.loss, batch)
     return loss.item()

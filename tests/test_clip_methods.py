@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import COLOURS
 from jobs import job_of, train
 
 from hgrl.data.normalise import grey
@@ -16,7 +17,7 @@ from hgrl.pretraining.loop import TrainingLoop
 from hgrl.pretraining.methods.colorization import copy_loss, lab_ab, palette
 from hgrl.pretraining.methods.crw import cut_patches, transitions, walk_loss
 from hgrl.pretraining.methods.cycletime import crop, place_loss, sampling_grid, soft_inliers
-from hgrl.sampling.views import Batch, batches
+from hgrl.sampling.views import Batch
 
 
 def generator(seed=0):
@@ -33,7 +34,7 @@ def first_batch(dataset, tiny, monkeypatch):
 
     def begin(method, changes=None):
         loop = TrainingLoop(job_of(dataset, tiny(changes), None, method=method), torch.device("cpu"))
-        return loop, next(batches(loop.views, loop.order, 0, torch.device("cpu")))
+        return loop, next(loop.batches())
 
     monkeypatch.setattr(CheckpointKeeper, "newest", lambda self: None)
     return begin
@@ -41,7 +42,12 @@ def first_batch(dataset, tiny, monkeypatch):
 
 @pytest.mark.parametrize("method", ["colorization", "cycletime", "crw"])
 def test_training_lowers_the_loss(dataset, tiny, tmp_path, method):
-    changes = {"pretrain.epochs": 30, "pretrain.lr": 3e-3, "methods.crw.temperature": 0.2}
+    changes = {
+        "pretrain.epochs": 30,
+        "pretrain.lr": 3e-3,
+        "methods.crw.temperature": 0.2,
+        "methods.colorization.colours": 3,
+    }
     losses = train(dataset, tiny(changes), tmp_path / "seed0.pt", method=method).losses
     assert len(losses) == 60 and losses[-12:].mean() < losses[:12].mean() - 0.02
 
@@ -94,11 +100,11 @@ def test_walks_among_unlike_nodes_come_home_and_among_like_ones_by_chance():
 
 
 def test_dropped_edges_are_not_walked_and_the_rest_share_their_weight():
-    cosines = units(3, 40, 40).float()
+    cosines = units(3, 2, 40, 40).float()
     steps = transitions(cosines, 0.5, 0.3, generator())
     dropped = steps == 0
     assert 0.25 < dropped.float().mean() < 0.35
-    torch.testing.assert_close(steps.sum(-1), torch.ones(3, 40))
+    torch.testing.assert_close(steps.sum(-1), torch.ones(3, 2, 40))
     weights = (cosines / 0.5).exp().masked_fill(dropped, 0)
     torch.testing.assert_close(steps, weights / weights.sum(-1, keepdim=True))
     assert not torch.equal(dropped, transitions(cosines, 0.5, 0.3, generator(1)) == 0)
@@ -179,11 +185,15 @@ def test_the_network_is_shown_grey_and_keeps_its_palette(first_batch, monkeypatc
         -torch.tensor([0.485, 0.456, 0.406])[:, None, None]
     )
     torch.testing.assert_close(colour, shown, atol=1e-5, rtol=0)
-    first = method.palette.clone()
-    assert first.any() and method.grey_input
-    other = batch | {"images": 255 - batch["images"]}
-    method.loss(Batch(**other, progress=0.5, generator=generator()))
-    assert torch.equal(method.palette, first)
+    assert method.grey_input
+
+
+def test_the_palette_is_of_all_images_and_stays(dataset, settings, tmp_path):
+    kept = [train(dataset, settings, tmp_path / "a.pt", method="colorization", stop_after=k) for k in (1, 4)]
+    first, later = (saved.method["palette"] for saved in kept)
+    assert torch.equal(first, later) and len(torch.unique(first, dim=0)) == 16
+    red_green_blue = lab_ab(torch.from_numpy(COLOURS).T[None, :, :, None])[0, :, :, 0].T
+    assert (torch.cdist(red_green_blue, first).min(1).values < 25).all()
 
 
 # CycleTime

@@ -1,14 +1,18 @@
 """Clips: stills in motion whose flow is exact, and frames of videos."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
 import torch
+from conftest import add_runs, change_profile
 from jobs import job_of
 from PIL import Image
 
 from hgrl.core.errors import InputError
 from hgrl.core.settings import Source
+from hgrl.data.normalise import grey
 from hgrl.data.sources import clip_frames
 from hgrl.pretraining.methods import REGISTRY
 from hgrl.pretraining.methods.clip_method import ClipMethod
@@ -109,13 +113,13 @@ def test_the_topmost_picture_hides_the_others_and_gives_the_flow(settings):
 
 
 def test_clips_of_stills_are_by_seed_and_of_their_kind(dataset, settings):
-    views = ClipViews(dataset[0], settings, seed=0)
-    one, again, later = views[0, 3], ClipViews(dataset[0], settings, seed=0)[0, 3], views[1, 3]
+    views = ClipViews(dataset[0], settings, 0, videos=False)
+    one, again, later = views[0, 3], ClipViews(dataset[0], settings, 0, videos=False)[0, 3], views[1, 3]
     assert (one["images"].shape, one["images"].dtype) == ((4, 3, 32, 32), torch.uint8)
     assert (one["flow"].shape, one["flow"].dtype) == ((3, 2, 32, 32), torch.float32)
     assert all(torch.equal(one[name], again[name]) for name in one)
     assert not torch.equal(one["images"], later["images"])
-    assert not torch.equal(one["images"], ClipViews(dataset[0], settings, seed=1)[0, 3]["images"])
+    assert not torch.equal(one["images"], ClipViews(dataset[0], settings, 1, videos=False)[0, 3]["images"])
     assert one["flow"].abs().max() > 0.5
 
 
@@ -124,7 +128,7 @@ def test_without_motion_frames_are_one_crop(dataset, tiny):
     still = tiny(
         {**{f"clips.{name}": 0 for name in sizes}, "clips.objects": [0, 0], "augment.crop_area": [1, 1]}
     )
-    clip = ClipViews(dataset[0], still, seed=0)[0, 0]
+    clip = ClipViews(dataset[0], still, 0, videos=False)[0, 0]
     assert not clip["flow"].abs().max() > 1e-4
     assert (clip["images"][1:].int() - clip["images"][0]).abs().max() <= 1
 
@@ -157,19 +161,21 @@ def test_clips_of_videos_begin_with_the_frame_asked_for_and_stay_in_its_video(vi
     settings = tiny({"data.clips": CLIPS, "clips.frames": 3})
     frames = clip_frames(settings.data, videos)
     assert len(frames) == 10 and frames.names[6] == "DAVIS/two_00000"
-    views = ClipViews(frames, settings, seed=0)
+    views = ClipViews(frames, settings, 0, videos=True)
     shown = [
         (views[0, index]["images"].float().mean((1, 2, 3)) / 20).round().int().tolist() for index in range(10)
     ]
     assert shown == [[0, 1, 2], [1, 2, 3], [2, 3, 4], *[[3, 4, 5]] * 3, [0, 1, 2], *[[1, 2, 3]] * 3]
     assert "flow" not in views[0, 0] and views[0, 0]["images"].shape == (3, 3, 32, 32)
-    strided = ClipViews(frames, tiny({"data.clips": CLIPS, "clips.frames": 2, "clips.stride": 3}), seed=0)
+    strided = ClipViews(
+        frames, tiny({"data.clips": CLIPS, "clips.frames": 2, "clips.stride": 3}), 0, videos=True
+    )
     assert [list(strided.frames_of(index)) for index in (1, 4, 9)] == [[1, 4], [2, 5], [6, 9]]
 
 
 def test_a_video_shorter_than_a_clip_is_named(videos, tiny):
     settings = tiny({"data.clips": CLIPS, "clips.frames": 5})
-    views = ClipViews(clip_frames(settings.data, videos), settings, seed=0)
+    views = ClipViews(clip_frames(settings.data, videos), settings, 0, videos=True)
     assert views[0, 0]["images"].shape[0] == 5
     with pytest.raises(
         InputError, match=r"two: a video of 4 frames, but a clip spans 5; lower clips\.frames"
@@ -201,3 +207,34 @@ def test_settings_of_clips_concern_methods_of_clips_alone(dataset, tiny, monkeyp
     other = {"clips.frames": 2}
     assert identity("still") != identity("still", other) and "clips" in identity("still")["settings"]
     assert identity("moco") == identity("moco", other) and "clips" not in identity("moco")["settings"]
+
+
+def test_a_method_that_needs_flow_has_stills_even_where_there_are_videos(videos, dataset, tiny):
+    class Flow(Still):
+        needs_flow = True
+
+    settings = tiny({"data.clips": CLIPS})
+    assert Still.training_set(clip_frames(settings.data, videos), settings, 0).videos
+    assert "flow" in Flow.training_set(dataset[0], settings, 0)[0, 0]
+
+
+def test_a_run_learns_from_the_scenes_own_videos_and_is_evaluated_as_it_learnt(pipeline, experiment):
+    from hgrl.data.stage import prepare_data
+    from hgrl.evaluation.networks import load_features
+    from hgrl.pretraining.stage import pretrain, training_samples
+
+    change_profile(pipeline, {"data.scenes.clips": 2, "data.clips": CLIPS, "clips.frames": 3})
+    add_runs({name: {"method": name} for name in ("colorization", "moco")})
+    manifest = prepare_data(experiment())
+    assert manifest["sets"]["clips"]["files"] == 2 * 4
+    run = experiment().run("colorization")
+    saved = pretrain(experiment(), run, seed=0)[0]
+    assert saved.complete and saved.step == 3 * (8 // 3) and saved.losses.isfinite().all()
+    assert len(training_samples(experiment(), run.settings, "moco")) == 6
+    image = torch.randint(256, (1, 3, 48, 48), dtype=torch.uint8)
+    luma = grey(image).round().to(torch.uint8)
+    for name, same in (("colorization", True), ("moco", False)):
+        shown = dataclasses.replace(run, definition=experiment().definition(name))
+        features = load_features(experiment(), shown, 0)
+        coloured, plain = (features(each, ["backbone"])[0] for each in (image, luma))
+        assert ((coloured - plain).abs().mean() < 0.02) == same  # luma has been rounded

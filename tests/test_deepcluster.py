@@ -78,7 +78,7 @@ def test_the_loss_is_the_cross_entropy_of_the_clusters_of_both_views(settings):
 
 def test_each_epoch_begins_with_new_clusters_and_a_fresh_last_layer(dataset, settings, tmp_path, monkeypatch):
     """Which the optimiser does not know: its moments of the last layer begin anew."""
-    begun, real = [], DeepCluster.begin_epoch
+    begun, real = [], DeepCluster.begin
 
     def begin(self, images, generator):
         assert not self.training
@@ -86,7 +86,7 @@ def test_each_epoch_begins_with_new_clusters_and_a_fresh_last_layer(dataset, set
         begun.append((self.assignments.clone(), self.classifier.weight.detach().clone()))
         return fresh
 
-    monkeypatch.setattr(DeepCluster, "begin_epoch", begin)
+    monkeypatch.setattr(DeepCluster, "begin", begin)
     trained = train(dataset, settings, tmp_path / "a.pt", method="deepcluster")
     assert len(begun) == 3 and all(len(assigned) == 8 for assigned, _ in begun)
     assert not torch.equal(begun[0][1], begun[1][1]) and begun[1][1].std() < 0.02
@@ -98,7 +98,7 @@ def test_each_epoch_begins_with_new_clusters_and_a_fresh_last_layer(dataset, set
 def test_a_run_stopped_within_an_epoch_keeps_its_clusters(dataset, settings, tmp_path, monkeypatch):
     job = job_of(dataset, settings, tmp_path / "a.pt", method="deepcluster")
     train_until(job, stop_after=3)
-    monkeypatch.setattr(DeepCluster, "begin_epoch", None)  # must not be called
+    monkeypatch.setattr(DeepCluster, "begin", None)  # must not be called
     assert train_until(job, stop_after=4).step == 4
     assert len(load_checkpoint(job.path).method["assignments"]) == 8
 
@@ -123,7 +123,7 @@ def test_training_lowers_the_loss_within_an_epoch(dataset, tiny, tmp_path):
     changes = {
         "methods.deepcluster.clusters": 2,
         "methods.deepcluster.components": 1,
-        "augment.crop_area": [1, 1],
+        "methods.deepcluster.augment.crop_area": [1, 1],
     }
     for index, path in enumerate(dataset[0].images[:4]):
         Image.fromarray(np.full((40, 48, 3), 100 + 10 * index, np.uint8)).save(path)

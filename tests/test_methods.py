@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import batch_of, one_region, three_regions
+from conftest import batch_of, built, one_region, three_regions
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from hgrl.core.cache import imported_modules
@@ -19,7 +19,7 @@ from hgrl.pretraining.network import LAYERS
 @pytest.mark.parametrize("name", list(REGISTRY))
 def test_every_method_gives_a_finite_scalar_with_gradients(name, settings):
     torch.manual_seed(0)
-    method = build_method(name, settings)
+    method = built(name, settings)
     loss, diagnostics = method.loss(batch_of([three_regions()] * 4))
     loss.backward()
     assert loss.shape == () and torch.isfinite(loss)
@@ -33,7 +33,7 @@ def test_every_method_gives_a_finite_scalar_with_gradients(name, settings):
 
 @pytest.mark.parametrize("name", list(REGISTRY))
 def test_gradients_reach_the_layers_that_a_method_says_it_trains_and_no_others(name, settings):
-    method = build_method(name, settings)
+    method = built(name, settings)
     method.loss(batch_of([three_regions()] * 4))[0].backward()
     reached = {
         layer
@@ -47,7 +47,7 @@ def test_gradients_reach_the_layers_that_a_method_says_it_trains_and_no_others(n
 @pytest.mark.parametrize("name", list(REGISTRY))
 def test_losses_are_finite_under_bf16_autocast(name, settings):
     torch.manual_seed(0)
-    method = build_method(name, settings)
+    method = built(name, settings)
     with torch.autocast("cpu", torch.bfloat16):
         loss, _ = method.loss(batch_of([three_regions()] * 4))
     loss.backward()
@@ -59,14 +59,14 @@ def test_losses_are_finite_under_bf16_autocast(name, settings):
 def test_a_loss_never_waits_for_the_device(name, settings):
     """Fake tensors have shapes and no values: whatever needs a value, or a shape that values decide,
     raises."""
-    method = build_method(name, settings)
+    method = built(name, settings)
     batch = batch_of([three_regions()] * 4)
     with FakeTensorMode(allow_non_fake_inputs=True) as fake:
         for module in method.modules():
             for kind in (module._parameters, module._buffers):
                 for key, value in kind.items():
                     kind[key] = value if value is None else fake.from_tensor(value)
-        keys = ("images", "labels", "distances", "classes", "flow")
+        keys = "images", "labels", "distances", "classes", "indices", "flow"
         tensors = {key: fake.from_tensor(getattr(batch, key)) for key in keys}
         loss, _ = method.loss(dataclasses.replace(batch, **tensors))
         with pytest.raises(DataDependentOutputException):
@@ -78,7 +78,7 @@ def test_training_on_one_batch_lowers_its_loss(name, settings):
     """Queues are set back in every step, or they would fill with the batch's own keys; key encoders move
     on."""
     torch.manual_seed(0)
-    method, losses = build_method(name, settings), []
+    method, losses = built(name, settings), []
     queues = {key: value.clone() for key, value in method.state_dict().items() if "queue" in key}
     optimizer = torch.optim.Adam(method.parameters(), lr=3e-3)
     for _ in range(24):
@@ -94,7 +94,7 @@ def test_training_on_one_batch_lowers_its_loss(name, settings):
 @pytest.mark.parametrize("name", list(REGISTRY))
 def test_a_loss_draws_from_the_batchs_generator_alone(name, settings):
     torch.manual_seed(0)
-    method = build_method(name, settings)
+    method = built(name, settings)
     start, found = {key: value.clone() for key, value in method.state_dict().items()}, []
     for seed in (1, 2):
         method.load_state_dict(start)

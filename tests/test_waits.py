@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from conftest import batch_of, three_regions
+from conftest import batch_of, built, three_regions
 from waits import NeverWaits
 
 from hgrl.pretraining.methods import REGISTRY, build_method
@@ -12,7 +12,7 @@ from hgrl.pretraining.methods import REGISTRY, build_method
 
 @pytest.mark.parametrize("name", list(REGISTRY))
 def test_a_step_never_waits(name, settings):
-    method, batch = build_method(name, settings), batch_of([three_regions()] * 4)
+    method, batch = built(name, settings), batch_of([three_regions()] * 4)
     optimizer = torch.optim.Adam(method.parameters(), fused=True)
     with NeverWaits(), torch.autocast("cpu", torch.bfloat16):
         loss, _ = method.loss(batch)

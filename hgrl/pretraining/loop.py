@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import Dataset
 
 from hgrl.core.checkpoint import Checkpoint
 from hgrl.core.device import one_thread
@@ -45,16 +46,14 @@ class TrainingLoop:
     """Steps of one job, from its checkpoint if it has one; their losses, and when they are saved."""
 
     def __init__(self, job: TrainingJob, device: torch.device) -> None:
-        self.job, self.keeper, method = job, CheckpointKeeper(job), job.method_class
+        self.job, self.keeper = job, CheckpointKeeper(job)
         images, batch = len(job.samples), job.schedule.batch
         part = ranks.part_of_batch(images, batch)
         self.state = TrainingState(job, device)
         if saved := ranks.from_first(self.keeper.newest):
             self.state.restore(saved)
         self.loss = self.state.loss_module()
-        self.views = (
-            method.training_set(job.samples, job.settings, job.seed) if method.needs_clips else _views(job)
-        )
+        self.views = _views(job)
         self.order = EpochOrder(images, batch, job.schedule.run_epochs, job.seed, self.state.step, part)
 
     def run_until(self, last: int, tick: Callable[[int], None]) -> None:
@@ -75,7 +74,7 @@ class TrainingLoop:
         state, unread = self.state, []
         saved, pause = time.monotonic(), 60 * self.job.schedule.checkpoint_minutes
         state.method.train()
-        for batch in self._batches():
+        for batch in self.batches():
             unread.append(state.train_step(self.loss, batch))
             tick(1)
             end = ranks.any_rank(signal.asked) or state.step == last
@@ -91,15 +90,18 @@ class TrainingLoop:
                     self._save(self.keeper.save)
                     saved = time.monotonic()
 
-    def _batches(self) -> Iterator[dict[str, Tensor]]:
+    def batches(self) -> Iterator[dict[str, Tensor]]:
         """The rest of the run's; epoch by epoch for a method that looks at all images before each."""
-        state, order, given = self.state, self.order, (self.job.schedule.workers, self.state.device)
-        if not self.job.method_class.begins_epochs:
+        state, order, begins = self.state, self.order, self.job.method_class.begins
+        given = self.job.schedule.workers, state.device
+        if begins == "run" and not state.step:
+            state.begin(whole_images(self.views, order.batch, *given))
+        if begins != "epoch":
             yield from batches(self.views, order, *given)
             return
         while state.step < self.job.steps:
             if state.step % order.steps_per_epoch == 0:
-                state.begin_epoch(whole_images(self.views, order.batch, *given))
+                state.begin(whole_images(self.views, order.batch, *given))
             rest = order.rest_of_epoch(state.step, state.method.image_weights())
             yield from batches(self.views, rest, *given)
 
@@ -115,11 +117,12 @@ class TrainingLoop:
         ranks.from_first(lambda: save(self.state.checkpoint()))
 
 
-def _views(job: TrainingJob) -> TrainingViews:
-    method = job.method_class
+def _views(job: TrainingJob) -> Dataset:
+    method, settings = job.method_class, job.settings.model_copy(update={"augment": job.augment})
+    if method.needs_clips:
+        return method.training_set(job.samples, settings, job.seed)
     trees = job.trees if method.needs_trees else None
-    beside = {"with_classes": method.needs_classes, "with_index": method.begins_epochs}
-    settings = job.settings.model_copy(update={"augment": job.augment})
+    beside = {"with_classes": method.needs_classes, "with_index": method.begins == "epoch"}
     given = job.samples, trees, settings, job.seed, job.height_scale
     return TrainingViews(*given, with_original=job.augment.views == "one", **beside)
 
@@ -185,10 +188,10 @@ class TrainingState:
         together.broadcast_buffers = False  # ranks compute the same; the argument's name changed after 2.11
         return together
 
-    def begin_epoch(self, images: Iterable[Tensor]) -> None:
+    def begin(self, images: Iterable[Tensor]) -> None:
         """Let the method look at all images; the optimiser forgets the parameters that it draws afresh."""
         self.method.eval()
-        for parameter in self.method.begin_epoch(images, self.generator):
+        for parameter in self.method.begin(images, self.generator):
             self.optimizer.state.pop(parameter, None)
         self.method.train()
 

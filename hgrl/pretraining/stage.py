@@ -38,7 +38,7 @@ def training_samples(
     root, kind = experiment.data_root, method_class(method)
     if kind.needs_classes:
         return image_classes(settings.data, root)
-    if kind.needs_clips and settings.data.clips is not None:
+    if kind.needs_clips and not kind.needs_flow and settings.data.clips is not None:
         return clip_frames(settings.data, root)
     samples = pretraining_samples(settings.data, root)
     if not kind.needs_trees and not _has_trees(experiment, settings, grouping):

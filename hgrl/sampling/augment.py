@@ -14,6 +14,11 @@ from hgrl.core.settings import AugmentSettings
 BLUR = (0.1, 2.0)  # standard deviations in pixels of a 224 px crop (SimCLR, MoCo v2); scaled with the crop
 
 
+def middle(image: Tensor, size: int) -> Tensor:
+    """(3, H, W) uint8 -> (3, size, size): the largest square in the middle, not augmented."""
+    return F.center_crop(F.resize(image, [size], antialias=True), [size, size])
+
+
 class TwoViews:
     """Random resized crop, flip, jitter, greyscale and blur, twice; labels follow by nearest neighbour.
 

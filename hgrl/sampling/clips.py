@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from hgrl.core.errors import InputError
 from hgrl.core.settings import ClipsSettings, Settings
 from hgrl.data.samples import Samples
+from hgrl.sampling.augment import middle
 from hgrl.sampling.order import mixed_seed
 
 CONTROL = np.stack(np.meshgrid(*[np.linspace(-0.5, 0.5, 3)] * 2)).reshape(2, -1)  # of the splines
@@ -188,6 +189,7 @@ class ClipViews(Dataset):
     samples: Samples
     settings: Settings
     seed: int
+    videos: bool  # the images are frames; else stills
 
     def __post_init__(self) -> None:
         folders = [path.parent for path in self.samples.images]
@@ -203,7 +205,7 @@ class ClipViews(Dataset):
         cv2.setNumThreads(1)  # frames are too small to share
         rng = np.random.default_rng(mixed_seed(self.seed, epoch, index))
         own, side = self.settings.clips, self.settings.augment.crop_size
-        if self.settings.data.clips:
+        if self.videos:
             pictures = [self._read(t) for t in self.frames_of(index)]
             window = Window.draw(pictures[0].shape, self.settings, rng)
             frames, known = np.stack([window.crop(picture, side) for picture in pictures]), {}
@@ -213,6 +215,10 @@ class ClipViews(Dataset):
         cells = torch.zeros(own.frames, side // 4, side // 4, dtype=torch.uint8)
         images = torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)))
         return {"images": images, "labels": cells, "distances": torch.zeros(1, 1)} | known
+
+    def whole(self, index: int) -> Tensor:
+        image = torch.from_numpy(self._read(index)).permute(2, 0, 1)
+        return middle(image, self.settings.augment.crop_size)
 
     def frames_of(self, index: int) -> range:
         """The frames of the clip that begins with frame `index`. InputError for a video that is too short."""

@@ -9,14 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader, Dataset
-from torchvision.transforms.v2.functional import center_crop, resize
 
 from hgrl.core.errors import InputError
 from hgrl.core.interruption import ignore_sigterm
 from hgrl.core.settings import Settings
 from hgrl.data.samples import Samples
 from hgrl.grouping.region_tree import RegionTree
-from hgrl.sampling.augment import ImageAndView, TwoViews
+from hgrl.sampling.augment import ImageAndView, TwoViews, middle
 from hgrl.sampling.heights import in_height_unit
 from hgrl.sampling.order import EpochOrder, mixed_seed
 
@@ -33,7 +32,7 @@ class Batch:
     classes: Tensor | None = None  # (B, C) float32, 1 where the image shows the class; if `needs_classes`
     # (B, (S / 4)**2) int64, the second view's cell that shows each of the first's, or -1; for `views: one`
     same_pixels: Tensor | None = None
-    indices: Tensor | None = None  # (B,) int64, which of the images these are; if `begins_epochs`
+    indices: Tensor | None = None  # (B,) int64, which of the images these are; if it `begins` each epoch
     # (B, T - 1, 2, S, S) float32, pixels right and down from each frame to the next; for stills in motion
     flow: Tensor | None = None
 
@@ -73,6 +72,9 @@ class TrainingViews(Dataset):
         views = self.views(image, labels, mixed_seed(self.seed, epoch, index))
         parts = dict(zip(("images", "labels", "same_pixels"), views, strict=False)) | rest
         return parts | ({"indices": torch.tensor(index)} if self.with_index else {})
+
+    def whole(self, index: int) -> Tensor:
+        return middle(self._read(index)[0], self.settings.augment.crop_size)
 
     def _read(self, index: int) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Image (3, H, W) and labels (H, W), uint8; distances, and classes if asked for."""
@@ -116,14 +118,13 @@ class TrainingViews(Dataset):
 class WholeImages(Dataset):
     """index -> the middle of an image, (3, S, S) uint8, not augmented."""
 
-    views: TrainingViews
+    views: Dataset  # `TrainingViews`, or `ClipViews`
 
     def __len__(self) -> int:
         return len(self.views)
 
     def __getitem__(self, index: int) -> Tensor:
-        size = self.views.settings.augment.crop_size
-        return center_crop(resize(self.views._read(index)[0], [size], antialias=True), [size, size])
+        return self.views.whole(index)
 
 
 def batches(
@@ -138,7 +139,7 @@ def batches(
         yield {name: part.to(device, non_blocking=True) for name, part in parts.items()}
 
 
-def whole_images(views: TrainingViews, batch: int, workers: int, device: torch.device) -> Iterator[Tensor]:
+def whole_images(views: Dataset, batch: int, workers: int, device: torch.device) -> Iterator[Tensor]:
     """(B, 3, S, S) uint8 of `WholeImages`, all images in their order, on the device."""
     for images in _loader(WholeImages(views), workers, device, batch_size=batch):
         yield images.to(device, non_blocking=True)

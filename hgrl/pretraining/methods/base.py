@@ -1,6 +1,7 @@
 """The interface of a method."""
 
 from collections.abc import Iterable
+from typing import Literal
 
 from torch import Generator, Tensor, nn
 
@@ -19,8 +20,10 @@ class Method(nn.Module):
     needs_trees = True  # False: the loop reads no trees, and labels and distances are zeros
     needs_classes = False  # True: it learns from `data.label_source` and the classes that its images show
     needs_clips = False  # True: it learns from clips (`ClipMethod`); views are their frames
-    # True: the loop calls `begin_epoch` before each epoch, and draws its images by `image_weights`
-    begins_epochs = False
+    needs_flow = False  # True: its clips are stills in motion even where `data.clips` names videos
+    # when the loop calls `begin`: before the first step, or before each epoch, whose images it then draws by
+    # `image_weights`, and says which they are (`batch.indices`)
+    begins: Literal["never", "run", "epoch"] = "never"
     grey_input = False  # True: it was shown grey images, and evaluations show it such
     follows_views = False  # True: `augment.views` decides which views it is given; else both are augmented
     sections: tuple[str, ...] = ()  # of the settings that it reads, besides network, augment and pretrain
@@ -48,11 +51,11 @@ class Method(nn.Module):
         """The scalar to minimise, and detached scalar tensors to log. Must not wait for the device."""
         raise TypeError(f"{type(self).__name__} does not say what its loss is")
 
-    def begin_epoch(self, images: Iterable[Tensor], generator: Generator) -> list[nn.Parameter]:
-        """What is done before an epoch, in evaluation mode, with all images in order, (B, 3, S, S) uint8.
+    def begin(self, images: Iterable[Tensor], generator: Generator) -> list[nn.Parameter]:
+        """Look at all images, (B, 3, S, S) uint8 in order, in evaluation mode; keep the outcome in buffers.
 
-        Returns the parameters that are drawn afresh. What the epoch needs lies in buffers."""
-        raise TypeError(f"{type(self).__name__} does not say what it does before an epoch")
+        Returns the parameters that are drawn afresh."""
+        raise TypeError(f"{type(self).__name__} does not say what it does before an {self.begins}")
 
     def image_weights(self) -> Tensor:
         """(images,) float32 on the CPU: how often, relatively, each image is drawn in this epoch."""

@@ -20,9 +20,10 @@ class ClipMethod(Method):
     sections = ("clips",)
     layers = ("backbone",)
 
-    @staticmethod
-    def training_set(samples: Samples, settings: Settings, seed: int) -> ClipViews:
-        return ClipViews(samples, settings, seed)
+    @classmethod
+    def training_set(cls, samples: Samples, settings: Settings, seed: int) -> ClipViews:
+        videos = settings.data.clips is not None and not cls.needs_flow
+        return ClipViews(samples, settings, seed, videos)
 
     def fine_features(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) normalised -> (N, C, H / 8, W / 8): Res4 without its stride, as tracking reads it."""

@@ -1,14 +1,16 @@
 """Video Colorization (Vondrick et al. 2018): a grey frame copies the colours of frames before."""
 
+from collections.abc import Iterable
+
 import faiss
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Generator, Tensor, nn
 
 from hgrl.core.settings import AtLeastOne, Positive, Section, Settings
 from hgrl.data.normalise import grey
 from hgrl.pretraining.methods.clip_method import ClipMethod
-from hgrl.pretraining.ranks import gather
+from hgrl.pretraining.ranks import from_first
 from hgrl.sampling.views import Batch
 
 ITERATIONS = 20  # of K-means
@@ -29,23 +31,25 @@ class Colorization(ClipMethod):
 
     own = ("colorization", ColorizationSettings)
     grey_input = True
+    begins = "run"
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self.register_buffer(
-            "palette", torch.zeros(self.colorization.colours, 2)
-        )  # a and b; of the first batch's cells
+        self.register_buffer("palette", torch.zeros(self.colorization.colours, 2))  # a and b of each colour
+
+    def begin(self, images: Iterable[Tensor], generator: Generator) -> list[nn.Parameter]:
+        """The palette, of the colours of all images' cells."""
+        cells = (F.avg_pool2d(lab_ab(batch), 8).movedim(1, -1).flatten(0, 2).cpu() for batch in images)
+        self.palette.copy_(from_first(lambda: palette(torch.cat(list(cells)), len(self.palette))))
+        return []
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         features = self.frame_features(batch, grey(batch.images))  # T, B, C, g, g
-        colours = F.adaptive_avg_pool2d(lab_ab(batch.flat_images), features.shape[-1])
-        if not batch.progress:  # the first step; the palette lies in the checkpoint from then on
-            self.palette.copy_(palette(gather(colours).movedim(1, -1).flatten(0, 2), len(self.palette)))
-        nearest = torch.cdist(colours.flatten(2).mT, self.palette).argmin(-1)  # T * B, g * g
+        colours = F.adaptive_avg_pool2d(lab_ab(batch.flat_images), features.shape[-1]).flatten(2).mT
+        nearest = (colours.unsqueeze(2) - self.palette).square().sum(-1).argmin(-1)  # T * B, g * g
         cells = F.normalize(features.flatten(3).mT.float(), dim=-1)  # T, B, g * g, C
-        return copy_loss(
-            cells, nearest.unflatten(0, cells.shape[:2]), len(self.palette), self.colorization.temperature
-        )
+        given = nearest.unflatten(0, cells.shape[:2]), len(self.palette), self.colorization.temperature
+        return copy_loss(cells, *given)
 
 
 def copy_loss(
@@ -58,7 +62,8 @@ def copy_loss(
     with torch.autocast(cells.device.type, enabled=False):
         sources = cells[:-1].transpose(0, 1).flatten(1, 2)  # B, (T - 1) * N, C
         weights = (cells[-1] @ sources.mT / temperature).softmax(-1)  # B, N, (T - 1) * N
-        known = F.one_hot(colours[:-1].transpose(0, 1).flatten(1), count).to(weights.dtype)
+        given = colours[:-1].transpose(0, 1).flatten(1).unsqueeze(-1)
+        known = (given == torch.arange(count, device=given.device)).to(weights.dtype)  # one_hot would wait
         copied = weights @ known  # B, N, count
     right = (copied.argmax(-1) == colours[-1]).float().mean()
     own = copied.gather(-1, colours[-1].unsqueeze(-1))
@@ -69,17 +74,15 @@ def lab_ab(images: Tensor) -> Tensor:
     """(N, 3, H, W) uint8 sRGB -> (N, 2, H, W) float32: a and b of CIE Lab, about -110 to 110."""
     rgb = images.float() / 255
     linear = torch.where(rgb > 0.04045, ((rgb + 0.055) / 1.055) ** 2.4, rgb / 12.92)
-    xyz = torch.einsum("ij,njhw->nihw", torch.tensor(TO_XYZ, device=images.device), linear)
+    # weighed one by one: torch.tensor would copy from the host, and wait
+    xyz = torch.stack([sum(w * c for w, c in zip(row, linear.unbind(1), strict=True)) for row in TO_XYZ], 1)
     x, y, z = torch.where(xyz > 0.008856, xyz.clamp_min(1e-9) ** (1 / 3), 7.787 * xyz + 16 / 116).unbind(1)
     return torch.stack([500 * (x - y), 200 * (y - z)], 1)
 
 
 def palette(colours: Tensor, count: int) -> Tensor:
-    """(N, 2) -> (count, 2): K-means by faiss, from a fixed random start. N is at least `count`."""
-    points = colours.float().cpu().numpy()
+    """(N, 2) -> (count, 2): K-means by faiss, from a fixed start, on a sample. N is at least `count`."""
     faiss.omp_set_num_threads(torch.get_num_threads())
-    kmeans = faiss.Kmeans(
-        2, count, niter=ITERATIONS, seed=0, min_points_per_centroid=1, max_points_per_centroid=10**6
-    )
-    kmeans.train(points)
+    kmeans = faiss.Kmeans(2, count, niter=ITERATIONS, seed=0, min_points_per_centroid=1)
+    kmeans.train(colours.numpy())
     return torch.from_numpy(kmeans.centroids)

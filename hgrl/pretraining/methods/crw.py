@@ -7,6 +7,7 @@ from torch import Generator, Tensor, nn
 from hgrl.core.settings import AtLeastOne, Fraction, Positive, Section, Settings
 from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods.clip_method import ClipMethod
+from hgrl.pretraining.ranks import batch_part
 from hgrl.sampling.views import Batch
 
 NOWHERE = 1e-20  # the authors' probability of an edge that is not there: log stays finite
@@ -77,6 +78,8 @@ def walk_loss(
 
 
 def transitions(cosines: Tensor, temperature: float, dropout: float, generator: Generator) -> Tensor:
-    """(..., N, N) cosines -> row-stochastic (..., N, N), without a random share `dropout` of the edges."""
-    dropped = torch.rand(cosines.shape, generator=generator, device=cosines.device) < dropout
+    """(T - 1, B, N, N) cosines -> row-stochastic ones, without a random share `dropout` of the edges."""
+    part, (steps, batch, *edges) = batch_part(), cosines.shape
+    drawn = torch.rand(batch * part.world, steps, *edges, generator=generator, device=cosines.device)
+    dropped = part.of(drawn).transpose(0, 1) < dropout
     return (cosines / temperature).masked_fill(dropped, -1e20).softmax(-1)

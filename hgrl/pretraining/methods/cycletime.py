@@ -9,6 +9,7 @@ from torch import Generator, Tensor, nn
 from hgrl.core.settings import NotNegative, Positive, Section, Settings
 from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods.clip_method import ClipMethod
+from hgrl.pretraining.ranks import batch_part
 from hgrl.sampling.views import Batch
 
 SPREAD = (
@@ -74,9 +75,10 @@ class CycleTime(ClipMethod):
 
     def draw_places(self, count: int, generator: Generator) -> Tensor:
         """(count, 3) x, y and angle, such that the patch, not turned, is within the frame."""
-        drawn = 2 * torch.rand(count, 3, generator=generator, device=generator.device) - 1
-        most = [1 - self.share, 1 - self.share, math.radians(self.cycletime.rotation)]
-        return drawn * torch.tensor(most, device=drawn.device)
+        part, most = batch_part(), math.radians(self.cycletime.rotation)
+        everywhere = torch.rand(count * part.world, 3, generator=generator, device=generator.device)
+        x, y, angle = (2 * part.of(everywhere) - 1).unbind(1)
+        return torch.stack([(1 - self.share) * x, (1 - self.share) * y, most * angle], 1)
 
     def locate(self, patch: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
         """Where a patch (B, C, p, p) is in a frame (B, C, g, g): places (B, 3), and the affinity.

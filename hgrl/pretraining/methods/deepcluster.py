@@ -9,17 +9,25 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from hgrl.core.errors import InputError
-from hgrl.core.settings import AtLeastOne, Section, Settings
+from hgrl.core.settings import AtLeastOne, Fraction, Range, Section, Settings, ViewSettings
 from hgrl.data.normalise import normalise
 from hgrl.pretraining import ranks
 from hgrl.pretraining.methods.base import Method
 from hgrl.sampling.views import Batch
 
 
+class DeepClusterViews(ViewSettings):
+    """The augmentation of the authors' code: torchvision's crops, mirrored, colours as they are."""
+
+    crop_area: Range = (0.08, 1.0)
+    jitter: Fraction = 0.0
+
+
 class DeepClusterSettings(Section):
     clusters: AtLeastOne = 10_000  # the paper's, for ImageNet: 128 images each
     components: AtLeastOne = 256  # of whitened PCA, if there are as many
     iterations: AtLeastOne = 20  # of K-means, in the authors' code
+    augment: DeepClusterViews = DeepClusterViews()
 
 
 class DeepCluster(Method):
@@ -29,7 +37,7 @@ class DeepCluster(Method):
     they put Sobel filters before those networks. Both views of an image count, with its one class."""
 
     needs_trees = False
-    begins_epochs = True
+    begins = "epoch"
     own = ("deepcluster", DeepClusterSettings)
     layers = ("backbone",)
 
@@ -38,7 +46,7 @@ class DeepCluster(Method):
         self.classifier = nn.Linear(self.network.channels["backbone"], self.deepcluster.clusters)
         self.register_buffer("assignments", torch.zeros(0, dtype=torch.long))  # each image's cluster
 
-    def begin_epoch(self, images: Iterable[Tensor], generator: Generator) -> list[nn.Parameter]:
+    def begin(self, images: Iterable[Tensor], generator: Generator) -> list[nn.Parameter]:
         device = self.classifier.weight.device
         seed = int(torch.randint(2**31 - 1, (), generator=generator, device=device))
         assigned = ranks.from_first(lambda: self._clusters(images, seed))
@@ -70,7 +78,8 @@ class DeepCluster(Method):
         return F.cross_entropy(logits, classes), {"right_clusters": right.detach()}
 
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: object) -> None:
-        self.assignments = torch.empty_like(state[f"{prefix}assignments"], device=self.assignments.device)
+        if (saved := state.get(f"{prefix}assignments")) is not None:  # of as many images as the run has
+            self.assignments = torch.empty_like(saved, device=self.assignments.device)
         super()._load_from_state_dict(state, prefix, *rest)
 
 
