@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from hgrl import __main__ as cli
-from hgrl.core.settings import ScenesSettings
+from hgrl.core.data_settings import ScenesSettings
 from hgrl.data.scenes.draw import make_scenes
 from hgrl.grouping import group as grouping
 from hgrl.grouping.region_tree import RegionTree

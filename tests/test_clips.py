@@ -10,8 +10,8 @@ from conftest import add_runs, change_profile
 from jobs import job_of
 from PIL import Image
 
+from hgrl.core.data_settings import Source
 from hgrl.core.errors import InputError
-from hgrl.core.settings import Source
 from hgrl.data.normalise import grey
 from hgrl.data.sources import clip_frames
 from hgrl.pretraining.methods import REGISTRY

@@ -3,8 +3,8 @@
 import pytest
 from miniature import write_coco
 
+from hgrl.core.data_settings import Source
 from hgrl.core.errors import InputError
-from hgrl.core.settings import Source
 from hgrl.data.sets.unlabelled import open_coco
 from hgrl.data.sources import open_samples
 

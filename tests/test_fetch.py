@@ -31,8 +31,9 @@ from miniature import (
 
 from hgrl import __main__ as cli
 from hgrl.core import paths
+from hgrl.core.data_settings import Source
 from hgrl.core.errors import InputError
-from hgrl.core.settings import Settings, Source
+from hgrl.core.settings import Settings
 from hgrl.data.fetching import fetch as module
 from hgrl.data.fetching.archives import DATA_SETS, Split
 from hgrl.data.fetching.fetch import fetch_data_sets

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from miniature import write_imagenet
 
+from hgrl.core.data_settings import Source
 from hgrl.core.errors import InputError
-from hgrl.core.settings import Source
 from hgrl.data.sets.unlabelled import open_imagenet
 from hgrl.data.sources import open_samples
 

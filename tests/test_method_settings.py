@@ -95,7 +95,7 @@ def test_training_views_are_drawn_as_the_method_has_them(tiny, dataset, tmp_path
 
 
 def test_a_new_method_is_one_class_one_registry_line_and_one_run(pipeline, experiment, train, monkeypatch):
-    from hgrl.core.settings import Positive, Section
+    from hgrl.core.data_settings import Positive, Section
 
     class FarSettings(Section):
         strength: Positive = 1.0

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from miniature import MSRC, put, write_lists, write_msrc
 
+from hgrl.core.data_settings import Source
 from hgrl.core.errors import InputError
-from hgrl.core.settings import Source
 from hgrl.data.images import read_image
 from hgrl.data.sets import listing
 from hgrl.data.sets.msrc import COLOURS, UNSCORED, read_colour_mask

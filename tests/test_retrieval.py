@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from hgrl.core.data_settings import Source
 from hgrl.core.errors import InputError
-from hgrl.core.settings import RetrievalSettings, Source
+from hgrl.core.settings import RetrievalSettings
 from hgrl.data.sources import open_samples
 from hgrl.evaluation import retrieval
 from hgrl.evaluation.features import lab_angles

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from hgrl.core.data_settings import DataSettings, LabelledSet, Source
 from hgrl.core.errors import InputError
-from hgrl.core.settings import DataSettings, LabelledSet, Source
 from hgrl.data.samples import Samples, Video, sample_name
 from hgrl.data.sets.listing import read_list
 from hgrl.data.sets.unlabelled import open_coco

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from skimage.measure import label
 
 from hgrl.core.cache import code_fingerprint, imported_modules
+from hgrl.core.data_settings import DataSettings, ScenesSettings, Source
 from hgrl.core.errors import InputError
-from hgrl.core.settings import DataSettings, ScenesSettings, Source
 from hgrl.data.images import read_mask
 from hgrl.data.scenes import backdrops as scene_backdrops
 from hgrl.data.scenes import draw as scenes

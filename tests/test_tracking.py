@@ -14,9 +14,10 @@ import torch
 from PIL import Image
 from scores import evaluate, small
 
+from hgrl.core.data_settings import Source
 from hgrl.core.errors import InputError
 from hgrl.core.files import read_json
-from hgrl.core.settings import FieldPropagation, Propagation, Source, TrackingSettings
+from hgrl.core.settings import FieldPropagation, Propagation, TrackingSettings
 from hgrl.data.normalise import normalise
 from hgrl.evaluation import stage as evaluation
 from hgrl.evaluation import tracking

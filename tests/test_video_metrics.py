@@ -182,7 +182,8 @@ def test_identity_on_real_davis():
     root = Path(os.environ["HGRL_DATA"])
     if not (root / "DAVIS").is_dir():
         pytest.skip(f"{root} holds no DAVIS")
-    from hgrl.core.settings import Source, TrackingSettings
+    from hgrl.core.data_settings import Source
+    from hgrl.core.settings import TrackingSettings
     from hgrl.data.sources import open_videos
     from hgrl.evaluation.trackers.motion import identity
     from hgrl.evaluation.tracking import evaluate_tracking

@@ -10,8 +10,8 @@ from miniature import SBD, VOC, gt_cls, write_lists, write_sbd, write_voc
 from PIL import Image
 from scipy.io import savemat
 
+from hgrl.core.data_settings import Source
 from hgrl.core.errors import InputError
-from hgrl.core.settings import Source
 from hgrl.data.sets import listing
 from hgrl.data.sets.sbd import read_mat_mask
 from hgrl.data.sets.voc import CLASSES, open_voc

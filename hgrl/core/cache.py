@@ -23,7 +23,7 @@ PLUMBING = {
         "left_out",
         "loading",
     ),
-    *("notebook", "paths", "pipeline", "processes", "progress", "results", "settings"),
+    *("data_settings", "notebook", "paths", "pipeline", "processes", "progress", "results", "settings"),
 }
 
 

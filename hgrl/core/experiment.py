@@ -10,10 +10,11 @@ from typing import Any
 from pydantic import Field
 
 from hgrl.core import paths
+from hgrl.core.data_settings import Section
 from hgrl.core.errors import InputError
 from hgrl.core.loading import load_yaml, overridden, validated
 from hgrl.core.paths import Files
-from hgrl.core.settings import Section, Settings
+from hgrl.core.settings import Settings
 
 NOT_IN_PROFILE = "not in this profile"
 MISSING_DATA = "data set missing"

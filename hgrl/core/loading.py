@@ -6,8 +6,9 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import ValidationError
 
+from hgrl.core.data_settings import Section
 from hgrl.core.errors import InputError
-from hgrl.core.settings import GroupingSettings, Section
+from hgrl.core.settings import GroupingSettings
 
 Model = TypeVar("Model", bound=Section)
 

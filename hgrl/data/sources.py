@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from hgrl.core.data_settings import DataSettings, LabelledSet, Source
 from hgrl.core.errors import InputError
 from hgrl.core.labels import MOST_CLASSES, VOID
-from hgrl.core.settings import DataSettings, LabelledSet, Source
 from hgrl.data.samples import Samples, Video
 from hgrl.data.sets.bsds import open_bsds
 from hgrl.data.sets.davis import open_davis, open_frames

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 
 from hgrl.core.cache import fingerprint
+from hgrl.core.data_settings import Source
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment
 from hgrl.core.files import read_json, remove_unfinished, write_json
 from hgrl.core.labels import VOID
 from hgrl.core.progress import bar
-from hgrl.core.settings import Source
 from hgrl.data.samples import Samples
 from hgrl.data.scenes.draw import is_complete, make_scenes
 from hgrl.data.sources import (

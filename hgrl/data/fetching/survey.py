@@ -5,8 +5,9 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from hgrl.core.data_settings import Source
 from hgrl.core.errors import InputError
-from hgrl.core.settings import Settings, Source
+from hgrl.core.settings import Settings
 from hgrl.data.fetching.archives import DATA_SETS, Split
 from hgrl.data.sets.bsds import ContourSamples
 from hgrl.data.sets.listing import require_files

@@ -15,9 +15,9 @@ import numpy as np
 
 from hgrl.core import files as store
 from hgrl.core.cache import code_fingerprint
+from hgrl.core.data_settings import ScenesSettings
 from hgrl.core.errors import InputError
 from hgrl.core.processes import run_tasks
-from hgrl.core.settings import ScenesSettings
 from hgrl.data.scenes.appearance import SHAPES
 from hgrl.data.scenes.files import Contents, bsds_files, davis_files, voc_files
 from hgrl.data.scenes.objects import MANY, SINGLE, with_objects

@@ -5,8 +5,9 @@ from typing import Literal
 
 from torch import Generator, Tensor, nn
 
+from hgrl.core.data_settings import Section
 from hgrl.core.loading import validated
-from hgrl.core.settings import AugmentSettings, Section, Settings
+from hgrl.core.settings import AugmentSettings, Settings
 from hgrl.pretraining.network import LAYERS, Network
 from hgrl.sampling.views import Batch
 

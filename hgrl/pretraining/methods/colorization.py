@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from hgrl.core.settings import AtLeastOne, Positive, Section, Settings
+from hgrl.core.data_settings import AtLeastOne, Positive, Section
+from hgrl.core.settings import Settings
 from hgrl.data.normalise import grey
 from hgrl.pretraining.methods.clip_method import ClipMethod
 from hgrl.pretraining.ranks import from_first

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from hgrl.core.data_settings import Fraction, Range
 from hgrl.core.errors import InputError
-from hgrl.core.settings import Fraction, Range, ViewSettings
+from hgrl.core.settings import ViewSettings
 from hgrl.pretraining.ranks import batch_part, error_of_all, gather, sum_over_ranks
 
 # modules, uint8 images (B, 3, S, S) -> codes, B first

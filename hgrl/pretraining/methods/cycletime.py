@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from hgrl.core.settings import NotNegative, Positive, Section, Settings
+from hgrl.core.data_settings import NotNegative, Positive, Section
+from hgrl.core.settings import Settings
 from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods.clip_method import ClipMethod
 from hgrl.pretraining.ranks import batch_part

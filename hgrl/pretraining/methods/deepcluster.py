@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from hgrl.core.data_settings import AtLeastOne, Fraction, Range, Section
 from hgrl.core.errors import InputError
-from hgrl.core.settings import AtLeastOne, Fraction, Range, Section, Settings, ViewSettings
+from hgrl.core.settings import Settings, ViewSettings
 from hgrl.data.normalise import normalise
 from hgrl.pretraining import ranks
 from hgrl.pretraining.methods.base import Method

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from hgrl.core.settings import AtLeastOne, Fraction, Positive, Range, Section, Settings, ViewSettings
+from hgrl.core.data_settings import AtLeastOne, Fraction, Positive, Range, Section
+from hgrl.core.settings import Settings, ViewSettings
 from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods.base import Method
 from hgrl.pretraining.methods.contrast import MomentumEncoder, Queue, image_codes, in_groups, info_nce

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hgrl.core.data_settings import AtLeastOne, Section
 from hgrl.core.errors import InputError
-from hgrl.core.settings import AtLeastOne, Section, Settings
+from hgrl.core.settings import Settings
 from hgrl.data.normalise import normalise
 from hgrl.data.samples import Samples
 from hgrl.pretraining.methods.clip_method import ClipMethod

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hgrl.core.settings import AtLeastOne, Positive, Section, Settings
+from hgrl.core.data_settings import AtLeastOne, Positive, Section
+from hgrl.core.settings import Settings
 from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods.base import Method
 from hgrl.pretraining.methods.contrast import InstDiscViews, image_codes

@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hgrl.core.settings import AtLeastOne, NotNegative, Positive, Section, Settings
+from hgrl.core.data_settings import AtLeastOne, NotNegative, Positive, Section
+from hgrl.core.settings import Settings
 from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods.clip_method import ClipMethod
 from hgrl.pretraining.methods.matching import conv, correlation, frames_of, pairs_of, warped

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from hgrl.core.settings import AtLeastOne, Fraction, Positive, Section, Settings
+from hgrl.core.data_settings import AtLeastOne, Fraction, Positive, Section
+from hgrl.core.settings import Settings
 from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods.base import Method
 from hgrl.pretraining.methods.contrast import (

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hgrl.core.settings import AtLeastOne, Fraction, Positive, Range, Section, ViewSettings
+from hgrl.core.data_settings import AtLeastOne, Fraction, Positive, Range, Section
+from hgrl.core.settings import ViewSettings
 from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods.base import Method
 from hgrl.pretraining.ranks import batch_part, sum_over_ranks
