@@ -100,7 +100,7 @@ def test_files_and_functions_stay_short(folder):
 def test_the_package_stays_small():
     entries = [path.name for path in (HOME / "hgrl").iterdir() if path.name != "__pycache__"]
     assert len([name for name in entries if not name.startswith("__")]) <= 10
-    # 12,000 until each of table 3's trackers had an implementation of its own: ten files of methods, seven of trackers
+    # 12,000 before table 3 had its trackers: eight files of methods, seven of trackers
     assert sum(path.read_text().count("\n") for path in (HOME / "hgrl").rglob("*.py")) <= 16_000
 
 
