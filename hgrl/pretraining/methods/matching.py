@@ -30,10 +30,16 @@ def warped(layers: Tensor, flow: Tensor) -> Tensor:
     """(B, C, h, w) layers looked up at p + flow(p), bilinearly; their border beyond. flow: (B, 2, h, w)."""
     height, width = layers.shape[-2:]
     x, y = (torch.arange(n, device=flow.device, dtype=flow.dtype) for n in (width, height))
-    places = flow + torch.stack(torch.meshgrid(x, y, indexing="xy"))
-    size = torch.tensor([width, height], device=flow.device, dtype=flow.dtype)[:, None, None]
-    grid = ((places + 0.5) * (2 / size) - 1).permute(0, 2, 3, 1)
+    right, down = flow[:, 0] + x, flow[:, 1] + y[:, None]
+    grid = torch.stack([(right + 0.5) * (2 / width) - 1, (down + 0.5) * (2 / height) - 1], -1)
     return F.grid_sample(layers, grid.to(layers.dtype), padding_mode="border", align_corners=False)
+
+
+def resized_flow(flow: Tensor, size: tuple[int, int]) -> Tensor:
+    """A flow (B, 2, h, w) in its own pixels -> (B, 2, *size) in the new ones."""
+    height, width = (new / old for new, old in zip(size, flow.shape[-2:], strict=True))
+    finer = F.interpolate(flow, size, mode="bilinear", align_corners=False)
+    return torch.stack([width * finer[:, 0], height * finer[:, 1]], 1)
 
 
 def pairs_of(clips: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from hgrl.core.data_settings import AtLeastOne, NotNegative, Positive, Section
 from hgrl.core.settings import Settings
 from hgrl.data.normalise import normalise
 from hgrl.pretraining.methods.clip_method import ClipMethod
-from hgrl.pretraining.methods.matching import conv, correlation, frames_of, pairs_of, warped
+from hgrl.pretraining.methods.matching import conv, correlation, frames_of, pairs_of, resized_flow, warped
 from hgrl.sampling.views import Batch
 
 REACH = 5  # filters are 11 x 11
@@ -44,10 +44,9 @@ class FilterFlow:
 
     def __call__(self, layers: Tensor) -> Tensor:
         """Layers (B, C, H, W) of the other frame, H and W `stride` times the grid's -> of this one."""
-        size, stride = layers.shape[-2:], self.stride
-        flow = stride * F.interpolate(self.flow, size, mode="bilinear", align_corners=False)
+        size = layers.shape[-2:]
         filters = F.interpolate(self.filters, size, mode="nearest-exact")
-        return filtered(warped(layers, flow), filters, stride)
+        return filtered(warped(layers, resized_flow(self.flow, size)), filters, self.stride)
 
 
 class MGPFF(ClipMethod):
@@ -99,9 +98,7 @@ class MGPFF(ClipMethod):
             if flow is None:
                 flow = torch.zeros(len(frame), 2, *frame.shape[-2:], device=frame.device)
             else:
-                before, size = flow.shape[-2:], frame.shape[-2:]
-                scale = flow.new_tensor([size[1] / before[1], size[0] / before[0]])[:, None, None]
-                flow = scale * F.interpolate(flow, size, mode="bilinear", align_corners=False)
+                flow = resized_flow(flow, frame.shape[-2:])
             found.append(FilterFlow(flow, self.filters(frame, warped(other, flow)), stride))
             flow = found[-1].total.detach()
         return found
@@ -118,8 +115,7 @@ class MGPFF(ClipMethod):
     def flow(self, frame: np.ndarray, earlier: np.ndarray) -> np.ndarray:
         """(h, w, 3) uint8 twice -> (h, w, 2) float32: what `frame` shows at p is at p + flow of `earlier`."""
         finest = self.filter_flows(*frames_of(self, frame, earlier))[-1]
-        whole = F.interpolate(finest.total, frame.shape[:2], mode="bilinear", align_corners=False)
-        return (finest.stride * whole[0]).permute(1, 2, 0).cpu().numpy()
+        return resized_flow(finest.total, frame.shape[:2])[0].permute(1, 2, 0).cpu().numpy()
 
     @torch.no_grad()
     def warp(self, frame: np.ndarray, earlier: np.ndarray, layers: np.ndarray) -> np.ndarray:
