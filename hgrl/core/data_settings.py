@@ -40,7 +40,7 @@ class Section(BaseModel):
 class ScenesSettings(Section):
     """How much of the embedded data set to draw (`hgrl.data.scenes.draw`)."""
 
-    size: int = Field(64, ge=32, le=512)  # image side in pixels; objects are 8 to 17 px in radius at 64
+    size: int = Field(64, ge=32, le=512)  # image side in pixels; objects are 13 to 23 px in radius at 64
     unlabelled: int = Field(3000, ge=0)  # no masks: for pretraining
     objects: int = Field(0, ge=0)  # no masks: images of one object, and as many of 5 to 7, else alike
     train: int = Field(800, ge=0)

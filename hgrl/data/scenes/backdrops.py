@@ -12,9 +12,11 @@ from hgrl.data.scenes.appearance import polar
 
 FOLDER = Path(skimage.__file__).parent / "data"
 PHOTOGRAPHS = ("astronaut.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg", "ihc.png", "rocket.jpg")
-GREY = ("brick.png", "camera.png", "grass.png", "gravel.png", "moon.png")  # tinted at random
+GREY = ("camera.png", "moon.png")  # tinted at random, as materials are
+MATERIALS = ("brick", "gravel")  # classes of their own: "stuff", as in MSRC
+MATERIAL_SHARE = 0.4  # of the areas; the others show a photograph, and are background
 PARTS = ("train", "tune", "val")
-Backdrop = tuple[np.ndarray, np.ndarray]
+Backdrop = tuple[np.ndarray, np.ndarray, tuple[str | None, ...]]
 
 
 @cache
@@ -30,20 +32,29 @@ def part_of(file: str, part: str) -> np.ndarray:
 
 
 def draw_backdrop(rng: np.random.Generator, part: str, size: int, crop: tuple[float, float]) -> Backdrop:
-    """A background (size, size, 3) float32 in [0, 1] and its areas (size, size) uint8, numbered from 0.
+    """A background (size, size, 3) float32 in [0, 1], its areas (size, size) uint8, numbered from 0, and the
+    material of each area, None where it shows a photograph.
 
     `crop` is the range of the crop's side in photograph pixels. Two in three have a second area: ground below
-    a wavy horizon, or a patch; it belongs to the background, so not every closed outline is an object."""
-    image = _crop(rng, part, size, crop)
+    a wavy horizon, or a patch; so not every closed outline is an object."""
+    material = _material(rng)
+    image = _crop(rng, part, size, crop, material)
     kind = rng.choice(["plain", "horizon", "patch"], p=[0.35, 0.35, 0.3])
     if kind == "plain":
-        return image, np.zeros((size, size), dtype=np.uint8)
-    areas = _horizon(rng, size) if kind == "horizon" else _patch(rng, size)
-    return np.where(areas[..., None] == 1, _crop(rng, part, size, crop), image), areas
+        return image, np.zeros((size, size), dtype=np.uint8), (material,)
+    areas, second = _horizon(rng, size) if kind == "horizon" else _patch(rng, size), _material(rng)
+    behind = _crop(rng, part, size, crop, second)
+    return np.where(areas[..., None] == 1, behind, image), areas, (material, second)
 
 
-def _crop(rng: np.random.Generator, part: str, size: int, crop: tuple[float, float]) -> np.ndarray:
-    file = str(rng.choice(PHOTOGRAPHS + GREY))
+def _material(rng: np.random.Generator) -> str | None:
+    return str(rng.choice(MATERIALS)) if rng.random() < MATERIAL_SHARE else None
+
+
+def _crop(
+    rng: np.random.Generator, part: str, size: int, crop: tuple[float, float], material: str | None
+) -> np.ndarray:
+    file = f"{material}.png" if material else str(rng.choice(PHOTOGRAPHS + GREY))
     region = part_of(file, part)
     height, width = region.shape[:2]
     side = min(int(rng.uniform(*crop)), height, width)
@@ -52,7 +63,7 @@ def _crop(rng: np.random.Generator, part: str, size: int, crop: tuple[float, flo
     window = np.ascontiguousarray(window[:, ::-1] if rng.random() < 0.5 else window)
     how = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
     resized = cv2.resize(window, (size, size), interpolation=how)
-    return _tint(rng, resized) if file in GREY else _jitter(rng, resized)
+    return _tint(rng, resized) if material or file in GREY else _jitter(rng, resized)
 
 
 def _tint(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:

@@ -18,12 +18,10 @@ from hgrl.core.cache import code_fingerprint
 from hgrl.core.data_settings import ScenesSettings
 from hgrl.core.errors import InputError
 from hgrl.core.processes import run_tasks
-from hgrl.data.scenes.appearance import SHAPES
-from hgrl.data.scenes.files import Contents, bsds_files, davis_files, voc_files
+from hgrl.data.scenes.files import CLASSES, Contents, bsds_files, davis_files, voc_files
 from hgrl.data.scenes.objects import MANY, SINGLE, with_objects
 from hgrl.data.scenes.render import Picture, Scene, draw_scene, render
 
-CLASSES = ("background", *SHAPES)
 MARKER, UNFINISHED = "scenes.json", "scenes.unfinished"
 CHUNK = 50  # pictures or videos per task
 ATTEMPTS = 1000  # at a scene whose objects all show

@@ -11,7 +11,11 @@ from scipy.ndimage import distance_transform_edt
 from skimage.measure import label
 
 from hgrl.core.labels import VOID
+from hgrl.data.scenes.appearance import SHAPES
+from hgrl.data.scenes.backdrops import MATERIALS
 from hgrl.data.scenes.render import Picture, Scene
+
+CLASSES = ("background", *SHAPES, *MATERIALS)
 
 Contents = dict[str, bytes]  # by path under the root
 
@@ -21,7 +25,9 @@ def voc_files(name: str, scene: Scene, picture: Picture, labelled: bool) -> Cont
     contents = {f"VOC2012/JPEGImages/{name}.jpg": _jpeg(picture.image)}
     if labelled:
         classes = np.array([0, *(thing.class_id for thing in scene.things)], dtype=np.uint8)
-        masks = {"SegmentationClass": classes[picture.objects], "SegmentationObject": picture.objects}
+        stuff = np.array([CLASSES.index(material or "background") for material in scene.materials], np.uint8)
+        labels = np.where(picture.objects == 0, stuff[picture.areas], classes[picture.objects])
+        masks = {"SegmentationClass": labels, "SegmentationObject": picture.objects}
         for folder, ids in masks.items():
             mask = np.where(picture.mixed, VOID, ids).astype(np.uint8)
             contents[f"VOC2012/{folder}/{name}.png"] = palette_png(mask)

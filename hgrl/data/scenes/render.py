@@ -12,8 +12,12 @@ from hgrl.data.scenes.appearance import SHAPES, TEXTURES, Polygons, draw_deforma
 from hgrl.data.scenes.backdrops import draw_backdrop, hsv
 
 OVERSAMPLING = 2  # drawn at twice the size, then averaged
-OWN_TEXTURE = 0.6  # how often an object wears its class's texture; otherwise any of the six
-CAMOUFLAGE = 0.35  # how often an object takes its colour from the background
+OBJECTS = (1, 3)  # per picture
+RADII = (0.20, 0.36)  # shares of the picture's side
+PERIODS = (1.5, 2.7)  # of a texture, per radius
+NOISE = (0.004, 0.02)  # of a grey level in [0, 1]
+OWN_TEXTURE = 0.95  # how often an object wears its class's texture; otherwise any of the six
+CAMOUFLAGE = 0.2  # how often an object takes its colour from the background
 MARGIN = 0.1  # of the picture, where centres turn back
 Maps = tuple[np.ndarray, ...]
 
@@ -53,6 +57,7 @@ class Scene:
     size: int  # of the final picture
     backdrop: np.ndarray  # (S, S, 3); larger than the picture where the camera moves
     areas: np.ndarray  # (S, S) uint8
+    materials: tuple[str | None, ...]  # of each area: one of `MATERIALS`, or none
     pan: np.ndarray  # (2,) direction and length of the camera's whole path, in pixels of the backdrop
     things: tuple[Thing, ...]  # back to front
     light: np.ndarray  # (2,) unit vector towards the light
@@ -74,35 +79,36 @@ class Picture:
 
 
 def draw_scene(rng: np.random.Generator, size: int, part: str, moving: bool = False) -> Scene:
-    """1 to 5 objects (2 to 4 that move) over a background of one split's `part` of the photographs."""
+    """1 to 3 objects over a background of one split's `part` of the photographs."""
     canvas = OVERSAMPLING * size
     extent = int(1.3 * canvas) if moving else canvas
-    backdrop, areas = draw_backdrop(rng, part, extent, crop=(1.0 * size, 2.5 * size))
-    count = rng.integers(2, 5) if moving else rng.integers(1, 6)
+    backdrop, areas, materials = draw_backdrop(rng, part, extent, crop=(1.2 * size, 2.2 * size))
+    count = rng.integers(*OBJECTS, endpoint=True)
     heading, bearing = rng.uniform(0, 2 * np.pi, size=2)
     return Scene(
         size=size,
         backdrop=backdrop,
         areas=areas,
+        materials=materials,
         pan=polar((extent - canvas) / 2 * rng.uniform(0.3, 1), heading),
         things=tuple(draw_thing(rng, backdrop) for _ in range(count)),
         light=polar(1.0, bearing).astype(np.float32),
         shadow=rng.uniform(0.15, 0.5),
         gradient=rng.normal(0, 0.14, size=2),
-        blur=rng.uniform(0, 0.7),
-        noise=rng.uniform(0.008, 0.04),
+        blur=rng.uniform(0, 0.5),
+        noise=rng.uniform(*NOISE),
     )
 
 
 def draw_thing(rng: np.random.Generator, backdrop: np.ndarray) -> Thing:
     """One of the six classes at random, for a place in a scene of this backdrop (S, S, 3)."""
     shapes, textures = list(SHAPES.values()), list(TEXTURES)
-    kind, heading, two_parts = int(rng.integers(len(shapes))), rng.uniform(0, 2 * np.pi), rng.random() < 0.4
+    kind, heading, two_parts = int(rng.integers(len(shapes))), rng.uniform(0, 2 * np.pi), rng.random() < 0.2
     return Thing(
         class_id=kind + 1,
         polygons=shapes[kind](rng),
         deform=draw_deformation(rng),
-        radius=float(np.exp(rng.uniform(np.log(0.12), np.log(0.27)))),
+        radius=float(np.exp(rng.uniform(*np.log(RADII)))),
         centre=rng.uniform(0.12, 0.88, size=2),
         velocity=polar(rng.uniform(0.018, 0.045), heading),
         sway=rng.normal(0, 0.02, size=2),
@@ -119,7 +125,7 @@ def draw_thing(rng: np.random.Generator, backdrop: np.ndarray) -> Thing:
 
 def _texture_frame(rng: np.random.Generator) -> np.ndarray:
     """Periods per radius, unequal along the two axes, turned a little against the object."""
-    turn, periods = rng.normal(0, 0.12), rng.uniform(2.0, 3.6) * np.exp(rng.normal(0, 0.1, size=2))
+    turn, periods = rng.normal(0, 0.12), rng.uniform(*PERIODS) * np.exp(rng.normal(0, 0.1, size=2))
     return (periods[:, None] * _rotation(turn)).astype(np.float32)
 
 
@@ -135,7 +141,7 @@ def _colours(rng: np.random.Generator, kind: int, backdrop: np.ndarray) -> np.nd
         hue = kind / len(SHAPES) + rng.normal(0, 0.3)
         middle = hsv(hue, rng.uniform(0.1, 0.85), rng.uniform(0.3, 0.9))
     second = np.clip(middle * np.exp(rng.normal(0, 0.35)) + rng.normal(0, 0.12, size=3), 0, 1)
-    contrast = rng.uniform(0.12, 0.32)
+    contrast = rng.uniform(0.2, 0.4)
     return np.clip([[base - contrast, base + contrast] for base in (middle, second)], 0, 1).astype(np.float32)
 
 
