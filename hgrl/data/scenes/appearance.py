@@ -22,12 +22,12 @@ def ring(rng: np.random.Generator) -> Polygons:
 
 def star(rng: np.random.Generator) -> Polygons:
     corners = np.arange(10)
-    radii = np.where(corners % 2 == 0, 1.12, rng.uniform(0.38, 0.52))
+    radii = np.where(corners % 2 == 0, 1.12, rng.uniform(0.5, 0.62))
     return [polar(radii, corners * np.pi / 5)]
 
 
 def cross(rng: np.random.Generator) -> Polygons:
-    w, v = rng.uniform(0.22, 0.36, size=2)
+    w, v = rng.uniform(0.3, 0.42, size=2)
     quarter = [(w, 1), (w, v), (1, v)]
     half = quarter + [(x, -y) for x, y in reversed(quarter)]
     return [np.array(half + [(-x, -y) for x, y in half], dtype=float)]
@@ -45,7 +45,7 @@ def crescent(rng: np.random.Generator) -> Polygons:
 
 def leaf(rng: np.random.Generator) -> Polygons:
     """A pointed lens, broader towards its stalk."""
-    width, lean = rng.uniform(0.4, 0.62), rng.uniform(0.1, 0.45)
+    width, lean = rng.uniform(0.5, 0.7), rng.uniform(0.1, 0.45)
     x = np.linspace(-1, 1, 32)
     edge = width * (1 - x**2) * (1 - lean * x)
     upper, lower = np.stack([x, edge], axis=1), np.stack([x[::-1], -edge[::-1]], axis=1)
@@ -54,7 +54,7 @@ def leaf(rng: np.random.Generator) -> Polygons:
 
 def bolt(rng: np.random.Generator) -> Polygons:
     """A lightning bolt; its mirror image counts as well."""
-    reach, notch = rng.uniform(0.6, 0.8), rng.uniform(0.12, 0.3)
+    reach, notch = rng.uniform(0.65, 0.85), rng.uniform(0.2, 0.35)
     half = [(0.0, 1.2), (reach, 1.1), (notch, 0.22), (reach, 0.35)]
     return [np.array(half + [(-x, -y) for x, y in half]) * (rng.choice([-1.0, 1.0]), 1.0)]
 

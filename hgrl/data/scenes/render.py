@@ -12,12 +12,12 @@ from hgrl.data.scenes.appearance import SHAPES, TEXTURES, Polygons, draw_deforma
 from hgrl.data.scenes.backdrops import draw_backdrop, hsv
 
 OVERSAMPLING = 2  # drawn at twice the size, then averaged
-OBJECTS = (1, 3)  # per picture
-RADII = (0.20, 0.36)  # shares of the picture's side
+OBJECTS = (2, 3)  # per picture
+RADII = (0.22, 0.36)  # shares of the picture's side
 PERIODS = (1.5, 2.7)  # of a texture, per radius
 NOISE = (0.004, 0.02)  # of a grey level in [0, 1]
 OWN_TEXTURE = 0.95  # how often an object wears its class's texture; otherwise any of the six
-CAMOUFLAGE = 0.2  # how often an object takes its colour from the background
+CAMOUFLAGE = 0.15  # how often an object takes its colour from the background
 MARGIN = 0.1  # of the picture, where centres turn back
 Maps = tuple[np.ndarray, ...]
 
@@ -79,7 +79,7 @@ class Picture:
 
 
 def draw_scene(rng: np.random.Generator, size: int, part: str, moving: bool = False) -> Scene:
-    """1 to 3 objects over a background of one split's `part` of the photographs."""
+    """2 or 3 objects over a background of one split's `part` of the photographs."""
     canvas = OVERSAMPLING * size
     extent = int(1.3 * canvas) if moving else canvas
     backdrop, areas, materials = draw_backdrop(rng, part, extent, crop=(1.2 * size, 2.2 * size))
