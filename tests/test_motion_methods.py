@@ -4,13 +4,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from conftest import told
-from jobs import job_of, train
+from jobs import train
 from motions import affine, end_point_error, moved, textured
 
 from hgrl.core.checkpoint import load_checkpoint
-from hgrl.pretraining.loop import TrainingLoop
 from hgrl.pretraining.methods import build_method
+from hgrl.pretraining.methods.flownetc import FlowNetC
 from hgrl.pretraining.methods.matching import correlation, pairs_of, warped
 from hgrl.pretraining.methods.mgpff import FilterFlow, charbonnier, expected_displacement, filtered, roughness
 from hgrl.sampling.views import Batch
