@@ -60,6 +60,24 @@ def test_a_trained_run_stays_and_its_results_are_equal_when_made_again(experimen
     assert json.loads((results / "ours.origin.json").read_text())["settings"]["sampling"]["cns"] == [2]
 
 
+def test_seconds_of_training_are_kept_as_long_as_they_are_those_of_the_run(experiment, train, folder):
+    origin = experiment().files.result("pretraining", "ours.origin")
+
+    def seconds():
+        return json.loads(origin.read_text())["core_seconds"]
+
+    shutil.rmtree(folder)
+    train()
+    before = seconds()
+    assert before.keys() == {"0", "1"} and min(before.values()) > 0
+    (folder / "seed1.pt").unlink()
+    train()
+    assert seconds()["0"] == before["0"] and seconds()["1"] != before["1"]
+    origin.unlink()  # nobody knows
+    train()
+    assert seconds() == {"0": None, "1": None}
+
+
 def test_the_loss_curve_has_a_row_for_each_seed_and_step(experiment, folder):
     curve = experiment().files.result("pretraining", "ours").with_suffix(".csv")
     header, *rows = curve.read_text().splitlines()

@@ -135,6 +135,8 @@ def test_figures_show_every_tracker_and_frame():
         BytesIO(figures.tracking_animation(video, {"truth": video.masks, "lab": video.masks}, [0, 2, 5]))
     )
     assert animation.format == "GIF" and animation.n_frames == 3
+    many = BytesIO(figures.tracking_animation(video, {f"{k}": video.masks for k in range(7)}, [0]))
+    assert Image.open(many).height > 1.9 * animation.height  # a second row of panels
     grid = figures.sequence_grid({"a": {"x": 0.5, "y": 0.25}, "b": {"x": 0.0, "y": 1.0}})
     assert [text.get_text() for text in grid.axes[0].texts] == ["50", "25", "0", "100"]
     tinted = figures.overlay(video.images[0], video.masks[0])
