@@ -5,7 +5,6 @@ the loaders open.
 import contextlib
 import dataclasses
 import hashlib
-import re
 import shutil
 import tarfile
 import threading
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-import yaml
 from miniature import (
     write_coco,
     write_davis,
@@ -33,11 +31,10 @@ from hgrl import __main__ as cli
 from hgrl.core import paths
 from hgrl.core.data_settings import Source
 from hgrl.core.errors import InputError
-from hgrl.core.settings import Settings
 from hgrl.data.fetching import fetch as module
 from hgrl.data.fetching.archives import DATA_SETS, Split
 from hgrl.data.fetching.fetch import fetch_data_sets
-from hgrl.data.fetching.survey import count, survey
+from hgrl.data.fetching.survey import count
 from hgrl.data.sets import listing
 from hgrl.data.sources import open_samples, open_videos
 
@@ -354,48 +351,6 @@ def test_check_data_of_a_profile_that_draws_its_own(profiles, capsys):
     assert checked(capsys, "--data", str(profiles), "--profile", "drawn")[0] == 0
 
 
-def test_imagenet_has_one_folder_name(root):
-    """What `fetch` counts is what the profiles read."""
-    profile = yaml.safe_load((REPOSITORY / "profiles/paper.yaml").read_text())
-    (source,) = profile["data"]["extra"]
-    assert source["folder"] == DATA_SETS["imagenet"].folder == "ImageNet"
-    assert {split.folder for split in DATA_SETS["imagenet"].splits} == {"ImageNet"}
-
-
 def test_too_many_images_are_not_complete(root):
     fetch_data_sets(["davis2017"], root)
     assert count(root, "davis2017", Split("davis", "DAVIS", "val", 1, "videos")).status == "differs"
-
-
-@pytest.mark.parametrize("name", DATA_SETS)
-def test_the_real_table_is_whole(name):
-    known = DATA_SETS[name]
-    assert known.splits and known.title
-    for archive in filter(None, [known.archive]):
-        if name == "msrc":  # of which no checksum is published
-            assert archive.checksum is None and all(a.startswith("https://") for a in archive.addresses)
-        else:
-            assert re.fullmatch("sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", archive.checksum)
-        assert all(re.fullmatch(f"https?://.*/{archive.file}", address) for address in archive.addresses)
-        assert archive.size > 0 and archive.unpacked > 0
-
-
-def test_checksums_are_torchvisions_where_it_has_them():
-    from torchvision.datasets.imagenette import Imagenette
-    from torchvision.datasets.sbd import SBDataset
-    from torchvision.datasets.voc import DATASET_YEAR_DICT
-
-    voc, sbd = DATA_SETS["voc2012"].archive, DATA_SETS["sbd"].archive
-    assert (
-        voc.checksum == f"md5:{DATASET_YEAR_DICT['2012']['md5']}"
-        and voc.addresses[0] == DATASET_YEAR_DICT["2012"]["url"]
-    )
-    assert sbd.checksum == f"md5:{SBDataset.md5}" and sbd.addresses[0] == SBDataset.url
-    (url, digest), archive = Imagenette._ARCHIVES["160px"], DATA_SETS["imagenette"].archive
-    assert (archive.addresses[0], archive.checksum) == (url, f"md5:{digest}")
-
-
-def test_real_data_against_the_published_numbers(real_data):
-    rows = {(row.name, row.split.name): row for row in survey(real_data, Settings())}
-    assert [rows["bsds500", split].status for split in ("train", "val", "test")] == ["complete"] * 3
-    assert [rows["voc2012", split].found for split in ("train", "val")] == [437, 445]

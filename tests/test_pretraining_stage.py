@@ -60,6 +60,24 @@ def test_a_trained_run_stays_and_its_results_are_equal_when_made_again(experimen
     assert json.loads((results / "ours.origin.json").read_text())["settings"]["sampling"]["cns"] == [2]
 
 
+def test_seconds_of_training_are_kept_as_long_as_they_are_those_of_the_run(experiment, train, folder):
+    origin = experiment().files.result("pretraining", "ours.origin")
+
+    def seconds():
+        return json.loads(origin.read_text())["core_seconds"]
+
+    shutil.rmtree(folder)
+    train()
+    assert seconds().keys() == {"0", "1"} and min(seconds().values()) > 0
+    origin.write_text(json.dumps(json.loads(origin.read_text()) | {"core_seconds": {"0": 1e6, "1": 1e6}}))
+    (folder / "seed1.pt").unlink()
+    train()
+    assert seconds()["0"] == 1e6 and 0 < seconds()["1"] < 1e6
+    origin.unlink()  # nobody knows
+    train()
+    assert seconds() == {"0": None, "1": None}
+
+
 def test_the_loss_curve_has_a_row_for_each_seed_and_step(experiment, folder):
     curve = experiment().files.result("pretraining", "ours").with_suffix(".csv")
     header, *rows = curve.read_text().splitlines()
@@ -346,7 +364,7 @@ def test_a_profile_says_why_it_goes_without_a_run_and_those_that_start_from_it(c
 @pytest.mark.parametrize("profile", ["smoke", "quick", "mini", "photos", "paper"])
 def test_profiles_go_without_listed_runs_only_and_their_methods_are_known(profile):
     found = load_experiment(profile)
-    assert set(found.settings.without) <= set(found.listed("trained"))
+    assert set(found.settings.without) <= {*found.listed("trained"), *found.extras("trained")}
     check_methods(found)
 
 

@@ -189,6 +189,8 @@ def test_videos_for_training_have_no_masks(tmp_path):
     assert len(frames) == 6 and frames.masks is None and frames.image(5).shape == (32, 32, 3)
     assert not list((tmp_path / "DAVIS/Annotations").glob("*/clips*"))
     assert not np.array_equal(frames.image(0), frames.image(1))
+    two = Source(kind="davis", folder="DAVIS", split="clips", part=(0.34, 1.0))
+    assert clip_frames(DataSettings(clips=two), tmp_path).images == frames.images[2:]  # whole videos
 
 
 def test_videos_move_and_deform_a_little_at_a_time(few):

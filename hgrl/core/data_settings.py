@@ -59,7 +59,7 @@ class Source(Section):
     kind: Literal["voc", "coco", "bsds", "davis", "imagenet", "folder"]  # folder: any images
     folder: str
     split: str
-    part: Range = (0.0, 1.0)  # only this stretch of the split's images, in the split's order
+    part: Range = (0.0, 1.0)  # only this stretch of the split's images, or of a `davis` split's videos
     # of `voc`: the classes to score, by name, numbered in this order; all others are void. None: all
     classes: Annotated[tuple[str, ...], Field(min_length=2), AfterValidator(_distinct)] | None = None
     void: int = Field(255, ge=0, le=255)  # of `voc`: an id in masks that is void, as 255 always is

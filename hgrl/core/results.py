@@ -12,6 +12,7 @@ from hgrl.core.files import read_json, remove_unfinished, write_json
 
 PACKAGES = ("torch", "torchvision", "numpy", "opencv-contrib-python", "higra", "faiss-cpu", "scikit-image")
 ORIGIN = ".origin"
+COST = "core_seconds"  # beside results, not among them: it differs whenever it is measured again
 
 
 Content = dict[str, Any]

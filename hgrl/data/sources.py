@@ -37,8 +37,13 @@ def open_samples(source: Source, root: Path) -> Samples:
         samples = dataclasses.replace(samples, void=source.void)
     if source.classes is not None:
         samples = samples.with_classes(source.classes)
-    first, last = (round(end * len(samples)) for end in source.part)
-    return samples if last - first == len(samples) else samples.subset(range(first, last))
+    kept = _stretch(source, len(samples))
+    return samples if len(kept) == len(samples) else samples.subset(kept)
+
+
+def _stretch(source: Source, count: int) -> range:
+    first, last = (round(end * count) for end in source.part)
+    return range(first, last)
 
 
 def open_labelled(labelled: LabelledSet, root: Path) -> tuple[Samples, Samples]:
@@ -73,15 +78,21 @@ def open_videos(source: Source | None, root: Path) -> tuple[Video, ...]:
         raise InputError("setting data.videos: none in this profile; name a `kind: davis` to track masks")
     if source.kind != "davis":
         raise InputError(f"setting data.videos: {source.folder} ({source.kind}) has none; use kind: davis")
-    return open_davis(Path(root), source.folder, source.split)
+    videos = open_davis(Path(root), source.folder, source.split)
+    return tuple(videos[k] for k in _stretch(source, len(videos)))
 
 
 def clip_frames(data: DataSettings, root: Path) -> Samples:
-    """All frames of `data.clips`, video by video, without masks. InputError for what is missing."""
+    """All frames of `data.clips`, video by video, without masks; `part` is a stretch of its videos.
+
+    InputError for what is missing."""
     if data.clips.kind != "davis":
         problem = f"{data.clips.folder} ({data.clips.kind}) has no videos; use kind: davis"
         raise InputError(f"setting data.clips: {problem}, or none for the stills of data.pretrain")
-    return open_frames(Path(root), data.clips.folder, data.clips.split)
+    frames = open_frames(Path(root), data.clips.folder, data.clips.split)
+    videos = list(dict.fromkeys(path.parent for path in frames.images))
+    kept = {videos[k] for k in _stretch(data.clips, len(videos))}
+    return frames.subset(k for k, path in enumerate(frames.images) if path.parent in kept)
 
 
 def pretraining_samples(data: DataSettings, root: Path) -> Samples:

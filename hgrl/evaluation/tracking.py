@@ -12,6 +12,7 @@ from hgrl.core import progress
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment, Run
 from hgrl.core.labels import VOID
+from hgrl.core.results import COST
 from hgrl.core.settings import Propagation, TrackingSettings
 from hgrl.data.samples import Video
 from hgrl.data.sources import open_videos
@@ -32,7 +33,6 @@ from hgrl.evaluation.trackers.propagation import track_video
 from hgrl.metrics.video import mean_scores, object_scores, video_scores
 
 COLUMNS = ("paper", "field")  # of table 3: the settings' sections of that name
-COST = "core_seconds"  # no score: it differs whenever it is measured again
 
 
 @dataclass(frozen=True)

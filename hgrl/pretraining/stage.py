@@ -1,7 +1,9 @@
 """The stage `pretraining`: every seed of a run trained side by side, to checkpoints and loss curves."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,12 +12,12 @@ from hgrl.core.cache import code_fingerprint, fingerprint
 from hgrl.core.checkpoint import Checkpoint, load_checkpoint, remove_aside
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment, Run
-from hgrl.core.files import write_text
+from hgrl.core.files import read_json, write_text
 from hgrl.core.interruption import passing_on_sigterm
 from hgrl.core.left_out import LOSS_COLUMNS
 from hgrl.core.paths import checkpoint_file
 from hgrl.core.processes import run_tasks
-from hgrl.core.results import write_results
+from hgrl.core.results import COST, ORIGIN, write_results
 from hgrl.core.settings import Settings
 from hgrl.data.samples import Samples
 from hgrl.data.sources import clip_frames, image_classes, pretraining_samples
@@ -73,9 +75,9 @@ def pretrain(experiment: Experiment, run: Run, seed: int | None = None) -> list[
     with ranks.processes(ranks.training_device(settings.device)):
         folder = experiment.files.checkpoints(run.name)
         jobs = training_jobs(experiment, run.method, one, folder, run.definition.grouping)
-        checkpoints = train_jobs(experiment, jobs, f"pretrain {run.name}")
+        checkpoints, seconds = train_jobs(experiment, jobs, f"pretrain {run.name}")
         if seed is None:
-            ranks.from_first(lambda: _write_training(experiment, run, checkpoints, started))
+            ranks.from_first(lambda: _write_training(experiment, run, checkpoints, seconds, started))
     return checkpoints
 
 
@@ -99,8 +101,10 @@ def training_jobs(
     return [TrainingJob(*about, seed, checkpoint_file(folder, seed), origin) for seed in settings.seeds]
 
 
-def train_jobs(experiment: Experiment, jobs: list[TrainingJob], desc: str) -> list[Checkpoint]:
-    """Train jobs side by side, or resume them; their complete checkpoints.
+def train_jobs(
+    experiment: Experiment, jobs: list[TrainingJob], desc: str
+) -> tuple[list[Checkpoint], list[float | None]]:
+    """Train jobs side by side, or resume them; their complete checkpoints, and what each took: see `_timed`.
 
     A damaged checkpoint is replaced by the last good one; a stale one is set aside until its replacement
     stands. Of several ranks the first alone reads the checkpoints back, the others return none."""
@@ -109,16 +113,29 @@ def train_jobs(experiment: Experiment, jobs: list[TrainingJob], desc: str) -> li
     steps, processes = sum(job.steps for job in jobs), jobs[0].settings.jobs if ranks.world() == 1 else 1
     desc = f"{desc}: {len(jobs)} seeds, steps"
     with passing_on_sigterm():
-        run_tasks(train, [(job,) for job in jobs], processes, desc, steps, shown=first)
+        seconds = run_tasks(_timed, [(job,) for job in jobs], processes, desc, steps, shown=first)
     if not first:
-        return []
+        return [], []
     trained = [load_checkpoint(job.path) for job in jobs]
     for job in jobs:
         remove_aside(place_of(job.path))
-    return trained
+    return trained, seconds
 
 
-def _write_training(experiment: Experiment, run: Run, checkpoints: list[Checkpoint], started: float) -> None:
+def _timed(job: TrainingJob, tick: Callable[[int], None]) -> float | None:
+    """Seconds that training took on all of this process's cores; None unless it began here."""
+    begun, started = job.path.exists(), time.process_time()
+    train(job, tick)
+    return None if begun else round(time.process_time() - started, 2)
+
+
+def _write_training(
+    experiment: Experiment,
+    run: Run,
+    checkpoints: list[Checkpoint],
+    seconds: list[float | None],
+    started: float,
+) -> None:
     """Each seed's last losses, and a CSV of up to 100 means over stretches, which `dvc plots` draws."""
     scores, rows = {}, [LOSS_COLUMNS]
     for seed, saved in zip(run.settings.seeds, checkpoints, strict=True):
@@ -126,8 +143,17 @@ def _write_training(experiment: Experiment, run: Run, checkpoints: list[Checkpoi
         for part in np.array_split(np.arange(saved.step), min(100, saved.step)):
             rows.append(f"{seed},{part[-1] + 1},{saved.losses.numpy()[part].mean():.6f}")
     settings, file = run.settings.model_dump(mode="json"), experiment.files.result("pretraining", run.name)
-    write_results(experiment, "pretraining", run.name, {"seeds": scores}, settings, started)
+    costs = _costs(file.with_name(f"{run.name}{ORIGIN}.json"), run, seconds)
+    write_results(experiment, "pretraining", run.name, {"seeds": scores}, settings, started, **costs)
     write_text(file.with_suffix(".csv"), "\n".join(rows) + "\n")
+
+
+def _costs(origin: Path, run: Run, seconds: list[float | None]) -> dict[str, Any]:
+    """{"core_seconds": {seed: seconds}}; of a seed that was there already what the file says of it."""
+    before = read_json(origin) if origin.exists() else {}
+    known = before.get(COST, {}) if before.get("settings") == run.settings.model_dump(mode="json") else {}
+    own = zip(run.settings.seeds, seconds, strict=True)
+    return {COST: {str(seed): known.get(str(seed)) if value is None else value for seed, value in own}}
 
 
 def prepare(experiment: Experiment, *runs: str, grouping: str | None = None) -> None:

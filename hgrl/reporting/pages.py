@@ -14,8 +14,10 @@ from hgrl.reporting.claims import difference, paper_figures
 from hgrl.reporting.tables import FURTHER_HEADS, INAPPLICABLE, TITLES, formatted, markdown_table, table_file
 
 PROFILES = ("mini", "photos")
+PAPER = {"table1": "paper", "table2": "paper", "table3": "paper, as copied"}
 LEADING = "photos"  # the README's first columns are its, where it has been made
 COLUMNS = {"table1": {"miou": "mIoU"}, "table2": {"miou": "mIoU"}, "table3": {"j_mean": "J", "f_mean": "F"}}
+FURTHER = {"table3": {"field_j_mean": "J, field", "field_f_mean": "F, field"}}  # that the paper has not
 # The README's rows: title, run in table 1, run in table 3; image-level methods train no embedding to track by
 HEADLINES = (
     ("untrained network", "random", "random"),
@@ -115,14 +117,21 @@ def side_by_side(name: str) -> str:
         remedy = f"run `python -m hgrl tables` for {', '.join(tables)}"
         raise InputError(f"{name} has more rows in one profile: {remedy}")
     header = ["method", "cross-image negatives", "paper: data, epochs"]
-    header += [f"{source}: {head}" for source in ("paper", *tables) for head in COLUMNS[name].values()]
+    header += [f"{PAPER[name]}: {head}" for head in COLUMNS[name].values()]
+    columns = COLUMNS[name] | FURTHER.get(name, {})
+    shared = {
+        key: head
+        for key, head in columns.items()
+        if all(f"{key}_mean" in rows[0] for rows in tables.values())
+    }
+    header += [f"{source}: {head}" for source in tables for head in shared.values()]
     cells = []
     for rows in zip(*tables.values(), strict=True):
         data, epochs = (rows[0].get(f"paper_{key}", INAPPLICABLE) for key in ("pretraining_data", "epochs"))
         trained_on = INAPPLICABLE if epochs == INAPPLICABLE else f"{data}, {epochs}"
         paper = [rows[0]["method"], rows[0]["cns"], trained_on]
         paper += [rows[0][f"paper_{column}"] for column in COLUMNS[name]]
-        cells.append([*paper, *(shown(row, column) for row in rows for column in COLUMNS[name])])
+        cells.append([*paper, *(shown(row, column) for row in rows for column in shared)])
     return markdown_table(cells, header)
 
 

@@ -9,7 +9,11 @@ from hgrl.core.files import read_json, write_json
 from hgrl.core.results import read_extras
 from hgrl.evaluation.probe import settings_of as probe_settings
 
-TRACKED = ("j_mean", "f_mean", "j_recall", "j_decay")
+TRACKED = {  # column of table 3 -> protocol and measure; the paper's protocol first
+    **{name: ("paper", name) for name in ("j_mean", "f_mean")},
+    **{f"field_{name}": ("field", name) for name in ("j_mean", "f_mean")},
+    **{name: ("paper", name) for name in ("j_recall", "j_decay")},
+}
 Metrics = dict[str, Any]
 
 
@@ -17,8 +21,6 @@ def read_metrics(experiment: Experiment, stage: str) -> tuple[Metrics, Metrics]:
     """(All figures of a stage by run, the extras' among them; the extras' alone, as far as there are any)."""
     extras = read_extras(experiment, stage)
     metrics = read_json(experiment.files.metrics(stage))
-    if stage == "tracking":  # by the paper's protocol
-        metrics, extras = ({run: row.get("paper", row) for run, row in m.items()} for m in (metrics, extras))
     # of a run in both, the extras have further heads
     return {run: _joined(metrics.get(run, {}), extras.get(run, {})) for run in {**metrics, **extras}}, extras
 
@@ -45,9 +47,9 @@ def columns(experiment: Experiment, stage: str, run: Run | None) -> dict[str, tu
     """Column of a table -> where its figure is in a run's metrics, without "_mean" and "_std".
 
     First the headline, on the primary set; then further sets, further heads on the primary set, and the
-    headline's pixel accuracy. Tracking has no sets and no heads."""
+    headline's pixel accuracy. Tracking has no sets and no heads, but two protocols."""
     if stage == "tracking":
-        return {column: (column,) for column in TRACKED}
+        return TRACKED
     settings, head = experiment.settings, headline(experiment, stage, run)
     primary, *others = settings.data.labelled
     heads = settings.retrieval.layers
@@ -69,11 +71,18 @@ def write_summary(experiment: Experiment) -> Path:
     """results/<profile>/summary.json: every run's headline figures, in percent.
 
     {"probe": {set: {run: {"miou": {"mean", "std", "seeds"}, "lowest_class_iou"}}}, "retrieval": {set: {run:
-    {"miou"}}}, "tracking": {run: {"j", "f"}}}. lowest_class_iou: of each class's mean over the seeds."""
+    {"miou"}}}, "tracking": {run: {"j", "f", "field_j", "field_f"}}}: by the paper's protocol, and by the
+    field's. lowest_class_iou: of each class's mean over the seeds."""
     summary: Metrics = {stage: _by_set(experiment, stage) for stage in ("probe", "retrieval")}
     tracked, _ = read_metrics(experiment, "tracking")
+    places = {column.removesuffix("_mean"): place for column, place in TRACKED.items() if "_mean" in column}
     summary["tracking"] = {
-        run: {name: _figure(row, f"{name}_mean") for name in ("j", "f")} for run, row in tracked.items()
+        run: {
+            name: _figure(row[protocol], measure)
+            for name, (protocol, measure) in places.items()
+            if row.get(protocol)
+        }
+        for run, row in tracked.items()
     }
     path = experiment.files.results / "summary.json"
     write_json(path, summary)

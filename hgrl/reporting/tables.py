@@ -8,7 +8,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from hgrl.core.experiment import Experiment, Run
+from hgrl.core.data_settings import DataSettings
+from hgrl.core.experiment import READ_WEIGHTS, Experiment, Run
 from hgrl.core.files import read_json, remove_unfinished, write_text
 from hgrl.core.loading import load_yaml
 from hgrl.core.paths import Files
@@ -16,7 +17,7 @@ from hgrl.core.results import ORIGIN
 from hgrl.data.stage import set_name
 from hgrl.evaluation.networks import PRETRAINED, unavailable
 from hgrl.pretraining.methods import REGISTRY
-from hgrl.reporting import scores
+from hgrl.reporting import scores, tracking_table
 
 ROWS = Path(__file__).parent / "paper_tables.yaml"
 STAGES = {"table1": "probe", "table2": "retrieval", "table3": "tracking"}
@@ -25,7 +26,6 @@ TITLES = {
     "table2": "Segment retrieval (paper's table 2): IoU in percent",
     "table3": "Mask tracking (paper's table 3): J and F in percent",
 }
-PAPER_ONLY = "the paper's figure alone"
 NOT_RUN = "not run in this profile"
 EXTRA_NOT_RUN = "extras: not run here"  # `make repro EXTRAS=1` makes them
 EXTRAS_NOTE = "when a row was made that `make repro` leaves as committed and `make repro EXTRAS=1` makes anew"
@@ -45,7 +45,7 @@ def write_tables(experiment: Experiment) -> list[Path]:
         writer.writerows(rows)
         write_text(path, buffer.getvalue())
         heading = f"# {title}, profile `{experiment.profile}`\n\n{_explained(experiment, name)}"
-        page = f"{heading}{_as_markdown(rows)}\n"
+        page = f"{heading}{_tracking_page(rows) if STAGES[name] == 'tracking' else _as_markdown(rows)}\n"
         write_text(path.with_suffix(".md"), page)
         written += [path, path.with_suffix(".md")]
     return [*written, scores.write_summary(experiment)]
@@ -106,9 +106,10 @@ def _row(experiment: Experiment, stage: str, row: Row, metrics: Row, extras: Row
     elif name in metrics:
         data, epochs = _pretraining(experiment, run)
         figures = {"pretraining_data": data, "epochs": epochs} | _figures(metrics[name], columns)
+        if stage == "tracking":
+            figures |= tracking_table.beside_scores(experiment, run, metrics[name], INAPPLICABLE)
     else:
-        absent = run and (unavailable(experiment, run) or not_run(experiment, stage, name))
-        reason = absent or PAPER_ONLY
+        reason = unavailable(experiment, run) or not_run(experiment, stage, name)
         figures = dict.fromkeys(("pretraining_data", "epochs", *parts, "seeds"), reason)
     if extras or experiment.extras(stage):
         figures["extras"] = _made(experiment, stage, name) if name in extras else INAPPLICABLE
@@ -147,8 +148,12 @@ def _with_reading(method: str, row: Row, run: Run | None) -> str:
 def _pretraining(experiment: Experiment, run: Run) -> tuple[str, Any]:
     """What a run learnt from, folders and the manifest's number of images, and for how many epochs."""
     if run.method not in REGISTRY:
-        return "ImageNet, labels" if run.method == PRETRAINED else "None", INAPPLICABLE
-    labelled, settings = REGISTRY[run.method].needs_classes, experiment.run(run.trained).settings
+        foreign = "ImageNet, labels" if run.method == PRETRAINED else "its authors' data"
+        return foreign if run.method in READ_WEIGHTS else "None", INAPPLICABLE
+    kind, settings = REGISTRY[run.method], experiment.run(run.trained).settings
+    if kind.needs_clips and not kind.needs_flow and settings.data.clips is not None:
+        return _videos(experiment, settings.data), settings.pretrain.run_epochs
+    labelled = kind.needs_classes
     data, sets = settings.data, read_json(experiment.files.manifest)["sets"]
     epochs = settings.pretrain.run_epochs
     sources = (data.label_source,) if labelled else data.pretrain
@@ -165,7 +170,16 @@ def _pretraining(experiment: Experiment, run: Run) -> tuple[str, Any]:
         return f"{folders}, labels ({files} images)", epochs
     if settings.grouping.edges == "hed":
         edges = f"; HED edges, trunk {read_json(experiment.files.result('hed', 'hed'))['trunk']}"
-    return f"{folders} ({round(files * data.fraction)} images{edges})", epochs
+    moved = ", in motion" if kind.needs_clips else ""
+    return f"{folders} ({round(files * data.fraction)} images{moved}{edges})", epochs
+
+
+def _videos(experiment: Experiment, data: DataSettings) -> str:
+    """The unlabelled videos that a run learnt from, by the number of their frames in the manifest."""
+    (first, last), found = data.clips.part, read_json(experiment.files.manifest)["sets"].get("clips")
+    folder = "scenes" if data.scenes is not None else data.clips.folder
+    frames = f" ({round((last - first) * found['files'])} frames)" if found else ""
+    return f"videos of {folder}{frames}"
 
 
 def _figures(metrics: Row, columns: Mapping[str, Sequence[str]]) -> Row:
@@ -185,10 +199,18 @@ def _percent(value: float | None) -> str:
     return INAPPLICABLE if value is None else f"{100 * value:.2f}"
 
 
-def _as_markdown(rows: list[Row]) -> str:
-    """Mean and deviation in one cell, for reading."""
-    columns = {name: name.removesuffix("_mean") for name in rows[0] if not name.endswith("_std")}
+def _as_markdown(rows: list[Row], columns: dict[str, str] | None = None) -> str:
+    """Mean and deviation in one cell, for reading. columns: name -> title, of those to show; None: all."""
+    columns = columns or {name: name.removesuffix("_mean") for name in rows[0] if not name.endswith("_std")}
     return markdown_table([{title: _cell(row, name) for name, title in columns.items()} for row in rows])
+
+
+def _tracking_page(rows: list[Row]) -> str:
+    """Scores first; then what each row learnt from, costs, and rests on, for the rows that have scores."""
+    parts = []
+    for said, columns in zip(tracking_table.NOTES, tracking_table.PARTS, strict=True):
+        parts += [said, _as_markdown(*tracking_table.part_of(rows, columns))]
+    return "\n\n".join(parts)
 
 
 def _cell(row: Row, column: str) -> str:

@@ -11,13 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hgrl.core.data_settings import AtLeastOne, Section
-from hgrl.core.errors import InputError
 from hgrl.core.settings import Settings
 from hgrl.data.normalise import normalise
-from hgrl.data.samples import Samples
 from hgrl.pretraining.methods.clip_method import ClipMethod
 from hgrl.pretraining.methods.matching import conv, correlation, frames_of, pairs_of
-from hgrl.sampling.clips import ClipViews
 from hgrl.sampling.views import Batch
 
 UNIT = 8.0  # px of flow that predictions count in; 20 in the paper, whose images are larger
@@ -41,6 +38,7 @@ class FlowNetC(ClipMethod):
     a softmax of the correlations: of plain ones it learnt nothing in mini's 300 steps."""
 
     own = ("flownetc", FlowNetCSettings)
+    needs_flow = True
     layers = ()
 
     def __init__(self, settings: Settings) -> None:
@@ -61,13 +59,6 @@ class FlowNetC(ClipMethod):
         ins = [16 * width, *(out + skip + 2 for out, skip in zip(outs, skips, strict=True))]
         self.enlarge = nn.ModuleList(deconv(a, b) for a, b in zip(ins, outs, strict=False))
         self.predict = nn.ModuleList(nn.Conv2d(a, 2, 3, padding=1) for a in ins)
-
-    @staticmethod
-    def training_set(samples: Samples, settings: Settings, seed: int) -> ClipViews:
-        if settings.data.clips is not None:
-            remedy = "set data.clips to null in its run's overrides"
-            raise InputError(f"method 'flownetc': it learns from stills in motion, not from videos; {remedy}")
-        return ClipMethod.training_set(samples, settings, seed)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         true = batch.flow.flatten(0, 1)  # B (T - 1), 2, S, S

@@ -18,6 +18,7 @@ from hgrl.metrics.video import boundary_map
 from hgrl.reporting.figures.panels import Pictures, grid, picture_rows
 
 Cell = tuple[int, int]
+PANELS = 6  # of an animation, beside one another
 COLOURS = (np.array(colormaps["Set1"].colors) * 255).astype(np.uint8)
 
 
@@ -42,9 +43,13 @@ def tracking_overlay(video: Video, tracks: Mapping[str, Pictures], frames: Seque
 
 def tracking_animation(video: Video, tracks: Mapping[str, Pictures], frames: Sequence[int]) -> bytes:
     """The same as a GIF that repeats: a panel per tracker, the frames one after the other, 5 a second."""
-    figure, axes = grid(1, len(tracks), 2.0)
+    height, width = video.frame(frames[0]).shape[:2]
+    columns = min(PANELS, len(tracks))
+    figure, axes = grid(-(-len(tracks) // columns), columns, 2.0, height / width)
+    for axis in axes.flat[len(tracks) :]:
+        axis.set_axis_off()
     shown = []
-    for axis, (name, masks) in zip(axes[0], tracks.items(), strict=True):
+    for axis, (name, masks) in zip(axes.flat, tracks.items(), strict=False):
         axis.set_title(name, fontsize=8)
         shown.append(axis.imshow(overlay(video.frame(frames[0]), masks[frames[0]]), interpolation="nearest"))
 
