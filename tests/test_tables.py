@@ -261,6 +261,8 @@ def test_table_3_has_two_protocols_and_says_what_a_row_rests_on(trackers):
     assert (row["field_won_lab"], row["field_lead_lab"]) == ("2 of 3", "+10.0 [-2.0, 22.0]")
     assert row["won_lab"] == row["field_won_identity"] == row["j_interval"] == INAPPLICABLE
     assert (row["training_seconds"], row["tracking_seconds"]) == ("12.0", "2.5")
+    summary = read_json(write_summary(trackers))["tracking"]["crw"]
+    assert summary["field_j"] == {"mean": 40.0, "std": 2.0, "seeds": 3} and summary["j"]["mean"] == 35.0
     row = by_run(rows, "ours-cns5")  # trained in two parts, whose time nobody knows
     assert row["training_seconds"] == row["tracking_seconds"] == row["parameters"] == INAPPLICABLE
 
