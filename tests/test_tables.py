@@ -275,6 +275,7 @@ def test_table_3_in_markdown_is_two_narrow_tables_with_the_fine_grid_marked(trac
     assert max(line.count("|") for line in (*scores, *about)) <= 13
     assert lines["ours-cns5"].startswith("| Ours *") and lines["crw"].startswith("| CRW  ")
     assert "J, as copied" in lines["run"] and "40.00 ± 2.00" in lines["crw"]
+    assert "22.00 " in lines["identity"] and "±" not in lines["identity"]
     assert lines["mgpff"].count(NOT_RUN) == 1
     listed = [line.split("|")[1].strip() for line in about if line.startswith("|")]
     assert listed[2:] == ["identity", "ours-cns5", "crw"]

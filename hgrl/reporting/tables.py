@@ -200,7 +200,7 @@ def _percent(value: float | None) -> str:
 
 
 def _as_markdown(rows: list[Row], columns: dict[str, str] | None = None) -> str:
-    """Mean and deviation in one cell, for reading. columns: name -> title, of those to show; None: all."""
+    """Mean and deviation in one cell, of one seed the mean. columns: name -> title, those to show; None: all."""
     columns = columns or {name: name.removesuffix("_mean") for name in rows[0] if not name.endswith("_std")}
     return markdown_table([{title: _cell(row, name) for name, title in columns.items()} for row in rows])
 
@@ -216,4 +216,4 @@ def _tracking_page(rows: list[Row]) -> str:
 def _cell(row: Row, column: str) -> str:
     mean, std = row[column], row.get(f"{column.removesuffix('_mean')}_std")
     numbers = all(str(value).replace(".", "", 1).isdigit() for value in (mean, std))
-    return f"{mean} ± {std}" if numbers else mean
+    return f"{mean} ± {std}" if numbers and str(row["seeds"]) != "1" else mean
