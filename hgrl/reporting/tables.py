@@ -200,7 +200,7 @@ def _percent(value: float | None) -> str:
 
 
 def _as_markdown(rows: list[Row], columns: dict[str, str] | None = None) -> str:
-    """Mean and deviation in one cell, of one seed the mean. columns: name -> title, those to show; None: all."""
+    """Mean and deviation in one cell, of one seed the mean. columns: name -> title; None: all."""
     columns = columns or {name: name.removesuffix("_mean") for name in rows[0] if not name.endswith("_std")}
     return markdown_table([{title: _cell(row, name) for name, title in columns.items()} for row in rows])
 
