@@ -37,6 +37,12 @@ def assert_close(one, other, **tolerance):
         )
 
 
+def rounding(largest):
+    """Of gradients up to `largest`; in one process those of FlowNetC differ from double
+    precision's by 4e-5 of that."""
+    return {"atol": max(1e-5, 2e-5 * largest), "rtol": 1e-5}
+
+
 def test_two_processes_have_the_loss_and_the_gradients_of_one_for_every_method(tiny, dataset, tmp_path):
     """Batches of four: each rank has two images, and most of the five negatives from other images lie on the
     other rank."""
@@ -54,11 +60,14 @@ def test_two_processes_have_the_loss_and_the_gradients_of_one_for_every_method(t
     first, second = in_ranks(tmp_path / "ranks", tasks)
     for name in settings:
         one = step(methods[name], settings[name], dataset, tmp_path / f"{name}.pt", 1)
+        largest = max(
+            value.abs().max().item() for value in one["gradients"].values()
+        )  # sums round by their size
         for found in (first[name], second[name]):
             assert found["losses"] == pytest.approx(one["losses"], abs=1e-5), name
-            assert_close(found["gradients"], one["gradients"])
+            assert_close(found["gradients"], one["gradients"], **rounding(largest))
         assert_close(comparable(first[name]["state"]), comparable(second[name]["state"]), atol=0, rtol=0)
-        assert any(value.abs().max() > 1e-3 for value in one["gradients"].values()), name
+        assert largest > 1e-3, name
         alone, together = (load_checkpoint(tmp_path / f"{name}{kind}.pt") for kind in ("", "-two"))
         assert alone.method.keys() == together.method.keys() and alone.identity == together.identity
 

@@ -123,7 +123,7 @@ def test_every_kind_of_run_passes_the_probe(pipeline):
         own = [seed["scenes"] for seed in seeds.values()]
         assert all(seed.keys() == read and 0 <= seed["linear-backbone"]["miou"] <= 1 for seed in own)
         predicted = read_mask(small().files.prediction(run, 3, "scenes"))
-        assert predicted.shape == (48, 48) and predicted.max() < 7
+        assert predicted.shape == (48, 48) and predicted.max() < 9
 
 
 def test_the_probe_keeps_a_matrix_for_every_reported_image_which_add_up_to_the_score(pipeline):
@@ -133,7 +133,7 @@ def test_the_probe_keeps_a_matrix_for_every_reported_image_which_add_up_to_the_s
     for seed in (0, 1):
         for head in ("linear-backbone", "linear-embedding"):
             matrices = load_confusions(small().files.confusions("random", seed, "scenes"), head)
-            assert matrices.shape == (4, 7, 7) and matrices.sum((1, 2)).tolist() == scored
+            assert matrices.shape == (4, 9, 9) and matrices.sum((1, 2)).tolist() == scored
             assert miou(matrices.sum(0)) == scores[seed]["scenes"][head]["miou"]
     with np.load(small().files.confusions("random", 0, "scenes")) as kept:
         assert kept["linear-backbone"].dtype == np.uint16
@@ -338,7 +338,7 @@ def test_a_score_edited_by_hand_is_not_taken_over(pipeline, scored, edit):
     else:
         path = small().files.confusions("position", 1, "scenes")
         matrices = dict(np.load(path))
-        matrices["linear-embedding"][0] += np.eye(7, dtype=matrices["linear-embedding"].dtype)
+        matrices["linear-embedding"][0] += np.eye(9, dtype=matrices["linear-embedding"].dtype)
         np.savez_compressed(path, **matrices)
     scored.clear()
     assert evaluate("probe", "position") == first and scored == [("position", 1)]

@@ -146,7 +146,7 @@ def test_what_does_not_change_the_weights_does_not_hinder_resuming(dataset, tiny
     ({"methods.segsort.clusters": 3}, {"segsort"}),
     ({"methods.densecl.grid": 2}, {"densecl"}),
     ({"methods.crw.grid": 2}, {"crw"}),
-    ({"clips.frames": 3}, {"colorization", "cycletime", "crw"}),
+    ({"clips.frames": 3}, {"colorization", "cycletime", "crw", "flownetc", "mgpff"}),
     ({"pretrain.lr": 0.1}, set(methods.REGISTRY)),
     ({"finetune.lr": 0.1}, set()),
 ])  # fmt: skip

@@ -342,9 +342,9 @@ def test_pictures_are_those_of_the_fixed_generator(few, tmp_path):
     make_scenes(tmp_path, TINY)
     assert (
         json.loads((few / MARKER).read_text())["sha256"]
-        == "6ea2454a19c22593e59550f777515d967fd07467860905563842098d9b8d5f9b"
+        == "9c348639b1ecc31f101cfd835b24339be22666ce2df9907bf256dca0bb98f581"
     )
     assert (
         json.loads((tmp_path / MARKER).read_text())["sha256"]
-        == "f460ca9bc4f29200f8bf570597c63b86734b76119fa3f10922bcfade5948baca"
+        == "7e8d1325d7d040203ebb0d48db1209df3fcbe84f1409bf3be8e63994bf1ad228"
     )

@@ -1,10 +1,10 @@
 """Scenes of one object and of many, alike in all else: is an image one thing, as image-level methods assume?
 
 Picture i of both splits has the same backdrop, light, shadow, blur, noise and first object (outline, texture,
-colours). Both show as much object as an ordinary scene does on average, so that there is as much to learn
-about objects: the squared radii of many add up to the one's. The one is then sqrt(5) to sqrt(7) times as
-large as each of many, and larger than the probe's objects by about as much as each of many is smaller (1.7
-times). Objects' discs lie inside the picture and hardly overlap: all show, unlike in ordinary scenes."""
+colours). Both show nearly as much object as an ordinary scene does on average, so that there is as much to
+learn about objects: the squared radii of many add up to the one's. The one is then sqrt(5) to sqrt(7) times
+as large as each of many, and 1.3 times as large as the probe's objects; each of many is half as large as
+those. Objects' discs lie inside the picture and hardly overlap: all show, unlike in ordinary scenes."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ import numpy as np
 from hgrl.data.scenes.render import MARGIN, Scene, draw_thing
 
 SINGLE, MANY = "single", "many"  # the splits
-WHOLE = (0.27, 0.39)  # root of the radii's sum of squares; squared, about three times an ordinary object's
+WHOLE = (0.32, 0.42)  # root of the radii's sum of squares; squared, 1.7 times an ordinary object's
 SPREAD = 0.2  # by which the logarithms of many objects' radii differ from one another
 APART = 0.9  # centres, in sums of two radii: discs may touch, and outlines seldom fill them
 TRIES = 200
