@@ -31,6 +31,7 @@ def _grouping() -> Iterator[Command]:
         arg("--scheduler", metavar="ADDRESS", help="a Dask scheduler on this file system: tcp://host:8786"),
         path("--hed", metavar="WEIGHTS", help="detect edges by this file of train-hed, not by the forest"),
         switch("--edges", "edge maps too, as NAME.edges.png (16-bit grey)"),
+        switch("--pictures", "a picture of each tree, NAME.regions.png, and a page to explore it, NAME.html"),
     ]
     yield group, "group", "region trees of any photographs", own
 
@@ -76,7 +77,7 @@ def group(options: Options) -> int:
     from hgrl.data.sets.folder import open_folder
     from hgrl.grouping.edges import EdgeNetwork
     from hgrl.grouping.group import group_images
-    from hgrl.grouping.outputs import is_edge_map
+    from hgrl.grouping.outputs import is_our_image
 
     workers = 1 if options.workers is None else options.workers
     if workers < 1:
@@ -85,9 +86,9 @@ def group(options: Options) -> int:
         raise InputError("group: --scheduler has workers of its own; give it or --workers, not both")
     settings, network = grouping_preset(options.preset), None
     samples = open_folder(options.images, results=options.out)
-    photographs = [k for k, path in enumerate(samples.images) if not is_edge_map(path)]
+    photographs = [k for k, path in enumerate(samples.images) if not is_our_image(path)]
     if not photographs:
-        raise InputError("group: all these images are edge maps that `group` wrote; give photographs")
+        raise InputError("group: all these images were written by `group` itself; give photographs")
     samples = samples.subset(photographs)
     if options.hed:
         from hgrl.grouping.hed.network import load_hed
@@ -97,6 +98,13 @@ def group(options: Options) -> int:
     how = {"scheduler": options.scheduler, "network": network, "edges": options.edges}
     failures = group_images(samples, options.out, settings, workers, **how)
     print(f"{len(samples) - len(failures)} of {len(samples)} images have a region tree in {options.out}")
+    if options.pictures:
+        from hgrl.reporting.explorer import write_pictures
+
+        grouped = samples.subset([k for k, name in enumerate(samples.names) if name not in failures])
+        undrawn = write_pictures(grouped, options.out, settings, network, workers)
+        print(f"{len(grouped) - len(undrawn)} of them have pictures: open NAME.html in a browser")
+        failures |= undrawn
     return told(failures)
 
 

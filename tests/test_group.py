@@ -27,7 +27,7 @@ from hgrl.data.sets.folder import open_folder
 from hgrl.grouping import edges, group, stage
 from hgrl.grouping.forest.model import Forest
 from hgrl.grouping.group import full_hierarchy, group_images, height_scale, region_tree
-from hgrl.grouping.outputs import EDGE_LEVELS, edge_map_path, is_edge_map, save_edge_map, tree_path
+from hgrl.grouping.outputs import EDGE_LEVELS, edge_map_path, is_our_image, save_edge_map, tree_path
 from hgrl.grouping.region_tree import RegionTree
 
 FAST = GroupingSettings(spectral=False)
@@ -141,7 +141,7 @@ def test_a_folder_below_out_is_grouped_and_edge_maps_are_no_photographs(tmp_path
         arguments = ["group", *map(str, named), "--out", str(tmp_path / "out"), "--edges"]
         assert cli.main(arguments) == 0
         assert f"{count} of {count} images" in capsys.readouterr().out
-    assert is_edge_map(photos / "a.edges.png") and not is_edge_map(photos / "mine.edges.png")
+    assert is_our_image(photos / "a.edges.png") and not is_our_image(photos / "mine.edges.png")
     assert cli.main(["group", str(photos / "a.edges.png"), "--out", str(tmp_path / "new")]) == 1
     assert "give photographs" in capsys.readouterr().err
 

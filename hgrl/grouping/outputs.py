@@ -10,7 +10,7 @@ from PIL import Image, PngImagePlugin
 
 from hgrl.core import files
 from hgrl.core.errors import InputError
-from hgrl.data.sets.folder import EDGE_MAP
+from hgrl.data.sets.folder import EDGE_MAP, PICTURE
 from hgrl.grouping.region_tree import load_tree
 
 EDGE_LEVELS = 65535  # edge maps are 16-bit PNG
@@ -27,16 +27,20 @@ def edge_map_path(folder: Path, name: str) -> Path:
 
 def save_edge_map(path: Path, edge_map: np.ndarray, origin: str = "") -> None:
     """An edge map (H, W) in [0, 1] as a 16-bit grey PNG, atomically. origin: as in `RegionTree.save`."""
+    save_marked(path, np.rint(edge_map * EDGE_LEVELS).astype(np.uint16), origin)
+
+
+def save_marked(path: Path, picture: np.ndarray, origin: str) -> None:
+    """A (H, W) uint16 or (H, W, 3) uint8 array as PNG with the mark of grouping and `origin`, atomically."""
     buffer, mark = io.BytesIO(), PngImagePlugin.PngInfo()
     mark.add_text(MARK, origin)
-    levels = np.rint(edge_map * EDGE_LEVELS).astype(np.uint16)
-    Image.fromarray(levels).save(buffer, "PNG", pnginfo=mark)
+    Image.fromarray(picture).save(buffer, "PNG", pnginfo=mark)
     files.write_bytes(path, buffer.getvalue())
 
 
-def is_edge_map(path: Path) -> bool:
-    """Whether `save_edge_map` wrote this file, by its name and its mark."""
-    return path.name.endswith(EDGE_MAP) and bool(inspect(path)[0])
+def is_our_image(path: Path) -> bool:
+    """Whether `save_marked` wrote this file, by its name and its mark."""
+    return path.name.endswith((EDGE_MAP, PICTURE)) and bool(inspect(path)[0])
 
 
 def is_done(path: Path, origin: str) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+from PIL import Image
 
 from hgrl.core import files
 from hgrl.core.errors import InputError
@@ -27,6 +28,36 @@ class RegionTree:
     def regions(self) -> int:
         """n, the number of leaves."""
         return len(self.children) + 1
+
+    def __repr__(self) -> str:
+        size, plural = "x".join(map(str, self.labels.shape)), "s" if self.regions > 1 else ""
+        heights = f", heights {self.heights[0]:.2f} to {self.heights[-1]:.2f}" if len(self.heights) else ""
+        return f"RegionTree({self.regions} region{plural}, {size}{heights})"
+
+    def _repr_png_(self) -> bytes:
+        """In a notebook: leaves in colours, the nearer in the tree the nearer in hue; contours by height."""
+        hues, contours = np.zeros(self.regions, np.uint8), self.contours()
+        hues[self.order()] = np.linspace(0, 210, self.regions)  # of 255: the last is not the first's again
+        values = np.where(contours > 0, 160 * (1 - contours / max(contours.max(), 1e-6)), 235)
+        bands = hues[self.labels], np.full(self.labels.shape, 100, np.uint8), values.astype(np.uint8)
+        buffer, picture = io.BytesIO(), Image.merge("HSV", [Image.fromarray(band) for band in bands])
+        picture.convert("RGB").save(buffer, "PNG")
+        return buffer.getvalue()
+
+    def order(self) -> np.ndarray:
+        """(n,) the leaves from left to right such that no two branches of the tree cross."""
+        members = [[leaf] for leaf in range(self.regions)]
+        for first, second in self.children:
+            members.append(members[first] + members[second])
+        return np.array(members[-1])
+
+    def contours(self) -> np.ndarray:
+        """(H, W) float32: the height at which a pixel's leaf meets the right or lower one's, the greater."""
+        distances, labels = self.distances(), self.labels
+        contours = np.zeros(labels.shape, np.float32)
+        contours[:, :-1] = distances[labels[:, :-1], labels[:, 1:]]
+        contours[:-1] = np.maximum(contours[:-1], distances[labels[:-1], labels[1:]])
+        return contours
 
     def distances(self) -> np.ndarray:
         """d_T of equations 2 and 3: the heights at which leaves meet, (n, n) float32, an ultrametric."""

@@ -7,7 +7,8 @@ from hgrl.core.errors import InputError
 from hgrl.data.samples import Samples, sample_name
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif"}
-EDGE_MAP = ".edges.png"  # how `group --edges` names its edge maps: never images to group
+# how `group --edges` and `group --pictures` name their images: never images to group
+EDGE_MAP, PICTURE = ".edges.png", ".regions.png"
 
 
 def open_folder(given: Iterable[Path], results: Path | None = None) -> Samples:
@@ -33,7 +34,8 @@ def _images_below(folder: Path, results: Path | None) -> list[Path]:
     if excluded and folder.resolve().is_relative_to(excluded):
         excluded = None
     named = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in SUFFIXES)
-    shown = (path for path in named if not path.name.startswith(".") and not path.name.endswith(EDGE_MAP))
+    own = (EDGE_MAP, PICTURE)
+    shown = (path for path in named if not path.name.startswith(".") and not path.name.endswith(own))
     found = [path for path in shown if path.is_file() and excluded not in path.resolve().parents]
     if not found:
         raise InputError(f"{folder}: no image found (looked for {', '.join(sorted(SUFFIXES))})")
