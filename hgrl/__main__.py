@@ -86,7 +86,10 @@ def _results() -> Iterator[Command]:
     text = "probe the snapshots of the runs under `extras.convergence`"
     yield convergence, "convergence", text, [PROFILE]
     yield claims, "claims", "a verdict on every claim of the paper, from the scores at hand", [PROFILE]
-    yield report, "report", "which results are there, and what makes the missing ones", []
+    own = [arg("experiment", nargs="?", metavar="profile", help="write its results as a page")]
+    own += [path("--html", metavar="FILE", help="the page; default: artifacts/PROFILE/report.html")]
+    text = "which results are there, and what makes the missing ones; of a profile as one HTML page"
+    yield report, "report", text, own
     yield readme, "readme", "write the committed results into README.md and results/README.md", []
     quick = switch("--quick", "13 minutes on 2 cores, into results/quick")
     profile = arg("--profile", help="default: params.yaml's")
@@ -239,7 +242,12 @@ def report(options: Options) -> None:
     from hgrl.core.pipeline import current_profile
     from hgrl.reporting.summary import summarise_results
 
-    print(summarise_results(load_experiment(current_profile())))
+    if options.experiment is None and options.html is None:
+        print(summarise_results(load_experiment(current_profile())))
+        return
+    from hgrl.reporting.report import write_report
+
+    print(write_report(options.experiment or load_experiment(current_profile()), options.html))
 
 
 def readme(options: Options) -> None:
