@@ -35,6 +35,8 @@ TINY = {
         "instfeat": {"dim": 8},
         "segsort": {"clusters": 2, "iterations": 3},
         "densecl": {"momentum": 0.9, "queue": 16, "dim": 8, "hidden": 8, "groups": 2},
+        "detcon": {"momentum": 0.9, "dim": 8, "hidden": 8, "groups": 2},
+        "hsg": {"groups": [2]},
         "deepcluster": {"clusters": 3},
         "crw": {"grid": 3, "dim": 8},
         "flownetc": {"width": 4, "reach": 2},

@@ -53,6 +53,8 @@ def test_two_processes_have_the_loss_and_the_gradients_of_one_for_every_method(t
     settings["ratio"] = tiny({"objective.form": "ratio", "objective.temperature": 1.0})
     methods = {name: name if name in REGISTRY else "hierarchical" for name in settings}
     settings["all segments"], methods["all segments"] = tiny({"methods.segsort.scope": "batch"}), "segsort"
+    settings["all leaves"], methods["all leaves"] = tiny({"methods.hsg.scope": "batch"}), "hsg"
+    settings["tree"], methods["tree"] = tiny({"methods.detcon.regions": "tree"}), "detcon"
     tasks = {
         name: ("step", methods[name], settings[name], dataset, tmp_path / f"{name}-two.pt", 1)
         for name in settings

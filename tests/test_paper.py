@@ -100,6 +100,7 @@ RIVALS = {
     "moco": ("sgd", 0.03, 256, 1e-4),
     "instfeat": ("sgd", 0.03, 128, 5e-4),
     "densecl": ("sgd", 0.3, 256, 1e-4),  # for COCO
+    "hsg": ("sgd", 0.1 / 4, 128 // 4, 1e-4),  # for COCO; a quarter of the batch
     "segsort": ("sgd", 1e-2, 8, 5e-4),  # section 5.1: the paper's rate
     "hierarchical": ("adam", 1e-2, 70, 0.0),  # the paper's own
     "hierarchical-image": ("sgd", 0.03, 256, 1e-4),  # "on top of MoCo"

@@ -145,6 +145,8 @@ def test_what_does_not_change_the_weights_does_not_hinder_resuming(dataset, tiny
     ({"methods.instfeat.dim": 16}, {"instfeat"}),
     ({"methods.segsort.clusters": 3}, {"segsort"}),
     ({"methods.densecl.grid": 2}, {"densecl"}),
+    ({"methods.detcon.regions": "tree"}, {"detcon"}),
+    ({"methods.hsg.weight": 0.2}, {"hsg"}),
     ({"methods.crw.grid": 2}, {"crw"}),
     ({"clips.frames": 3}, {"colorization", "cycletime", "crw", "flownetc", "mgpff"}),
     ({"pretrain.lr": 0.1}, set(methods.REGISTRY)),

@@ -123,6 +123,7 @@ def _views(job: TrainingJob) -> Dataset:
         return method.training_set(job.samples, settings, job.seed)
     trees = job.trees if method.needs_trees else None
     beside = {"with_classes": method.needs_classes, "with_index": method.begins == "epoch"}
+    beside["partition"] = method.partition(job.settings)
     given = job.samples, trees, settings, job.seed, job.height_scale
     return TrainingViews(*given, with_original=job.augment.views == "one", **beside)
 

@@ -1,10 +1,11 @@
 """Training batches: two views of each image, with the regions and distances of its tree."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -18,6 +19,9 @@ from hgrl.grouping.region_tree import RegionTree
 from hgrl.sampling.augment import ImageAndView, TwoViews, middle
 from hgrl.sampling.heights import in_height_unit
 from hgrl.sampling.order import EpochOrder, mixed_seed
+
+# image (H, W, 3) uint8 and its tree -> the region of each pixel, uint8, at the image's size or the tree's
+Partition = Callable[[np.ndarray, RegionTree], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,7 @@ class TrainingViews(Dataset):
     with_classes: bool = False  # also `classes`, from the image's label or mask
     with_original: bool = False  # the first view is the image itself; also `same_pixels`
     with_index: bool = False  # also `indices`
+    partition: Partition | None = None  # labels by it, and distances of zeros; None: the trees' own
 
     def __post_init__(self) -> None:
         self.views = (ImageAndView if self.with_original else TwoViews)(self.settings.augment)
@@ -80,9 +85,9 @@ class TrainingViews(Dataset):
         """Image (3, H, W) and labels (H, W), uint8; distances, and classes if asked for."""
         if index in self.in_memory:
             return self.in_memory[index]
-        pixels = torch.from_numpy(self.samples.image(index, self.settings.data.short_side))
-        image = pixels.permute(2, 0, 1).contiguous()
-        labels, distances = self._read_tree(index, tuple(image.shape[-2:]))
+        pixels = self.samples.image(index, self.settings.data.short_side)
+        image = torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+        labels, distances = self._read_tree(index, pixels)
         rest = {"distances": distances}
         if self.with_classes:
             rest["classes"] = torch.from_numpy(self.samples.shown(index))
@@ -90,8 +95,8 @@ class TrainingViews(Dataset):
             self.in_memory[index] = image, labels, rest
         return image, labels, rest
 
-    def _read_tree(self, index: int, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        most = self.settings.grouping.max_regions
+    def _read_tree(self, index: int, pixels: np.ndarray) -> tuple[Tensor, Tensor]:
+        most, size = self.settings.grouping.max_regions, pixels.shape[:2]
         distances = torch.zeros(most, most)
         if self.trees is None:
             return torch.zeros(size, dtype=torch.uint8), distances
@@ -106,9 +111,10 @@ class TrainingViews(Dataset):
         if (height, width) != size and not (resized and same_aspect):
             sizes = "a tree of {1}x{0} pixels for an image of {3}x{2}".format(height, width, *size)
             raise InputError(f"{path}: {sizes}: it is of another image; delete the tree and group again")
-        scaled = in_height_unit(tree, self.settings.sampling.height_unit, self.height_scale)
-        distances[: tree.regions, : tree.regions] = torch.from_numpy(scaled.distances())
-        labels = torch.from_numpy(tree.labels)
+        if self.partition is None:
+            scaled = in_height_unit(tree, self.settings.sampling.height_unit, self.height_scale)
+            distances[: tree.regions, : tree.regions] = torch.from_numpy(scaled.distances())
+        labels = torch.from_numpy(tree.labels if self.partition is None else self.partition(pixels, tree))
         if labels.shape != size:
             labels = interpolate(labels[None, None], size=size, mode="nearest-exact")[0, 0]
         return labels, distances

@@ -14,9 +14,11 @@ from hgrl.pretraining.methods.crw import CRW
 from hgrl.pretraining.methods.cycletime import CycleTime
 from hgrl.pretraining.methods.deepcluster import DeepCluster
 from hgrl.pretraining.methods.densecl import DenseCL
+from hgrl.pretraining.methods.detcon import DetCon
 from hgrl.pretraining.methods.flownetc import FlowNetC
 from hgrl.pretraining.methods.hierarchical import HierarchicalGrouping
 from hgrl.pretraining.methods.hierarchical_image import HierarchicalImage
+from hgrl.pretraining.methods.hsg import HSG
 from hgrl.pretraining.methods.instfeat import InstFeat
 from hgrl.pretraining.methods.mgpff import MGPFF
 from hgrl.pretraining.methods.moco import MoCo
@@ -30,6 +32,8 @@ REGISTRY: dict[str, type[Method]] = {
     "segsort": SegSort,
     "hierarchical-image": HierarchicalImage,
     "densecl": DenseCL,
+    "detcon": DetCon,
+    "hsg": HSG,
     "supervised": ImageLabels,
     "deepcluster": DeepCluster,
     "colorization": Colorization,

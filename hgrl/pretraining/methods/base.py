@@ -9,7 +9,7 @@ from hgrl.core.data_settings import Section
 from hgrl.core.loading import validated
 from hgrl.core.settings import AugmentSettings, Settings
 from hgrl.pretraining.network import LAYERS, Network
-from hgrl.sampling.views import Batch
+from hgrl.sampling.views import Batch, Partition
 
 
 class Method(nn.Module):
@@ -47,6 +47,11 @@ class Method(nn.Module):
         their authors' (a `ViewSettings` named `augment`). Crop size and `views` are the profile's."""
         own = getattr(method_settings(settings, *cls.own), "augment", None) if cls.own else None
         return settings.augment.model_copy(update=own.model_dump() if own else {})
+
+    @classmethod
+    def partition(cls, settings: Settings) -> Partition | None:
+        """The flat regions that it is given in place of the trees' leaves; distances are then zeros."""
+        return None
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The scalar to minimise, and detached scalar tensors to log. Must not wait for the device."""

@@ -37,7 +37,7 @@ def in_groups(encode: Callable[[Tensor], Tensor], images: Tensor, groups: int) -
     count = group_count(groups, len(images) * batch_part().world)
     if count > len(images):
         problem = f"{count} groups of images, and {len(images)} images in each process"
-        raise error_of_all(f"setting 'groups' of moco or densecl: {problem}; lower it or raise the batch")
+        raise error_of_all(f"setting 'groups' of the method: {problem}; lower it or raise the batch")
     encoded = [encode(images[first::count]) for first in range(count)]
     where = torch.arange(len(images), device=images.device)
     return torch.cat(encoded)[torch.cat([where[first::count] for first in range(count)]).argsort()]
@@ -93,7 +93,7 @@ class MomentumEncoder(nn.Module):
         count = group_count(self.groups, len(images))
         if count < part.world:
             problem = f"{count} groups of images for {part.world} processes"
-            raise error_of_all(f"setting 'groups' of moco or densecl: {problem}; raise it or the batch")
+            raise error_of_all(f"setting 'groups' of the method: {problem}; raise it or the batch")
         places = order.tensor_split(count)[part.rank :: part.world]
         encoded = [self.encode(self.copies, images[place]) for place in places]
         codes = [torch.cat(own) for own in zip(*encoded, strict=True)]

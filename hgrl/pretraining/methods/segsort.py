@@ -44,16 +44,28 @@ class SegSort(Method):
     own = ("segsort", SegSortSettings)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        loss, accuracy = self.leaf_loss(*self.segments(batch), len(batch.images))
+        return loss, {"nearest_is_own": accuracy}
+
+    @property
+    def settings(self) -> SegSortSettings:
+        return getattr(self, self.own[0])
+
+    def segments(self, batch: Batch) -> tuple[Tensor, Tensor, int]:
+        """Unit vectors (V * B, N, D), the segment of each (V * B, N) int64, and what that is below."""
         embedding = F.normalize(self.network(normalise(batch.flat_images)).float(), dim=1)
         regions = batch.labels.flatten(0, 1).flatten(1).long()  # V * B, N
-        clusters = spherical_kmeans(embedding.detach(), self.segsort.clusters, self.segsort.iterations)
-        segments = numbered(regions * self.segsort.clusters**2 + clusters)
-        count = min(segments.shape[1], batch.distances.shape[-1] * self.segsort.clusters**2)
-        cells, shared = embedding.flatten(2).mT, self.segsort.scope == "batch"
+        clusters = spherical_kmeans(embedding.detach(), self.settings.clusters, self.settings.iterations)
+        segments = numbered(regions * self.settings.clusters**2 + clusters)
+        count = min(segments.shape[1], batch.distances.shape[-1] * self.settings.clusters**2)
+        return embedding.flatten(2).mT, segments, count
+
+    def leaf_loss(self, cells: Tensor, segments: Tensor, count: int, views: int) -> tuple[Tensor, Tensor]:
+        """`segment_loss` of what `segments` gives, among the segments of each image or of the whole batch."""
+        shared = self.settings.scope == "batch"
         if shared:
-            cells, segments, count = together(cells, segments, count, len(batch.images))
-        loss, accuracy = segment_loss(cells, segments, count, self.segsort.concentration, shared)
-        return loss, {"nearest_is_own": accuracy}
+            cells, segments, count = together(cells, segments, count, views)
+        return segment_loss(cells, segments, count, self.settings.concentration, shared)
 
 
 def together(cells: Tensor, segments: Tensor, count: int, views: int) -> tuple[Tensor, Tensor, int]:
