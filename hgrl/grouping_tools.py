@@ -27,6 +27,7 @@ def grouping_tools() -> Iterator[Command]:
 
 
 def _grouping() -> Iterator[Command]:
+    pidinet = "detect edges by PiDiNet: the shipped weights, or a file of train-pidinet"
     own = [
         path("images", nargs="+", help="image files, or folders of them"),
         path("--out", required=True),
@@ -34,14 +35,8 @@ def _grouping() -> Iterator[Command]:
         number("--workers", help="processes on this machine; default: 1"),
         arg("--scheduler", metavar="ADDRESS", help="a Dask scheduler on this file system: tcp://host:8786"),
         path("--hed", metavar="WEIGHTS", help="detect edges by this file of train-hed, not by the forest"),
-        arg(
-            "--pidinet",
-            metavar="WEIGHTS",
-            nargs="?",
-            type=Path,
-            const=SHIPPED,
-            help="detect edges by PiDiNet: the shipped weights, or a file of train-pidinet",
-        ),
+        arg("--pidinet", metavar="WEIGHTS", nargs="?", type=Path, const=SHIPPED, help=pidinet),
+        arg("--device", default="cpu", help="of a network: cpu (the default), cuda, mps or auto"),
         switch("--edges", "edge maps too, as NAME.edges.png (16-bit grey)"),
         switch("--pictures", "a picture of each tree, NAME.regions.png, and a page to explore it, NAME.html"),
     ]
@@ -119,11 +114,12 @@ def group(options: Options) -> int:
     if options.hed and options.pidinet:
         raise InputError("group: --hed and --pidinet are two detectors; give one")
     if kind := "hed" if options.hed else "pidinet" if options.pidinet else None:
+        from hgrl.core.device import pick_device
         from hgrl.grouping.edge_network import load_network
 
         settings, weights = grouping_preset(options.preset, edges=kind), getattr(options, kind)
         given = None if weights is SHIPPED else EdgeNetwork(weights.absolute())
-        network = edge_network(settings, given)
+        network = edge_network(settings, given)._replace(device=str(pick_device(options.device)))
         load_network(network.weights, kind)  # reports a foreign file once, not for every image
     how = {"scheduler": options.scheduler, "network": network, "edges": options.edges}
     failures = group_images(samples, options.out, settings, workers, **how)
@@ -204,17 +200,17 @@ def train_pidinet(options: Options) -> None:
     from hgrl.data.sources import open_samples
     from hgrl.grouping.pidinet.training import train_pidinet as train
 
-    base = options.experiment.settings.pidinet if options.experiment else PidinetSettings()
+    profile, data = options.experiment, paths.data_root()
+    base, data = (profile.settings.pidinet, profile.data_root) if profile else (PidinetSettings(), data)
     given = {name: value for name in PIDINET_FLAGS if (value := getattr(options, name)) is not None}
-    settings, root = with_changes(base, given, "train-pidinet"), options.data
-    if root or options.splits:
-        root = (root or paths.data_root() / "BSDS500").resolve()
+    settings = with_changes(base, given, "train-pidinet")
+    if options.data or options.splits:
+        root = (options.data or data / "BSDS500").resolve()
         splits = options.splits or [source.split for source in settings.sources]
         samples = [open_bsds(root.parent, root.name, split) for split in splits]
     else:
-        samples = [open_samples(source, paths.data_root()) for source in settings.sources]
-    device = pick_device(options.device or "auto")
-    saved = train(samples, settings, options.out, device)
+        samples = [open_samples(source, data) for source in settings.sources]
+    saved = train(samples, settings, options.out, pick_device(options.device or "auto"))
     _tell_training(saved, options.out, "pidinet")
 
 

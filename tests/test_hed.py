@@ -14,17 +14,16 @@ import torchvision
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from PIL import Image
+from toy_bsds import write_discs
 
 from hgrl.core.checkpoint import load_checkpoint, save_checkpoint
 from hgrl.core.errors import InputError
 from hgrl.core.settings import GroupingSettings, HedSettings
-from hgrl.data.scenes.files import ground_truth_mat
 from hgrl.data.sets.bsds import open_bsds
-from hgrl.grouping.edges import EdgeNetwork, detect_edges
 from hgrl.grouping import edge_training
 from hgrl.grouping.edge_network import detect, load_network
 from hgrl.grouping.edge_training import EDGE, IGNORED, NONE, EdgeTraining, balanced_loss, consensus, deep_loss
+from hgrl.grouping.edges import EdgeNetwork, detect_edges
 from hgrl.grouping.hed import training as hed_training
 from hgrl.grouping.hed.network import HED
 from hgrl.grouping.hed.training import (
@@ -57,19 +56,8 @@ def network(width=2, batch_norm=True, seed=0):
 
 @pytest.fixture(scope="module")
 def contours(tmp_path_factory):
-    """Two images of 40x52, a bright disc on dark ground, with two annotators who agree."""
     root = tmp_path_factory.mktemp("contours")
-    for folder in ("images", "groundTruth"):
-        (root / "BSDS500/data" / folder / "train").mkdir(parents=True)
-    y, x = np.mgrid[:40, :52]
-    for index, (cy, cx) in enumerate([(18, 20), (22, 30)]):
-        disc = (y - cy) ** 2 + (x - cx) ** 2 < 100
-        image = np.random.default_rng(index).integers(0, 40, (40, 52, 3)) + 170 * disc[..., None]
-        Image.fromarray(image.astype(np.uint8)).save(
-            root / f"BSDS500/data/images/train/{index}.jpg", quality=95
-        )
-        labels = (disc + 1).astype(np.uint16)
-        (root / f"BSDS500/data/groundTruth/train/{index}.mat").write_bytes(ground_truth_mat([labels, labels]))
+    write_discs(root / "BSDS500")
     return [open_bsds(root, "BSDS500", "train")]
 
 

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from toy_bsds import write_discs
 
 from hgrl import __main__ as cli
 from hgrl.core.checkpoint import load_checkpoint, save_checkpoint
@@ -23,7 +24,6 @@ from hgrl.grouping.edges import EdgeNetwork, detect_edges, detect_edges_of
 from hgrl.grouping.group import group_images, tree_recipe
 from hgrl.grouping.pidinet.network import ORDER, SIZES, Block, DifferenceConv, PiDiNet, plain_kernel
 from hgrl.grouping.pidinet.training import draw_batch, jittered, random_crop, read_pictures, train_pidinet
-from tests.toy_bsds import toy_bsds
 
 QUICK = PidinetSettings(size="tiny", crop_size=32, iterations=30, batch=2, average=0.9)
 CPU = torch.device("cpu")
@@ -41,7 +41,7 @@ def network(size="tiny", seed=0):
 @pytest.fixture(scope="module")
 def contours(tmp_path_factory):
     root = tmp_path_factory.mktemp("contours")
-    toy_bsds(root / "BSDS500", "train")
+    write_discs(root / "BSDS500")
     return [open_bsds(root, "BSDS500", "train")]
 
 
@@ -242,6 +242,8 @@ def test_the_command_trains_and_its_file_groups(contours, tmp_path, capsys):
     photograph = str(contours[0].images[0])
     assert cli.main(["group", photograph, "--out", str(tmp_path / "trees"), "--pidinet", str(out)]) == 0
     assert list((tmp_path / "trees").rglob("*.npz"))
+    both = ["group", photograph, "--out", str(tmp_path / "trees"), "--hed", "a.pt", "--pidinet", str(out)]
+    assert cli.main(both) == 1 and "two detectors" in capsys.readouterr().err
 
 
 # Detection

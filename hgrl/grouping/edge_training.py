@@ -29,7 +29,7 @@ Picture = tuple[np.ndarray, np.ndarray]  # image (H, W, 3) uint8 RGB, what is le
 
 
 def consensus(share: np.ndarray, least: float) -> np.ndarray:
-    """Which share of the annotators drew a pixel -> uint8 target: 1 edge, 0 where nobody drew, 255 not scored.
+    """Share of the annotators that drew a pixel -> uint8: 1 edge, 0 where nobody drew, 255 not scored.
 
     An edge needs the share `least` of them; fewer are not scored, as by HED's followers (Liu et al., "Richer
     convolutional features", CVPR 2017). Nor is what has a share below 0: it lies outside the image."""
@@ -151,7 +151,7 @@ class EdgeTraining:
         return loss.detach()
 
     def _check_finite(self, out: Path) -> None:
-        """InputError for a loss that is not finite, and at the end for weights: a last step may break them."""
+        """InputError for a loss that is not finite, and at the end for weights: a last step may not."""
         total = self.settings.iterations
         bad = next((k for k, loss in enumerate(self.losses) if not math.isfinite(loss)), None)
         what = None if bad is None else f"the loss is {self.losses[bad]} at step {bad} of {total}"

@@ -99,7 +99,7 @@ def group_images(
     GPU detects in this process, several images at a time, and the workers do the rest. InputError, before any
     work, where a result would lie on an input or the network is missing; later for a full disk and a killed
     process."""
-    network = edge_network(settings, network)
+    network = network or edge_network(settings)
     if scheduler is not None:  # workers have other working directories
         samples = dataclasses.replace(samples, images=tuple(path.absolute() for path in samples.images))
         folder = folder.absolute()

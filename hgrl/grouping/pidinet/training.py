@@ -61,6 +61,7 @@ def random_crop(
     corner = [int(random.integers(more + 1)) if more > 0 else more // 2 for more in spare]  # left, top
     angle = 2 * math.pi * random.integers(settings.angles) / settings.angles
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    turn = turn.round(12)  # a quarter turn's 6e-17 would blur
     turn[:, 0] *= random.choice([-1, 1])
     middle = np.full(2, (side - 1) / 2)  # of the crop: a quarter turn about it moves pixels onto pixels
     matrix = np.column_stack([turn, np.array(corner) + middle - turn @ middle])
