@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from hgrl.core import paths
 from hgrl.core.arguments import Argument, arg, number, path, switch
@@ -11,9 +12,12 @@ from hgrl.core.errors import InputError
 
 Options = argparse.Namespace
 Command = tuple[Callable[[Options], int | None], str, str, list[Argument]]
-# settings of `hed` that are flags of train-hed
-HED_FLAGS = dict.fromkeys(("width", "iterations", "batch", "crop_size", "seed"), int)
-HED_FLAGS |= {"lr": float, "precision": str}
+# settings of an edge network that are flags of its training
+BOTH_FLAGS = dict.fromkeys(("iterations", "batch", "crop_size", "seed"), int)
+BOTH_FLAGS |= {"lr": float, "precision": str}
+HED_FLAGS = {"width": int} | BOTH_FLAGS
+PIDINET_FLAGS = {"size": str} | BOTH_FLAGS
+SHIPPED = Path("shipped")  # stands for the weights that come with the package
 BSDS500 = path("--data", help="folder of BSDS500; default: BSDS500 under HGRL_DATA")
 
 
@@ -23,6 +27,7 @@ def grouping_tools() -> Iterator[Command]:
 
 
 def _grouping() -> Iterator[Command]:
+    pidinet = "detect edges by PiDiNet: the shipped weights, or a file of train-pidinet"
     own = [
         path("images", nargs="+", help="image files, or folders of them"),
         path("--out", required=True),
@@ -30,6 +35,8 @@ def _grouping() -> Iterator[Command]:
         number("--workers", help="processes on this machine; default: 1"),
         arg("--scheduler", metavar="ADDRESS", help="a Dask scheduler on this file system: tcp://host:8786"),
         path("--hed", metavar="WEIGHTS", help="detect edges by this file of train-hed, not by the forest"),
+        arg("--pidinet", metavar="WEIGHTS", nargs="?", type=Path, const=SHIPPED, help=pidinet),
+        arg("--device", default="cpu", help="of a network: cpu (the default), cuda, mps or auto"),
         switch("--edges", "edge maps too, as NAME.edges.png (16-bit grey)"),
         switch("--pictures", "a picture of each tree, NAME.regions.png, and a page to explore it, NAME.html"),
     ]
@@ -66,16 +73,30 @@ def _detectors() -> Iterator[Command]:
         arg("--imagenet", metavar="WEIGHTS", help="torchvision's vgg16 or vgg16_bn; default: from scratch"),
         arg("--device", help="default: auto"),
     ]
-    for name, kind in HED_FLAGS.items():
-        text = f"setting `hed.{name}`; see hgrl/core/settings.py"
-        own.append(arg(f"--{name.replace('_', '-')}", type=kind, help=text))
+    own += _setting_flags("hed", HED_FLAGS)
     yield train_hed, "train-hed", "train the edge network (HED): a profile's own, or one of yours", own
+    own = [
+        arg("experiment", nargs="?", metavar="profile", help="whose `pidinet` settings to use"),
+        path("--out", default=Path("pidinet.pt"), help="default: pidinet.pt; goes on where it stopped"),
+        BSDS500,
+        arg("--splits", nargs="+", help="of BSDS500; default: the setting `pidinet.sources`, train val"),
+        arg("--device", help="default: auto"),
+    ]
+    own += _setting_flags("pidinet", PIDINET_FLAGS)
+    yield train_pidinet, "train-pidinet", "train the small edge network (PiDiNet) from scratch", own
+
+
+def _setting_flags(section: str, flags: dict[str, type]) -> list[Argument]:
+    text = f"setting `{section}.{{}}`; see hgrl/core/settings.py"
+    return [
+        arg(f"--{name.replace('_', '-')}", type=kind, help=text.format(name)) for name, kind in flags.items()
+    ]
 
 
 def group(options: Options) -> int:
     from hgrl.core.loading import grouping_preset
     from hgrl.data.sets.folder import open_folder
-    from hgrl.grouping.edges import EdgeNetwork
+    from hgrl.grouping.edges import EdgeNetwork, edge_network
     from hgrl.grouping.group import group_images
     from hgrl.grouping.outputs import is_our_image
 
@@ -90,11 +111,16 @@ def group(options: Options) -> int:
     if not photographs:
         raise InputError("group: all these images were written by `group` itself; give photographs")
     samples = samples.subset(photographs)
-    if options.hed:
-        from hgrl.grouping.hed.network import load_hed
+    if options.hed and options.pidinet:
+        raise InputError("group: --hed and --pidinet are two detectors; give one")
+    if kind := "hed" if options.hed else "pidinet" if options.pidinet else None:
+        from hgrl.core.device import pick_device
+        from hgrl.grouping.edge_network import load_network
 
-        load_hed(options.hed)  # reports a missing or foreign file once, not for every image
-        settings, network = grouping_preset(options.preset, edges="hed"), EdgeNetwork(options.hed.absolute())
+        settings, weights = grouping_preset(options.preset, edges=kind), getattr(options, kind)
+        given = None if weights is SHIPPED else EdgeNetwork(weights.absolute())
+        network = edge_network(settings, given)._replace(device=str(pick_device(options.device)))
+        load_network(network.weights, kind)  # reports a foreign file once, not for every image
     how = {"scheduler": options.scheduler, "network": network, "edges": options.edges}
     failures = group_images(samples, options.out, settings, workers, **how)
     print(f"{len(samples) - len(failures)} of {len(samples)} images have a region tree in {options.out}")
@@ -163,9 +189,35 @@ def train_hed(options: Options) -> None:
     settings = with_changes(base, given | weights, "train-hed")
     samples = [open_bsds(root.parent, root.name, split) for split in options.splits]
     saved = train(samples, settings, options.out, pick_device(options.device or "auto"))
+    _tell_training(saved, options.out, "hed")
+
+
+def train_pidinet(options: Options) -> None:
+    from hgrl.core.device import pick_device
+    from hgrl.core.loading import with_changes
+    from hgrl.core.settings import PidinetSettings
+    from hgrl.data.sets.bsds import open_bsds
+    from hgrl.data.sources import open_samples
+    from hgrl.grouping.pidinet.training import train_pidinet as train
+
+    profile, data = options.experiment, paths.data_root()
+    base, data = (profile.settings.pidinet, profile.data_root) if profile else (PidinetSettings(), data)
+    given = {name: value for name in PIDINET_FLAGS if (value := getattr(options, name)) is not None}
+    settings = with_changes(base, given, "train-pidinet")
+    if options.data or options.splits:
+        root = (options.data or data / "BSDS500").resolve()
+        splits = options.splits or [source.split for source in settings.sources]
+        samples = [open_bsds(root.parent, root.name, split) for split in splits]
+    else:
+        samples = [open_samples(source, data) for source in settings.sources]
+    saved = train(samples, settings, options.out, pick_device(options.device or "auto"))
+    _tell_training(saved, options.out, "pidinet")
+
+
+def _tell_training(saved: Any, out: Path, kind: str) -> None:
     trunk, images, loss = saved.identity["trunk"], saved.identity["images"], saved.losses[-50:].mean()
-    print(f"{options.out}: trunk {trunk}, {images} images, {saved.step} steps, loss {loss:.4f}")
-    print(f"next: python -m hgrl group PHOTOS --out TREES --hed {options.out}")
+    print(f"{out}: trunk {trunk}, {images} images, {saved.step} steps, loss {loss:.4f}")
+    print(f"next: python -m hgrl group PHOTOS --out TREES --{kind} {out}")
 
 
 def _train_the_profiles_hed(options: Options) -> None:

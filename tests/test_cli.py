@@ -87,6 +87,7 @@ COMMANDS = {
         "--crop-size",
         "96",
     ],
+    "train-pidinet": ["mini", "--out", "pidinet.pt", "--data", "BSDS500", "--size", "tiny"],
 }
 
 

@@ -14,21 +14,19 @@ import torchvision
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from PIL import Image
+from toy_bsds import write_discs
 
 from hgrl.core.checkpoint import load_checkpoint, save_checkpoint
 from hgrl.core.errors import InputError
 from hgrl.core.settings import GroupingSettings, HedSettings
-from hgrl.data.scenes.files import ground_truth_mat
 from hgrl.data.sets.bsds import open_bsds
+from hgrl.grouping import edge_training
+from hgrl.grouping.edge_network import detect, load_network
+from hgrl.grouping.edge_training import EDGE, IGNORED, NONE, EdgeTraining, balanced_loss, consensus, deep_loss
 from hgrl.grouping.edges import EdgeNetwork, detect_edges
 from hgrl.grouping.hed import training as hed_training
-from hgrl.grouping.hed.network import HED, balanced_loss, deep_loss, detect, load_hed
+from hgrl.grouping.hed.network import HED
 from hgrl.grouping.hed.training import (
-    EDGE,
-    IGNORED,
-    NONE,
-    consensus,
     draw_batch,
     initial_network,
     learning_rate,
@@ -43,6 +41,14 @@ TINY = HedSettings(width=4, shrink=(1,), crop_size=32, iterations=30, batch=2, l
 CPU = torch.device("cpu")
 
 
+def load_hed(path):
+    return load_network(path, "hed")
+
+
+def look(image, model):
+    return detect([image], model)[0]
+
+
 def network(width=2, batch_norm=True, seed=0):
     torch.manual_seed(seed)
     return HED(width, batch_norm).eval()
@@ -50,19 +56,8 @@ def network(width=2, batch_norm=True, seed=0):
 
 @pytest.fixture(scope="module")
 def contours(tmp_path_factory):
-    """Two images of 40x52, a bright disc on dark ground, with two annotators who agree."""
     root = tmp_path_factory.mktemp("contours")
-    for folder in ("images", "groundTruth"):
-        (root / "BSDS500/data" / folder / "train").mkdir(parents=True)
-    y, x = np.mgrid[:40, :52]
-    for index, (cy, cx) in enumerate([(18, 20), (22, 30)]):
-        disc = (y - cy) ** 2 + (x - cx) ** 2 < 100
-        image = np.random.default_rng(index).integers(0, 40, (40, 52, 3)) + 170 * disc[..., None]
-        Image.fromarray(image.astype(np.uint8)).save(
-            root / f"BSDS500/data/images/train/{index}.jpg", quality=95
-        )
-        labels = (disc + 1).astype(np.uint16)
-        (root / f"BSDS500/data/groundTruth/train/{index}.mat").write_bytes(ground_truth_mat([labels, labels]))
+    write_discs(root / "BSDS500")
     return [open_bsds(root, "BSDS500", "train")]
 
 
@@ -178,9 +173,9 @@ def test_deep_supervision_sums_over_all_outputs():
 def test_consensus_of_annotators_by_hand():
     # drawn by 3, 2, 1 and 0 of 4
     maps = np.array([[[1, 1, 0, 0]], [[1, 1, 0, 0]], [[1, 0, 1, 0]], [[0, 0, 0, 0]]], bool)
-    assert consensus(maps, 0.5).tolist() == [[EDGE, EDGE, IGNORED, NONE]]
-    assert consensus(maps, 0.75).tolist() == [[EDGE, IGNORED, IGNORED, NONE]]
-    assert consensus(maps[:1], 0.5).tolist() == [[EDGE, EDGE, NONE, NONE]]
+    assert consensus(maps.mean(axis=0), 0.5).tolist() == [[EDGE, EDGE, IGNORED, NONE]]
+    assert consensus(maps.mean(axis=0), 0.75).tolist() == [[EDGE, IGNORED, IGNORED, NONE]]
+    assert consensus(maps[:1].mean(axis=0), 0.5).tolist() == [[EDGE, EDGE, NONE, NONE]]
 
 
 def test_shrinking_keeps_a_boundary_that_touches_a_block():
@@ -242,7 +237,7 @@ def trained(contours, tmp_path_factory):
 def test_training_lowers_the_loss_and_finds_the_disc(contours, trained):
     path, saved = trained
     assert saved.complete and saved.losses[-5:].mean() < 0.75 * saved.losses[:5].mean()
-    target, edges = read_pictures(contours, TINY)[0][1], detect(contours[0].image(0), load_hed(path))
+    target, edges = read_pictures(contours, TINY)[0][1], look(contours[0].image(0), load_hed(path))
     assert edges[target == EDGE].mean() > edges[target == NONE].mean() + 0.2
 
 
@@ -260,16 +255,15 @@ def test_a_complete_file_is_returned_as_it_is(contours, trained, monkeypatch):
 
 
 def test_an_interrupted_training_goes_on_and_ends_alike(contours, trained, tmp_path, monkeypatch):
-    settings, real, steps = TINY.model_copy(update={"checkpoint_minutes": 0.0}), hed_training._train_step, []
+    settings, real = TINY.model_copy(update={"checkpoint_minutes": 0.0}), EdgeTraining._train_step
 
-    def killed(*given):
-        steps.append(given[4])
-        if len(steps) == 15:
+    def killed(training, *given):
+        if training.step == 14:
             raise KeyboardInterrupt
-        return real(*given)
+        return real(training, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(hed_training, "_train_step", killed)
+        patch.setattr(EdgeTraining, "_train_step", killed)
         with pytest.raises(KeyboardInterrupt):
             train_hed(contours, settings, tmp_path / "hed.pt", CPU)
     with pytest.raises(InputError, match="trained to step 10 of 30 only"):
@@ -285,7 +279,7 @@ def test_a_file_of_other_settings_is_not_continued(contours, trained):
 
 
 def test_a_loss_that_is_no_number_stops_the_training(contours, tmp_path, monkeypatch):
-    monkeypatch.setattr(hed_training, "deep_loss", lambda answers, target: answers[-1].sum() * float("nan"))
+    monkeypatch.setattr(edge_training, "deep_loss", lambda answers, *rest: answers[-1].sum() * float("nan"))
     with pytest.raises(InputError, match=r"the loss is nan at step 0 of 30; lower hed\.lr"):
         train_hed(contours, TINY, tmp_path / "hed.pt", CPU)
     assert not (tmp_path / "hed.pt").exists()
@@ -353,16 +347,16 @@ def test_the_rate_warms_up_and_ends_near_zero():
 @pytest.mark.parametrize("shape", [(1, 1), (1, 30), (30, 1), (3, 5), (15, 17), (64, 65)])
 def test_any_size_works(shape):
     image = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
-    edges = detect(image, network())
+    edges = look(image, network())
     assert edges.shape == shape and edges.dtype == np.float32 and edges.min() >= 0 and edges.max() <= 1
 
 
 def test_grey_is_read_as_colour_and_a_constant_image_has_one_answer_inside():
     model = network(width=4)
     grey = np.random.default_rng(0).integers(0, 256, (20, 24), np.uint8)
-    np.testing.assert_array_equal(detect(grey, model), detect(np.stack([grey] * 3, axis=2), model))
+    np.testing.assert_array_equal(look(grey, model), look(np.stack([grey] * 3, axis=2), model))
     # the border is 196 px of receptive field away or so
-    inside = detect(np.full((400, 400), 90, np.uint8), model)[160:240, 160:240]
+    inside = look(np.full((400, 400), 90, np.uint8), model)[160:240, 160:240]
     assert np.ptp(inside) < 1e-3
 
 
@@ -370,10 +364,10 @@ def test_the_setting_chooses_the_detector(trained):
     image = np.random.default_rng(1).integers(0, 256, (20, 30, 3), np.uint8)
     path, settings = trained[0], GroupingSettings(edges="hed", scales=(1.0,))
     np.testing.assert_array_equal(
-        detect_edges(image, settings, EdgeNetwork(path)), detect(image, load_hed(path))
+        detect_edges(image, settings, EdgeNetwork(path)), look(image, load_hed(path))
     )
     doubled = detect_edges(image, GroupingSettings(edges="hed", scales=(1.0, 2.0)), EdgeNetwork(path))
-    assert doubled.shape == (20, 30) and not np.array_equal(doubled, detect(image, load_hed(path)))
+    assert doubled.shape == (20, 30) and not np.array_equal(doubled, look(image, load_hed(path)))
     with pytest.raises(InputError, match="train-hed"):
         detect_edges(image, settings)
 

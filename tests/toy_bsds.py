@@ -24,6 +24,19 @@ def write_data_set(root):
     return root
 
 
+def write_discs(root):
+    """Two training images of 40x52, a bright disc on dark ground, with two annotators who agree."""
+    for folder in ("images", "groundTruth"):
+        (root / "data" / folder / "train").mkdir(parents=True)
+    y, x = np.mgrid[:40, :52]
+    for index, (cy, cx) in enumerate([(18, 20), (22, 30)]):
+        disc = (y - cy) ** 2 + (x - cx) ** 2 < 100
+        image = np.random.default_rng(index).integers(0, 40, (40, 52, 3)) + 170 * disc[..., None]
+        Image.fromarray(image.astype(np.uint8)).save(root / f"data/images/train/{index}.jpg", quality=95)
+        labels = (disc + 1).astype(np.uint16)
+        (root / f"data/groundTruth/train/{index}.mat").write_bytes(ground_truth_mat([labels, labels]))
+
+
 def ucm2_of(tree):
     """The double-size contour map of a tree, cell by cell."""
     height, width = tree.labels.shape

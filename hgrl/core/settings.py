@@ -40,7 +40,9 @@ GROUPING_PRESETS: dict[str, dict[str, Any]] = {
 class GroupingSettings(Section):
     # a name in GROUPING_PRESETS, whose values stand instead of the defaults; what is given beside it wins
     preset: str | None = None
-    edges: Literal["forest", "hed"] = "forest"  # section 4.1: structured edges; table 1 has a row with HED's
+    # section 4.1: structured edges; table 1 has a row with HED's; pidinet: the best without ImageNet
+    edges: Literal["forest", "hed", "pidinet"] = "forest"
+    mirror: bool = True  # `edges: pidinet` looks at the mirrored image too: twice the time
     sharpen: int = Field(2, ge=0, le=4)  # px, as its paper; 0 is off. +.008 ODS on 50 val images
     # the detector is averaged over these; with 2.0, twice the time for +.003 ODS
     scales: tuple[Positive, ...] = Field((0.5, 1.0), min_length=1)
@@ -86,6 +88,34 @@ class HedSettings(Section):
     precision: Literal["fp32", "bf16"] = "fp32"
     seed: Count = 0
     checkpoint_minutes: NotNegative = 10.0  # also written at the end
+
+
+class PidinetSettings(Section):
+    """How the edge network of `edges: pidinet` is trained: as its paper (ICCV 2021), or why not."""
+
+    size: Literal["tiny", "small", "full"] = "small"  # 84, 184 and 710 thousand parameters
+    sources: tuple[Source, ...] = (
+        Source(kind="bsds", folder="BSDS500", split="train"),
+        Source(kind="bsds", folder="BSDS500", split="val"),
+    )
+    consensus: float = Field(0.3, gt=0, le=1)  # share of the annotators that makes an edge
+    none_weight: Positive = 1.1  # what pixels without an edge count beside the balance
+    crop_size: int = Field(240, ge=16, multiple_of=8)  # the paper learns from whole images
+    resized: tuple[Positive, Positive] = (0.5, 1.5)  # images are, by a factor between these
+    angles: AtLeastOne = 16  # of rotations
+    jitter: Fraction = 0.2  # of saturation, contrast and brightness; the paper has none
+    iterations: AtLeastOne = 8_000
+    batch: AtLeastOne = 8
+    lr: Positive = 5e-3  # Adam's
+    average: Fraction = 0.999  # of the weights' moving average, which is the result
+    precision: Literal["fp32", "bf16"] = "fp32"
+    seed: Count = 0
+    checkpoint_minutes: NotNegative = 10.0  # also written at the end
+
+    @field_validator("resized")
+    @classmethod
+    def _smaller_first(cls, factors: tuple[float, float]) -> tuple[float, float]:
+        return ascending(factors)
 
 
 class NetworkSettings(Section):
@@ -331,6 +361,7 @@ class Settings(Section):
     grouping: GroupingSettings = GroupingSettings()
     groupings: dict[str, dict[str, Any]] = Field({"hed": {"edges": "hed"}})  # named changes of `grouping`
     hed: HedSettings = HedSettings()
+    pidinet: PidinetSettings = PidinetSettings()
     network: NetworkSettings = NetworkSettings()
     augment: AugmentSettings = AugmentSettings()
     clips: ClipsSettings = ClipsSettings()

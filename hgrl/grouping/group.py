@@ -3,7 +3,7 @@
 import dataclasses
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +15,15 @@ from hgrl.core.processes import as_completed
 from hgrl.core.progress import bar
 from hgrl.core.settings import GroupingSettings
 from hgrl.data.samples import Samples
-from hgrl.grouping.edges import MODEL, EdgeNetwork, detect_edges
+from hgrl.grouping.edges import MODEL, PIDINET, EdgeNetwork, detect_edges, detect_edges_of, edge_network
 from hgrl.grouping.hierarchy import Arcs, build_hierarchy, build_tree, watershed_arcs
 from hgrl.grouping.merge_tree import MergeTree
 from hgrl.grouping.outputs import edge_map_path, is_done, make_way, save_edge_map, tree_path
 from hgrl.grouping.region_tree import RegionTree
 from hgrl.grouping.spectral.mix import add_spectral
+
+BATCH = 16  # images of one size that a network on a GPU looks at together
+MOST_WAITING = 256  # images kept until there are enough of their size
 
 
 def region_tree(
@@ -28,8 +31,8 @@ def region_tree(
 ) -> tuple[np.ndarray, RegionTree]:
     """Edge map (H, W) float32 in [0, 1] and region tree of an image (H, W, 3) uint8 RGB. Paper, section 4.1.
 
-    Structured edges (with `edges: hed`, those of `network`), a watershed, the spectral signal added to its
-    arcs, average linkage, at most `max_regions` leaves."""
+    Structured edges (with `edges: hed` or `pidinet`, those of `network`), a watershed, the spectral signal
+    added to its arcs, average linkage, at most `max_regions` leaves."""
     edge_map = detect_edges(image, settings, network)
     return edge_map, build_tree(contour_arcs(edge_map, settings), settings)
 
@@ -61,10 +64,20 @@ class Task:
     network: EdgeNetwork | None
     edges: bool
     recipe: str
+    edge_map: np.ndarray | None = None  # if it is there already
 
     @property
     def name(self) -> str:
         return self.sample.names[0]
+
+    def files(self) -> tuple[str, list[Path], bool]:
+        """What its tree is made from, as a fingerprint; its files, and whether all of them are there.
+
+        InputError if one is not of grouping's making."""
+        origin, targets = fingerprint(self.recipe, self.sample.images[0]), [tree_path(self.folder, self.name)]
+        targets += [edge_map_path(self.folder, self.name)] if self.edges else []
+        done = [is_done(target, origin) for target in targets]  # all are asked: a foreign file is an error
+        return origin, targets, all(done)
 
 
 def group_images(
@@ -82,8 +95,11 @@ def group_images(
     one is made again; one that grouping did not write is left alone. `workers` processes of one thread each;
     with 1, all runs here, in one thread. scheduler: of Dask, whose workers do it instead; see
     `hgrl.grouping.cluster`. An image that cannot be grouped does not stop the others: the answer maps its
-    name to what is wrong. Writing is atomic, so an interrupted run goes on where it stopped. InputError,
-    before any work, where a result would lie on an input; later for a full disk and a killed process."""
+    name to what is wrong. Writing is atomic, so an interrupted run goes on where it stopped. A network on a
+    GPU detects in this process, several images at a time, and the workers do the rest. InputError, before any
+    work, where a result would lie on an input or the network is missing; later for a full disk and a killed
+    process."""
+    network = network or edge_network(settings)
     if scheduler is not None:  # workers have other working directories
         samples = dataclasses.replace(samples, images=tuple(path.absolute() for path in samples.images))
         folder = folder.absolute()
@@ -91,6 +107,7 @@ def group_images(
     recipe = tree_recipe(settings, network)
     tasks = (Task(samples.subset([k]), folder, settings, network, edges, recipe) for k in range(len(samples)))
     if scheduler is None:
+        tasks = detected(tasks) if network and network.device != "cpu" else tasks
         results = as_completed(_group_one, tasks, min(workers, len(samples)), "grouping")
     else:
         from hgrl.grouping.cluster import run_on_cluster  # here, for Dask takes half a second to import
@@ -118,20 +135,50 @@ def _check_targets(samples: Samples, folder: Path, edges: bool) -> None:
 def tree_recipe(settings: GroupingSettings, network: EdgeNetwork | None) -> str:
     """The fingerprint of all that decides a tree besides its image; with the image's, the tree's origin."""
     decides = settings.model_dump(mode="json", exclude={"self_target"})
-    detector = MODEL if network is None else Path(network.weights)
+    shipped = PIDINET if settings.edges == "pidinet" else MODEL
+    detector = shipped if network is None else Path(network.weights)
     return fingerprint(decides, detector, code_fingerprint("hgrl.grouping.group"))
+
+
+def detected(tasks: Iterable[Task]) -> Iterator[Task]:
+    """The tasks, in another order, with edge maps: the network looks at BATCH images of one size at once.
+
+    Those that need none or cannot be read pass as they are; `_group_one` tells why."""
+    waiting: dict[tuple[int, ...], list[tuple[Task, np.ndarray]]] = {}
+    for task in tasks:
+        try:
+            image = None if task.files()[2] else task.sample.image(0)
+        except InputError:
+            image = None
+        if image is None:
+            yield task
+            continue
+        waiting.setdefault(image.shape[:2], []).append((task, image))
+        largest = max(waiting, key=lambda size: len(waiting[size]))
+        if len(waiting[largest]) == BATCH or sum(map(len, waiting.values())) == MOST_WAITING:
+            yield from _with_edge_maps(waiting.pop(largest))
+    for batch in waiting.values():
+        yield from _with_edge_maps(batch)
+
+
+def _with_edge_maps(batch: list[tuple[Task, np.ndarray]]) -> Iterator[Task]:
+    first = batch[0][0]
+    edge_maps = detect_edges_of([image for _, image in batch], first.settings, first.network)
+    for (task, _), edge_map in zip(batch, edge_maps, strict=True):
+        yield dataclasses.replace(task, edge_map=edge_map)
 
 
 def _group_one(task: Task) -> tuple[str, str | None, list[str]]:
     """Group one image and write the results: (name, what is wrong or None, what else to say)."""
     name, image, notes = task.name, task.sample.images[0], []
     try:
-        origin, targets = fingerprint(task.recipe, image), [tree_path(task.folder, name)]
-        targets += [edge_map_path(task.folder, name)] if task.edges else []
-        done = [is_done(target, origin) for target in targets]  # all are asked: a foreign file is an error
-        if all(done):
+        origin, targets, done = task.files()
+        if done:
             return name, None, notes
-        edge_map, tree = region_tree(task.sample.image(0), task.settings, task.network)
+        if (edge_map := task.edge_map) is None:
+            edge_map, tree = region_tree(task.sample.image(0), task.settings, task.network)
+        else:
+            tree = build_tree(contour_arcs(edge_map, task.settings), task.settings)
     except InputError as error:
         return name, str(error), notes
     except Exception as error:  # one odd image must not cost the others hours

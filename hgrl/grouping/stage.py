@@ -16,7 +16,7 @@ from hgrl.core.results import write_results
 from hgrl.core.settings import Settings
 from hgrl.data.samples import Samples
 from hgrl.data.sources import grouped_samples, open_samples, pretraining_samples
-from hgrl.grouping.edges import EdgeNetwork
+from hgrl.grouping.edges import EdgeNetwork, edge_network
 from hgrl.grouping.group import group_images, height_scale, tree_recipe
 from hgrl.grouping.outputs import inspect
 from hgrl.grouping.region_tree import load_tree
@@ -111,18 +111,19 @@ def _remove_others(samples: Samples, folder: Path) -> None:
 
 
 def _edge_network(experiment: Experiment, settings: Settings) -> EdgeNetwork | None:
-    """The trained edge network if the grouping asks for one; InputError if it is missing or foreign."""
-    if settings.grouping.edges != "hed":
+    """The edge network if the grouping asks for one; InputError if it is missing or foreign."""
+    kind, trained = settings.grouping.edges, experiment.files.hed_weights
+    if kind == "forest":
         return None
     from hgrl.core.device import pick_device
-    from hgrl.grouping.hed.network import load_hed
+    from hgrl.grouping.edge_network import load_network
 
-    path = experiment.files.hed_weights
-    if not path.exists():
-        raise InputError(f"{path}: no trained edge network; run `dvc repro hed@{experiment.profile}` first")
-    load_hed(path)
-    in_workers = settings.jobs > 1  # each process would need a copy of the network on the card
-    return EdgeNetwork(path, "cpu" if in_workers else str(pick_device(settings.device)))
+    if kind == "hed" and not trained.exists():
+        remedy = f"run `dvc repro hed@{experiment.profile}` first"
+        raise InputError(f"{trained}: no trained edge network; {remedy}")
+    network = edge_network(settings.grouping, EdgeNetwork(trained) if kind == "hed" else None)
+    load_network(network.weights, kind)
+    return network._replace(device=str(pick_device(settings.device)))
 
 
 def is_grouped(experiment: Experiment, grouping: str | None = None) -> bool:

@@ -1,11 +1,10 @@
-"""Training the edge network on human boundaries: consensus of the annotators, crops, one resumable loop.
+"""Training the edge network on human boundaries: images, crops, first weights.
 
 Not done: HED's SGD with a rate for each layer (AdamW with one rate and a cosine serves a trunk from ImageNet
 and one from scratch), its 16 rotation angles (the square's 8 symmetries need no interpolation)."""
 
 import hashlib
 import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,31 +12,16 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from torch import Tensor
 from torch.optim import AdamW
 
-from hgrl.core.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from hgrl.core.checkpoint import Checkpoint
 from hgrl.core.errors import InputError
-from hgrl.core.progress import bar
 from hgrl.core.settings import HedSettings
-from hgrl.data.normalise import normalise
 from hgrl.data.sets.bsds import ContourSamples
-from hgrl.grouping.hed.network import HED, KIND, deep_loss
+from hgrl.grouping.edge_training import IGNORED, Batch, EdgeTraining, Picture, consensus, data_identity
+from hgrl.grouping.hed.network import HED, KIND
 
-EDGE, NONE, IGNORED = 1, 0, 255
-LOG_EVERY = 10  # steps between two looks at the loss: a look waits for the device
 VGG16 = 64  # channels of its first convolution
-Batch = tuple[Tensor, Tensor]
-Picture = tuple[np.ndarray, np.ndarray]  # image (H, W, 3) uint8 RGB, target (H, W) uint8
-
-
-def consensus(boundaries: Sequence[np.ndarray], least: float) -> np.ndarray:
-    """Boundary maps (H, W) bool -> target (H, W) uint8: 1 edge, 0 where nobody drew, 255 not scored.
-
-    An edge needs the share `least` of them; fewer are not scored, as by HED's followers (Liu et al., "Richer
-    convolutional features", CVPR 2017)."""
-    share = np.mean(boundaries, axis=0)
-    return np.where(share >= least, EDGE, np.where(share > 0, IGNORED, NONE)).astype(np.uint8)
 
 
 def shrunk(image: np.ndarray, boundaries: Sequence[np.ndarray], factor: int) -> tuple[np.ndarray, list]:
@@ -63,7 +47,7 @@ def read_pictures(samples: Sequence[ContourSamples], settings: HedSettings) -> l
             image, boundaries = split.image(index), split.boundaries(index)
             for factor in settings.shrink:
                 small, drawn = shrunk(image, boundaries, factor)
-                pictures.append((small, consensus(drawn, settings.consensus)))
+                pictures.append((small, consensus(np.mean(drawn, axis=0), settings.consensus)))
     if not pictures:
         remedy = "check the splits, or `data.scenes.contours`"
         raise InputError(f"train-hed: no images with human boundaries; {remedy}")
@@ -130,57 +114,28 @@ def hed_identity(
 ) -> dict[str, Any]:
     """What decides the weights; `origin` is the code's fingerprint. Training of another is not continued."""
     content = settings.model_dump(mode="json", exclude={"imagenet_weights", "sources", "checkpoint_minutes"})
-    each = (pair for split in samples for pair in zip(split.names, split.ground_truths, strict=True))
-    truths = [(name, path.stat().st_size if path.exists() else None) for name, path in each]
-    own = {"kind": KIND, "trunk": trunk_origin(settings), "batch_norm": batch_norm, "images": len(truths)}
-    data = hashlib.sha256(repr(truths).encode()).hexdigest()[:16]
-    return own | {"data": data, "origin": origin, "settings": content}
+    own = {"kind": KIND, "trunk": trunk_origin(settings), "batch_norm": batch_norm}
+    return own | data_identity(samples) | {"origin": origin, "settings": content}
 
 
 def train_hed(
     samples: list[ContourSamples], settings: HedSettings, out: Path, device: torch.device, origin: str = ""
 ) -> Checkpoint:
-    """Train the edge network on the splits `samples`; write its weights, with settings and origin, to `out`.
+    """Train on the splits `samples`; the weights go to `out`. See `EdgeTraining.run`.
 
-    A half-trained `out` is continued (to the bit on a CPU), a complete one returned. InputError for an `out`
-    of other settings or data, for missing ImageNet weights or ground truth, and for a loss or weights that
-    are not finite (the last good file stays)."""
-    trunk_origin(settings)  # reports a missing file before the images are read
-    out, (model, batch_norm) = Path(out), initial_network(settings)
-    identity, step, losses = hed_identity(samples, settings, batch_norm, origin), 0, []
-    model = model.to(device, memory_format=torch.channels_last).train()
-    optimizer = AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
-    if out.exists():
-        saved = load_checkpoint(out)
-        saved.require(identity, out)
-        if saved.complete:
-            return saved
-        model.load_state_dict(saved.method)
-        optimizer.load_state_dict(saved.optimizer)
-        step, losses = saved.step, saved.losses.tolist()
-
-    def checkpoint() -> Checkpoint:
-        state = optimizer.state_dict() if step < settings.iterations else {}  # of twice the weights' size
-        weights, seen = model.state_dict(), torch.tensor(losses)
-        return Checkpoint(identity, step, settings.iterations, weights, state, {}, seen)
-
-    pictures, written, unread = read_pictures(samples, settings), time.monotonic(), []
-    with bar(desc="training the edge network", total=settings.iterations, initial=step) as progress:
-        while step < settings.iterations:
-            batch = draw_batch(pictures, settings, step)
-            unread.append(_train_step(model, optimizer, batch, settings, step, device))
-            step += 1
-            progress.update()
-            if len(unread) == LOG_EVERY or step == settings.iterations:
-                losses += torch.stack(unread).tolist()
-                _check_finite(model, losses, step, settings.iterations, out)
-                unread = []
-                is_due = time.monotonic() - written > 60 * settings.checkpoint_minutes
-                if is_due and step < settings.iterations:
-                    save_checkpoint(out, checkpoint())
-                    written = time.monotonic()
-    save_checkpoint(out, checkpoint())
-    return checkpoint()
+    InputError also for missing ImageNet weights, before any image is read."""
+    trunk_origin(settings)
+    model, batch_norm = initial_network(settings)
+    training = EdgeTraining(
+        identity=hed_identity(samples, settings, batch_norm, origin),
+        settings=settings,
+        model=model,
+        optimizer=AdamW(model.parameters(), lr=settings.lr, weight_decay=settings.weight_decay),
+        rate=lambda step: learning_rate(settings, step),
+        read=lambda: read_pictures(samples, settings),
+        draw=lambda pictures, step: draw_batch(pictures, settings, step),
+    )
+    return training.run(Path(out), device)
 
 
 def learning_rate(settings: HedSettings, step: int) -> float:
@@ -188,30 +143,3 @@ def learning_rate(settings: HedSettings, step: int) -> float:
     warmup = settings.iterations // 20
     cosine = 0.5 * (1 + math.cos(math.pi * step / settings.iterations))
     return settings.lr * min((step + 1) / (warmup + 1), cosine)
-
-
-def _train_step(
-    model: HED, optimizer: AdamW, batch: Batch, settings: HedSettings, step: int, device: torch.device
-) -> Tensor:
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(settings, step)
-    images, target = (part.to(device) for part in batch)
-    images = normalise(images).contiguous(memory_format=torch.channels_last)
-    with torch.autocast(device.type, torch.bfloat16, enabled=settings.precision == "bf16"):
-        answers = model(images)
-    loss = deep_loss(answers, target)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-    return loss.detach()
-
-
-def _check_finite(model: HED, losses: list[float], step: int, total: int, out: Path) -> None:
-    """InputError for a loss that is not finite, and at the end for weights: a last gradient may not be."""
-    bad = next((k for k, loss in enumerate(losses) if not math.isfinite(loss)), None)
-    what = None if bad is None else f"the loss is {losses[bad]} at step {bad} of {total}"
-    if what is None and step == total:
-        broken = (name for name, weights in model.state_dict().items() if not weights.isfinite().all())
-        what = next((f"{name} is not finite after training" for name in broken), None)
-    if what is not None:
-        raise InputError(f"{out}: {what}; lower hed.lr (--lr) and train again")
