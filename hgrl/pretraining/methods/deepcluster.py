@@ -28,7 +28,7 @@ class DeepClusterSettings(Section):
     clusters: AtLeastOne = 10_000  # the paper's, for ImageNet: 128 images each
     components: AtLeastOne = 256  # of whitened PCA, if there are as many
     iterations: AtLeastOne = 20  # of K-means, in the authors' code
-    augment: DeepClusterViews = DeepClusterViews()
+    augment: DeepClusterViews | None = DeepClusterViews()  # None: as the profile has it
 
 
 class DeepCluster(Method):

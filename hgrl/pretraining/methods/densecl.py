@@ -35,7 +35,7 @@ class DenseCLSettings(Section):
     cell_weight: Fraction = 0.5  # lambda
     grid: AtLeastOne = 7  # cells per side that are contrasted: the authors' last stage at 224 px
     groups: AtLeastOne = 8  # as for MoCo
-    augment: MoCoV2Views = MoCoV2Views()
+    augment: MoCoV2Views | None = MoCoV2Views()  # None: as the profile has it
 
 
 class DenseCL(Method):

@@ -51,7 +51,7 @@ class DetConSettings(Section):
     dim: AtLeastOne = 256
     hidden: AtLeastOne = 4096
     groups: AtLeastOne = 8  # as for MoCo
-    augment: DetConViews = DetConViews()
+    augment: DetConViews | None = DetConViews()  # None: as the profile has it
 
 
 class DetCon(Method):

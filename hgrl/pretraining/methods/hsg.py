@@ -26,7 +26,7 @@ class HSGSettings(SegSortSettings):
     weight: NotNegative = 0.1  # of each level's loss; 0: SegSort
     # of K-means on the leaves' means, from the tree's cut into so many groups on; 0: the tree's groups
     group_iterations: Count = 10
-    augment: HSGViews = HSGViews()
+    augment: HSGViews | None = HSGViews()  # None: as the profile has it
 
 
 class HSG(SegSort):

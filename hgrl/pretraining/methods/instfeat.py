@@ -16,7 +16,7 @@ from hgrl.sampling.views import Batch
 class InstFeatSettings(Section):
     temperature: Positive = 0.1  # the paper's section 4
     dim: AtLeastOne = 128
-    augment: InstDiscViews = InstDiscViews()
+    augment: InstDiscViews | None = InstDiscViews()  # None: as the profile has it
 
 
 class InstFeat(Method):

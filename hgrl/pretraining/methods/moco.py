@@ -26,7 +26,7 @@ class MoCoSettings(Section):
     temperature: Positive = 0.07
     dim: AtLeastOne = 128
     groups: AtLeastOne = 8  # of batch normalisation, shuffled for the keys: the authors' GPUs
-    augment: InstDiscViews = InstDiscViews()
+    augment: InstDiscViews | None = InstDiscViews()  # None: as the profile has it
 
 
 class MoCo(Method):

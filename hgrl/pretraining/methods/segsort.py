@@ -29,7 +29,7 @@ class SegSortSettings(Section):
     iterations: AtLeastOne = 10
     # whose segments contrast: an image's own (table 1: "None"), or those of all images (the authors' code)
     scope: Literal["image", "batch"] = "image"
-    augment: SegSortViews = SegSortViews()
+    augment: SegSortViews | None = SegSortViews()  # None: as the profile has it
 
 
 class SegSort(Method):
