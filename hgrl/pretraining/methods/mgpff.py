@@ -56,8 +56,7 @@ class MGPFF(ClipMethod):
     loss of a scale has the filtered and the warped frame's Charbonnier distance from the true one, the
     smoothness of the filters' expected displacement, and how far flows there and back are from cancelling
     out. Both directions are learnt. As the authors' code, a scale's loss does not reach the coarser ones.
-    Differs: filters begin with the features' cosines at the 121 places, to which the network adds; from
-    concatenated features alone a network learns nothing in the minutes that it has here."""
+    Differs: filters begin with the features' cosines at the 121 places, to which the network adds."""
 
     own = ("mgpff", MGPFFSettings)
     layers = ()
