@@ -90,6 +90,17 @@ def _results() -> Iterator[Command]:
     own += [path("--html", metavar="FILE", help="the page; default: artifacts/PROFILE/report.html")]
     text = "which results are there, and what makes the missing ones; of a profile as one HTML page"
     yield report, "report", text, own
+    own = [
+        PROFILE,
+        arg("run", help="a trained and probed run"),
+        number("--seed", 0, help="which of its seeds"),
+    ]
+    yield (
+        ship,
+        "ship",
+        "put a trained network into the package, with a card: what notebooks show at first",
+        own,
+    )
     yield readme, "readme", "write the committed results into README.md and results/README.md", []
     quick = switch("--quick", "13 minutes on 2 cores, into results/quick")
     profile = arg("--profile", help="default: params.yaml's")
@@ -248,6 +259,12 @@ def report(options: Options) -> None:
     from hgrl.reporting.report import write_report
 
     print(write_report(options.experiment or load_experiment(current_profile()), options.html))
+
+
+def ship(options: Options) -> None:
+    from hgrl.reporting import shipping
+
+    print(shipping.ship(options.experiment, options.experiment.run(options.run), options.seed))
 
 
 def readme(options: Options) -> None:

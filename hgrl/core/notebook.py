@@ -4,6 +4,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import nbformat
 
@@ -44,14 +45,15 @@ def run_notebook(name: str, experiment: Experiment, parameters: dict[str, str]) 
     environment = dict.fromkeys((progress.PLAIN, IN_PIPELINE) if by_dvc else (progress.PLAIN,), "1")
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         executed = Path(folder) / target.name
-        _execute(source, executed, {"profile": experiment.profile} | parameters, failed, environment)
+        given = {"profile": experiment.profile, "make": True} | parameters
+        _execute(source, executed, given, failed, environment)
         executed.replace(target)
     failed.unlink(missing_ok=True)  # of an earlier attempt
     return target
 
 
 def _execute(
-    source: Path, executed: Path, parameters: dict[str, str], failed: Path, environment: dict[str, str]
+    source: Path, executed: Path, parameters: dict[str, Any], failed: Path, environment: dict[str, str]
 ) -> None:
     import papermill  # here: it takes a second, which a run that is left out need not wait
     from jupyter_client.kernelspec import NoSuchKernel
