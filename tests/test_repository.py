@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from hgrl.reporting.figures.output import OF_A_RUN, SHOWN_RUN
+
 HOME = Path(__file__).resolve().parents[1]
 PYPROJECT = (HOME / "pyproject.toml").read_text()
 LOCK = (HOME / "requirements.lock").read_text()
@@ -124,3 +126,11 @@ def test_imports_go_one_way_through_the_rooms(room):
 def test_data_metrics_and_grouping_need_no_torch(module):
     program = f"import sys, {module}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=HOME)
+
+
+def test_committed_pictures_are_small_and_all_shown():
+    listed = subprocess.run(["git", "ls-files", "results/*/figures"], cwd=HOME, capture_output=True, text=True)
+    pictures = [HOME / name for name in listed.stdout.split() if (HOME / name).exists()]
+    assert not [path for path in pictures if path.stat().st_size > 400_000]
+    assert sum(path.stat().st_size for path in pictures) < 6_000_000
+    assert {path.stem for path in pictures if path.stem.startswith(OF_A_RUN)} <= {SHOWN_RUN}
