@@ -355,11 +355,12 @@ def test_the_curve_has_iso_f_lines_and_the_human_point():
         "weak": (np.array([0.9, 0.5, 0.001]), np.array([0.1, 0.5, 1.0])),
         "strong": (np.array([0.9, 0.8]), np.array([0.6, 0.8])),
     }
-    (axes,) = bsds.precision_recall_figure(curves).axes
+    figure = bsds.precision_recall_figure(curves)
+    (axes,) = figure.axes
     lines = [line.get_xydata().T for line in axes.lines if line.get_color() == bsds.GREEN]
     assert [np.ptp(f_measure(*line)) < 1e-9 for line in lines] == [True] * 9
     assert [f_measure(*line)[0] for line in lines] == pytest.approx(np.arange(0.1, 0.95, 0.1))
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "[F=0.80] human",
         "[F=0.80] strong",
         "[F=0.50] weak",
