@@ -10,6 +10,7 @@ from hgrl.grouping.region_tree import RegionTree
 from hgrl.reporting.figures.panels import outlined
 
 HUES = colormaps["turbo"]
+MOST_NAMED = 12  # leaves with their numbers below
 UNCUT = (0.6, 0.6, 0.6, 1.0)  # branches above the cut
 
 
@@ -33,7 +34,7 @@ def dendrogram(axes: Axes, tree: RegionTree, level: float | None = None) -> None
     level: of a cut, drawn as a dashed line; what it has merged is in the colours of `tinted`."""
     place, height = list(np.argsort(tree.order()) + 0.5), [0.0] * tree.regions + tree.heights.tolist()
     colours = leaf_colours(tree, -1 if level is None else level)
-    inside = [colour for colour in colours]
+    inside = list(colours)
     branches, shades = [], []
     for (a, b), top in zip(tree.children, tree.heights, strict=True):
         branches.append([(place[a], height[a]), (place[a], top), (place[b], top), (place[b], height[b])])
@@ -42,19 +43,23 @@ def dendrogram(axes: Axes, tree: RegionTree, level: float | None = None) -> None
         shades.append(inside[-1])
     axes.add_collection(LineCollection(branches, colors=shades, linewidths=1.6))
     if level is not None:
-        axes.scatter(place[: tree.regions], np.zeros(tree.regions), color=colours, s=14, clip_on=False, zorder=3)
+        at = place[: tree.regions], np.zeros(tree.regions)
+        axes.scatter(*at, color=colours, s=14, clip_on=False, zorder=3)
         axes.axhline(level, color="black", linestyle="--", linewidth=1)
     axes.set(xlim=(0, tree.regions), ylim=(0, 1.04 * tree.heights.max(initial=0.01)))
-    axes.set(xticks=[], xlabel=f"{tree.regions} leaves", ylabel="height of a merge")
+    named = tree.order() if tree.regions <= MOST_NAMED else []
+    axes.set_xticks(np.arange(len(named)) + 0.5, named)
+    axes.tick_params(axis="x", length=0)
+    axes.set(xlabel="leaves" if len(named) else f"{tree.regions} leaves", ylabel="height of a merge")
     axes.spines[["top", "right", "bottom"]].set_visible(False)
 
 
 def tree_and_cut(image: np.ndarray, tree: RegionTree, level: float, size: float = 3.6) -> Figure:
     """The cut of a tree at a level, and beside it the dendrogram with the cut as a dashed line."""
-    height, width = image.shape[:2]
+    (height, width), count = image.shape[:2], len(set(tree.leaf_groups(level)))
     figure = Figure(figsize=(size * width / height + size * 1.4, size), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(width / height, 1.4))
     left.imshow(tinted(image, tree, level))
-    left.set(xticks=[], yticks=[], title=f"cut at {level:.2f}: {len(set(tree.leaf_groups(level)))} regions")
+    left.set(xticks=[], yticks=[], title=f"cut at {level:.2f}: {count} region{'s' * (count > 1)}")
     dendrogram(right, tree, level)
     return figure
