@@ -5,6 +5,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
+from matplotlib.ticker import AutoLocator
 
 from hgrl.grouping.region_tree import RegionTree
 from hgrl.reporting.figures.panels import outlined
@@ -50,6 +51,7 @@ def dendrogram(axes: Axes, tree: RegionTree, level: float | None = None) -> None
     named = tree.order() if tree.regions <= MOST_NAMED else []
     axes.set_xticks(np.arange(len(named)) + 0.5, named)
     axes.tick_params(axis="x", length=0)
+    axes.yaxis.set_major_locator(AutoLocator())  # which `grid` has taken
     axes.set(xlabel="leaves" if len(named) else f"{tree.regions} leaves", ylabel="height of a merge")
     axes.spines[["top", "right", "bottom"]].set_visible(False)
 
