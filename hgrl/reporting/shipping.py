@@ -16,8 +16,8 @@ from hgrl.evaluation.shipped import shipped_file
 from hgrl.reporting.scores import found, headline
 
 MEASURES = {"mIoU": "miou", "pixel accuracy": "pixel_accuracy"}
-DRAWN = """It learnt from scenes that this project draws over scikit-image's free photographs. Ours learnt from region
-trees of the shipped edge detector as well, whose terms are BSDS500's: research and education, no commerce."""
+DRAWN = """It learnt from scenes that this project draws over scikit-image's free photographs; what ours learnt
+from, region trees, come from the shipped edge detector, whose terms are BSDS500's: research and education."""
 PHOTOGRAPHED = """It learnt from others' photographs, which are for research and education: so is it. See
 `docs/real-data.md`, Terms."""
 
