@@ -14,8 +14,12 @@ def palette_png(image: Image.Image, width: int) -> bytes:
 
 def smallest(image: Image.Image, width: int) -> tuple[str, bytes]:
     """("png", a palette's) or ("jpeg", of QUALITY), whichever is smaller; at most `width` pixels across."""
-    jpeg = _saved(_fitted(image, width), "jpeg", quality=QUALITY, optimize=True)
-    return min(("png", palette_png(image, width)), ("jpeg", jpeg), key=lambda coded: len(coded[1]))
+    coded = ("png", palette_png(image, width)), ("jpeg", jpeg(image, width))
+    return min(coded, key=lambda one: len(one[1]))
+
+
+def jpeg(image: Image.Image, width: int) -> bytes:
+    return _saved(_fitted(image, width), "jpeg", quality=QUALITY, optimize=True)
 
 
 def _fitted(image: Image.Image, width: int) -> Image.Image:
