@@ -1,4 +1,4 @@
-"""Trees and embeddings of scikit-image's photographs, by the networks that ship: docs/gallery.md's pictures."""
+"""Trees and embeddings of scikit-image's photographs, by networks that ship: docs/gallery.md's pictures."""
 
 from collections.abc import Iterator
 from pathlib import Path
