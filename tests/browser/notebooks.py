@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -16,8 +17,7 @@ from playwright.sync_api import Page, TimeoutError
 
 from hgrl.core import paths
 
-PORT = 8_917
-ARGUMENTS = ["--no-browser", f"--port={PORT}", "--IdentityProvider.token=", "--allow-root"]
+ARGUMENTS = ["--no-browser", "--IdentityProvider.token=", "--allow-root"]
 ARGUMENTS += [
     "--LabApp.expose_app_in_browser=True",
     "--LabApp.extension_manager=readonly",
@@ -50,12 +50,21 @@ def lab(folder: Path) -> Iterator[str]:
     copies = folder / "notebooks"
     shutil.copytree(paths.HOME / "notebooks", copies)
     environment = os.environ | {"HGRL_HOME": str(paths.HOME), "JUPYTER_CONFIG_DIR": str(folder / "config")}
-    command = [sys.executable, "-m", "jupyterlab", f"--ServerApp.root_dir={copies}", *ARGUMENTS]
+    with socket.create_server(("localhost", 0)) as free:
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        f"--ServerApp.root_dir={copies}",
+        f"--port={port}",
+        *ARGUMENTS,
+    ]
     with (folder / "lab.log").open("w") as log:
         server = subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
-        _wait_for(f"http://localhost:{PORT}/api", folder / "lab.log", server)
-        yield f"http://localhost:{PORT}"
+        _wait_for(f"http://localhost:{port}/api", folder / "lab.log", server)
+        yield f"http://localhost:{port}"
     finally:
         server.terminate()
         server.wait()
