@@ -10,6 +10,7 @@ from latex2mathml.converter import convert
 
 from hgrl.core import paths
 from hgrl.core.experiment import load_experiment
+from hgrl.reporting.html_page import NARROW
 
 sys.path.insert(0, str(Path(__file__).parent))
 from executed import executed_notebook, without_live_parts
@@ -28,7 +29,8 @@ include_patterns = [
 exclude_patterns = [".*", "**/.*", "artifacts", "data", "**/__pycache__", "*.egg-info"]
 html_theme = "furo"
 html_math_renderer = "mathml"  # which a browser draws by itself; MathJax is fetched from elsewhere
-html_copy_source = False
+html_static_path, html_css_files = ["static"], ["book.css"]
+html_copy_source = html_show_copyright = False
 html_show_search_summary = False  # a page opened as a file may not fetch the others
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
@@ -85,7 +87,7 @@ def read_source(app, page: str, source: list[str]) -> None:
                 cell.source = LINK.sub(lambda link: led(link, folder), cell.source)
         source[0] = nbformat.writes(notebook)
         return
-    text = LINK.sub(lambda link: led(link, folder), source[0])
+    text = LINK.sub(lambda link: led(link, folder), source[0].replace(" ± ", NARROW))
     titled = text if text.startswith(("# ", "<!--")) else f"# {page.replace('/', ' ')}\n\n{text}"
     source[0] = titled + CONTENTS if page == root_doc else titled
 

@@ -26,7 +26,9 @@ class Chromium:
         found = next(filter(None, map(shutil.which, INSTALLED)), None)
         sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []  # root has none
         try:
-            self.browser = self.driver.chromium.launch(executable_path=found, args=sandbox)
+            self.browser = self.driver.chromium.launch(
+                executable_path=found, args=sandbox, timeout=MINUTE * 5
+            )
         except Error as error:
             self.driver.stop()
             remedy = "`apt install chromium`, or `playwright install chromium`"

@@ -22,7 +22,8 @@ def explorer(browser: Chromium, folder: Path) -> Problems:
     photo = folder / "cat.jpg"
     Image.fromarray(chelsea()).save(photo)
     _hgrl("group", str(photo), "--out", str(folder / "trees"), "--pictures")
-    return _at_both_widths(browser, folder / "trees" / "cat.html", "explorer", _use_explorer)
+    (path,) = (folder / "trees").rglob("cat.html")
+    return _at_both_widths(browser, path, "explorer", _use_explorer)
 
 
 def _use_explorer(page: Page, problems: Problems) -> None:
@@ -82,12 +83,13 @@ def book(browser: Chromium, folder: Path) -> Problems:
     problems: Problems = []
     for width in WIDTHS:
         with browser.page(width, problems) as page:
-            for path in sorted(site.rglob("*.html")):
-                if "_static" not in path.parts:
-                    page.goto(path.as_uri())
-                    own = path.relative_to(site)
-                    _must(_fits(page), f"{own}: wider than {width} pixels", problems)
-                    _must(page.evaluate(BROKEN) == 0, f"{own}: a picture does not load", problems)
+            page.goto((site / "index.html").as_uri())
+            page.wait_for_url("**/README.html")
+            for path in sorted({*site.rglob("*.html")} - {site / "index.html"}):
+                page.goto(path.as_uri())
+                own = path.relative_to(site)
+                _must(_fits(page), f"{own}: wider than {width} pixels", problems)
+                _must(page.evaluate(BROKEN) == 0, f"{own}: a picture does not load", problems)
             page.goto((site / "search.html").as_uri() + "?q=ultrametric")
             page.wait_for_selector("ul.search li a", timeout=60_000)
             browser.shoot(page, f"book-search-{width}")
