@@ -102,6 +102,8 @@ def _results() -> Iterator[Command]:
         own,
     )
     yield readme, "readme", "write the committed results into README.md and results/README.md", []
+    own = [path("out", metavar="FILE", nargs="?", help="default: docs/hero.png")]
+    yield hero, "hero", "draw the strip that README opens with, by the network that ships", own
     quick = switch("--quick", "13 minutes on 2 cores, into results/quick")
     profile = arg("--profile", help="default: params.yaml's")
     more = switch("--extras", "more rows too: rivals, readings, fine-tuning, sweep, ablations, curves")
@@ -271,6 +273,14 @@ def readme(options: Options) -> None:
     from hgrl.reporting.pages import update_readme
 
     update_readme()
+
+
+def hero(options: Options) -> None:
+    from hgrl.reporting.figures.hero import write_hero
+
+    out = options.out or paths.HOME / "docs" / "hero.png"
+    write_hero(out)
+    print(out)
 
 
 def switch_profile(options: Options) -> None:

@@ -26,6 +26,7 @@ COMMANDS = {
     "claims": ["mini"],
     "report": ["mini", "--html", "report.html"],
     "readme": [],
+    "hero": ["strip.png"],
     "repro": ["--quick", "--extras"],
     "profile": ["photos"],
     "group": [

@@ -31,11 +31,13 @@ def drawn(figure, axes):
     return figure
 
 
-def test_probability_maps_have_an_axis_and_a_colour_bar_each():
+def test_probability_maps_have_an_axis_each_and_one_colour_scale():
     maps = {"positive": np.array([0.1, 0.2, 0.7]), "negative": np.array([0.5, 0.5, 0.0])}
-    figure = drawn(sampling.probability_maps(IMAGES[0], LABELS, 1, maps), axes=1 + 2 + 2)
-    shown = figure.axes[1].images[0].get_array()
-    np.testing.assert_array_equal(shown[0, [0, 8, 16]], [0.1, 0.2, 0.7])
+    figure = drawn(sampling.probability_maps(IMAGES[0], LABELS, 1, maps, pixel=(9, 3)), axes=1 + 2 + 1)
+    shown = [axis.images[0] for axis in figure.axes[1:3]]
+    np.testing.assert_array_equal(shown[0].get_array()[0, [0, 8, 16]], [0.1, 0.2, 0.7])
+    assert {image.get_clim() for image in shown} == {sampling.SHARES}
+    assert not np.ma.is_masked(shown[1].norm(shown[1].get_array()))  # zero has a colour too
 
 
 def test_outlines_are_yellow_and_the_rest_is_the_image():
@@ -50,15 +52,27 @@ def test_sampled_pixels_lie_where_the_sample_says():
     # far apart: positives come from the anchor's own region
     distances = torch.tensor([[0.0, 9.0], [9.0, 0.0]]).expand(2, 2, 2)
     settings = SamplingSettings(anchors=1, positives=3, negatives=2, cns=0, height_unit="raw")
-    sample = sample_pixels(torch.from_numpy(labels), distances, settings, 0, torch.Generator().manual_seed(0))
-    images = random.integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
-    figure = drawn(sampling.sampled_pixels(images, labels[:, 1], sample, image=1, anchor=0), axes=2)
-    dots = [[collection.get_offsets() for collection in axis.collections] for axis in figure.axes]
-    assert sum(len(groups[2]) for groups in dots) == 1  # the anchor, in one of the views
-    side = next(groups[2][0][0] for groups in dots if len(groups[2])) >= 32
-    positives = np.concatenate([groups[1] for groups in dots])
+    generator = torch.Generator().manual_seed(0)
+    sample = sample_pixels(torch.from_numpy(labels), distances, settings, 3, generator)
+    images = random.integers(0, 256, (2, 2, 16, 16, 3)).astype(np.uint8)
+    figure = sampling.sampled_pixels(images, labels, sample, image=1, anchor=0)
+    figure.savefig(io.BytesIO(), format="png", dpi=40)
+    kinds = list(sampling.STYLES)
+    dots = [
+        dict(zip(kinds, [spots.get_offsets() for spots in axis.collections], strict=True))
+        for axis in figure.axes
+    ]
+    assert [axis.get_title() for axis in figure.axes[:2]] == ["first view", "augmented view"]
+    assert {axis.get_title() for axis in figure.axes[2:]} == {"image 0"}
+    assert [len(groups["anchor"]) for groups in dots[:2]] == [1, 0]
+    side = dots[0]["anchor"][0][0] >= 32
+    positives = np.concatenate([groups["positive"] for groups in dots])
+    negatives = np.concatenate([groups["negative"] for groups in dots])
     assert len(positives) and ((positives[:, 0] >= 32) == side).all()
-    assert all((places >= 0).all() and (places <= 64).all() for groups in dots for places in groups)
+    assert len(negatives) and ((negatives[:, 0] >= 32) != side).all()
+    elsewhere = [len(groups["negative from another image"]) for groups in dots]
+    assert elsewhere[:2] == [0, 0] and sum(elsewhere) == 3
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == kinds[::-1]
 
 
 def test_loss_curves_have_a_line_and_its_mean_for_each_run():
@@ -355,11 +369,12 @@ def test_the_curve_has_iso_f_lines_and_the_human_point():
         "weak": (np.array([0.9, 0.5, 0.001]), np.array([0.1, 0.5, 1.0])),
         "strong": (np.array([0.9, 0.8]), np.array([0.6, 0.8])),
     }
-    (axes,) = bsds.precision_recall_figure(curves).axes
+    figure = bsds.precision_recall_figure(curves)
+    (axes,) = figure.axes
     lines = [line.get_xydata().T for line in axes.lines if line.get_color() == bsds.GREEN]
     assert [np.ptp(f_measure(*line)) < 1e-9 for line in lines] == [True] * 9
     assert [f_measure(*line)[0] for line in lines] == pytest.approx(np.arange(0.1, 0.95, 0.1))
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "[F=0.80] human",
         "[F=0.80] strong",
         "[F=0.50] weak",

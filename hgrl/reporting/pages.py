@@ -11,6 +11,7 @@ from hgrl.core.experiment import load_experiment
 from hgrl.core.files import read_json, write_text
 from hgrl.core.paths import Files
 from hgrl.reporting.claims import difference, paper_figures
+from hgrl.reporting.figures.bsds import NAMES
 from hgrl.reporting.tables import FURTHER_HEADS, INAPPLICABLE, TITLES, formatted, markdown_table, table_file
 
 PROFILES = ("mini", "photos")
@@ -29,13 +30,7 @@ HEADLINES = (
     ("ours (cns 5, 20)", "ours-cns5-20", "ours-cns5-20"),
     ("ours, HED's edges", "ours-hed", "ours-hed"),
 )
-BSDS_ROWS = {
-    "se": "edges, sharpened, one scale",
-    "se_multiscale": "edges, sharpened, three scales",
-    "hed": "HED edges, narrow, from scratch",
-    "ucm_fast": "contour map, `fast`",
-    "ucm_best": "contour map, `best`",
-}
+BSDS_ROWS = ("se", "se_multiscale", "hed", "ucm_fast", "ucm_best")
 BSDS_SCORES = ("ods", "ois", "ap", "covering_ods", "pri_ods", "vi_ods")
 BSDS_HEADINGS = ("ODS", "OIS", "AP", "covering", "PRI", "VI")
 GPB_OWT_UCM = (0.7263, 0.7595, 0.7266, 0.5884, 0.8273, 1.6896)  # its scores in BSDS500's own files
@@ -143,9 +138,9 @@ def bsds500() -> str:
     summary = read_json(path)
     seconds = {f"ucm_{preset}": found["total"] for preset, found in summary["seconds_per_image"].items()}
     rows = []
-    for row, title in BSDS_ROWS.items():
+    for row in BSDS_ROWS:
         scores = [formatted("{:.3f}", summary.get(row, {}).get(score)) for score in BSDS_SCORES]
-        rows.append([title, *scores, formatted("{:.2f}", seconds.get(row))])
+        rows.append([NAMES[row], *scores, formatted("{:.2f}", seconds.get(row))])
     rows.append(["gPb-owt-ucm, published", *(f"{score:.3f}" for score in GPB_OWT_UCM), "minutes"])
     return markdown_table(rows, ["", *BSDS_HEADINGS, "s per image"])
 
