@@ -12,10 +12,9 @@ from PIL import Image
 from hgrl.core import notebook
 from hgrl.core.experiment import load_experiment
 from hgrl.core.settings import SamplingSettings
-from hgrl.data.samples import Samples, Video
-from hgrl.evaluation.retrieval import Segments
+from hgrl.data.samples import Video
 from hgrl.metrics.bsds import f_measure
-from hgrl.reporting.figures import bsds, output, panels, retrieval, sampling, scores, tracking
+from hgrl.reporting.figures import bsds, output, panels, sampling, scores, tracking
 from hgrl.sampling.pixels import sample_pixels
 
 random = np.random.default_rng(0)
@@ -240,50 +239,6 @@ def test_a_match_picture_compares_regions_and_boundaries():
 
 
 @pytest.fixture
-def retrieved(tmp_path):
-    """(queries, samples): three images, each of the three stripes as its segments; class = stripe."""
-    images, masks = [], []
-    for index, image in enumerate(IMAGES):
-        for kind, array, files in (("i", image, images), ("m", LABELS, masks)):
-            files.append(tmp_path / f"{kind}{index}.png")
-            Image.fromarray(array).save(files[-1])
-    samples = Samples(("a", "b", "c"), tuple(images), tuple(masks), classes=("background", "left", "right"))
-    grids = tuple(LABELS[::4, ::4] for _ in range(3))
-    descriptors = np.tile(np.eye(3, dtype=np.float32), (3, 1))
-    return Segments(grids, descriptors, np.repeat(np.arange(3), 3), np.tile(np.arange(3), 3)), samples
-
-
-def test_queries_are_objects_of_different_images(retrieved):
-    segments, samples = retrieved
-    rows = retrieval.query_rows(segments, samples, 2)
-    assert len(set(segments.image[rows])) == 2 and 0 not in segments.segment[rows]
-    assert len(retrieval.query_rows(segments, samples, 10)) == 3
-
-
-def test_a_retrieval_grid_shows_the_query_and_its_neighbours(retrieved):
-    segments, samples = retrieved
-    tiles = retrieval.retrieval_tiles(segments, samples, segments, samples, [1, 5], neighbours=2)
-    titles = [[tile.title for tile in row] for row in tiles]
-    assert titles == [
-        ["query: left", "left  1.00", "left  1.00"],
-        ["query: right", "right  1.00", "right  1.00"],
-    ]
-    assert all(tile.right and tile.mask.sum() == 16 * 8 for row in tiles for tile in row)
-    drawn(retrieval.retrieval_grid(tiles), axes=6)
-
-
-def test_a_retrieval_grid_of_uneven_rows_can_be_drawn(retrieved):
-    tile = retrieval.Tile(IMAGES[0], LABELS == 1, "x", right=False)
-    figure = drawn(retrieval.retrieval_grid([[tile, tile], [tile]]), axes=4)
-    assert figure.axes[0].title.get_color() == "tab:red"
-
-
-def test_a_segment_map_says_how_many_segments():
-    figure = drawn(retrieval.segment_map(IMAGES[0], LABELS[::4, ::4]), axes=2)
-    assert figure.axes[1].get_title() == "3 segments"
-
-
-@pytest.fixture
 def picture():
     return panels.picture_rows({"map": [np.eye(2)]})
 
@@ -320,6 +275,8 @@ def test_only_the_pipeline_saves_what_a_notebook_shows(home, picture, photograph
     assert output.show(picture, photographs, "map", shows_images=False) is picture
     assert committed.read_bytes() == b"committed" and not (home / "artifacts").exists()
     monkeypatch.setenv(notebook.IN_PIPELINE, "1")
+    assert output.show(picture, photographs, "map", shows_images=False, own=False) is picture
+    assert committed.read_bytes() == b"committed"  # of another profile's results
     assert output.show(picture, photographs, "map", shows_images=False) is picture
     assert committed.read_bytes().startswith(b"\x89PNG")
 

@@ -1,0 +1,36 @@
+"""What notebooks draw before anything is scored, and what they call the runs."""
+
+from conftest import write_profile
+
+from hgrl.core.experiment import load_experiment
+from hgrl.core.files import write_json
+from hgrl.reporting.figures import committed, names
+
+
+def test_names_of_runs_are_readable_and_all_different():
+    for table in ("table1", "table2", "table3"):
+        found = names.run_names(table)
+        assert len(set(found.values())) == len(found) and not any("_" in name for name in found.values())
+    found = names.run_names("table1")
+    assert (found["moco"], found["moco-long"], found["ours-cns5-20"]) == (
+        "MoCo",
+        "MoCo, long",
+        "Ours, cns 5 and 20",
+    )
+    assert names.renamed({"ours-cns0": 1, "mine": 2}, "table3") == {"Ours, cns 0": 1, "mine": 2}
+
+
+def test_what_a_profile_has_not_is_read_of_mini(home, capsys):
+    for profile, run in (("small", "ours"), ("mini", "moco")):
+        write_profile(home, name=profile)
+        write_json(home / f"results/{profile}/probe/{run}.json", {"seeds": {"0": {"miou": 0.5}}})
+    experiment = load_experiment("small")
+    assert committed.committed_scores(experiment, "probe", "ours,far") == (
+        {"ours": {"0": {"miou": 0.5}}},
+        experiment,
+    )
+    assert "results/small" in (said := capsys.readouterr().out) and "not scored in small: far" in said
+    (home / "results/small/probe/ours.json").unlink()
+    scores, source = committed.committed_scores(experiment, "probe")
+    assert scores == {"moco": {"0": {"miou": 0.5}}} and source.profile == "mini"
+    assert committed.committed(experiment, "sweep", committed.extras_or_cells) == ({}, experiment)
