@@ -1,10 +1,11 @@
 """What notebooks draw before anything is scored, and what they call the runs."""
 
 from conftest import write_profile
+from test_figures import drawn
 
 from hgrl.core.experiment import load_experiment
 from hgrl.core.files import write_json
-from hgrl.reporting.figures import committed, names
+from hgrl.reporting.figures import committed, names, verdicts
 
 
 def test_names_of_runs_are_readable_and_all_different():
@@ -34,3 +35,18 @@ def test_what_a_profile_has_not_is_read_of_mini(home, capsys):
     scores, source = committed.committed_scores(experiment, "probe")
     assert scores == {"moco": {"0": {"miou": 0.5}}} and source.profile == "mini"
     assert committed.committed(experiment, "sweep", committed.extras_or_cells) == ({}, experiment)
+
+
+def test_every_claim_has_its_place_and_every_verdict_its_mark():
+    entry = {"difference": 1.0, "interval_95": [0.5, 1.5], "margin": 0.6, "kind": "matches"}
+    entries = [
+        entry | {"id": k, "claim": f"claim {k}", "verdict": verdict}
+        for k, verdict in enumerate(verdicts.STYLES)
+    ]
+    lacking = {"id": 4, "claim": "claim 4", "verdict": "undecided", "difference": None}
+    figure = drawn(verdicts.verdict_picture([*entries, entries[0], lacking]), axes=1)
+    axes, (legend,) = figure.axes[0], figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == list(verdicts.STYLES)  # each once
+    assert [text.get_text() for text in axes.texts] == [" not run here"]
+    assert len(axes.get_yticklabels()) == 6 and len({marker for marker, _ in verdicts.STYLES.values()}) == 4
+    assert [(bar.get_x(), bar.get_width()) for bar in axes.patches] == [(-0.6, 1.2)] * 5
