@@ -22,19 +22,29 @@ def test_names_of_runs_are_readable_and_all_different():
 
 
 def test_what_a_profile_has_not_is_read_of_mini(home, capsys):
+    scores = {"0": {"scenes": {"miou": 0.5}}}
     for profile, run in (("small", "ours"), ("mini", "moco")):
         write_profile(home, name=profile)
-        write_json(home / f"results/{profile}/probe/{run}.json", {"seeds": {"0": {"miou": 0.5}}})
+        write_json(home / f"results/{profile}/probe/{run}.json", {"seeds": scores})
     experiment = load_experiment("small")
-    assert committed.committed_scores(experiment, "probe", "ours,far") == (
-        {"ours": {"0": {"miou": 0.5}}},
-        experiment,
-    )
+    found, source = committed.committed_scores(experiment, "probe", "ours,far")
+    assert found == {"ours": scores} and source is experiment
     assert "results/small" in (said := capsys.readouterr().out) and "not scored in small: far" in said
     (home / "results/small/probe/ours.json").unlink()
-    scores, source = committed.committed_scores(experiment, "probe")
-    assert scores == {"moco": {"0": {"miou": 0.5}}} and source.profile == "mini"
+    found, source = committed.committed_scores(experiment, "probe")
+    assert found == {"moco": scores} and source.profile == "mini"
     assert committed.committed(experiment, "sweep", committed.extras_or_cells) == ({}, experiment)
+
+
+def test_results_of_an_older_layout_are_left_out(home, capsys):
+    write_profile(home)
+    write_profile(home, name="mini")
+    layouts = {"tracking": {"field": {"j_mean": 0.5}}, "retrieval": {"scenes": {"embedding": {}}}}
+    for stage, now in layouts.items():
+        write_json(home / f"results/mini/{stage}/new.json", {"seeds": {"0": now}})
+        write_json(home / f"results/mini/{stage}/old.json", {"seeds": {"0": next(iter(now.values()))}})
+        found, _ = committed.committed_scores(load_experiment("small"), stage, "new,old")
+        assert found == {"new": {"0": now}} and "not scored in mini: old" in capsys.readouterr().out
 
 
 def test_every_claim_has_its_place_and_every_verdict_its_mark():
