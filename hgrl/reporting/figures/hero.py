@@ -48,10 +48,10 @@ def write_hero(path: Path) -> None:
         embeddings.append(pca_colours(function(image[None]))[0])
     buffer = io.BytesIO()
     figure = hero_figure(image, edge_map, tree, draw_spots(tree, ANCHOR), embeddings)
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight", pad_inches=0.02)
-    strip = Image.open(buffer).convert("RGB").quantize(256, Image.Quantize.MEDIANCUT)
-    buffer = io.BytesIO()
-    strip.save(buffer, "PNG", optimize=True)
+    figure.savefig(buffer, format="png", dpi=120, bbox_inches="tight", pad_inches=0.02)
+    strip = Image.open(buffer).convert("RGB")
+    palette, buffer = strip.quantize(256), io.BytesIO()
+    strip.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(buffer, "PNG", optimize=True)
     write_bytes(path, buffer.getvalue())
 
 

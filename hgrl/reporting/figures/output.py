@@ -20,9 +20,13 @@ OF_A_RUN = (
 SHOWN_RUN = "embedding-ours-cns5-20"
 
 
-def show(figure: Figure, experiment: Experiment, name: str, shows_images: bool = True) -> Figure:
-    """The figure for a notebook's cell; saved as well, but only if the pipeline executes the notebook."""
-    if IN_PIPELINE in os.environ:
+def show(
+    figure: Figure, experiment: Experiment, name: str, shows_images: bool = True, own: bool = True
+) -> Figure:
+    """The figure for a notebook's cell; saved as well, but only if the pipeline executes the notebook.
+
+    own: whether it shows this profile's results; those of another are never saved."""
+    if own and IN_PIPELINE in os.environ:
         save_figure(experiment, name, figure, shows_images)
     plt.switch_backend(plt.get_backend())  # a kernel learns how to display figures that pyplot did not make
     plt.close(figure)  # one that pyplot made would show twice
