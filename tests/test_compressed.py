@@ -3,7 +3,6 @@
 import io
 
 import numpy as np
-import pytest
 from conftest import write_profile
 from PIL import Image
 from skimage.data import chelsea
@@ -28,13 +27,21 @@ def test_a_saved_figure_is_small_and_equal_figures_are_equal_files(home):
     noise = np.random.default_rng(0).random((3, 400, 400, 3))
     saved = []
     for _ in range(2):
-        figure = panels.picture_rows({"a": noise, "b": 1 - noise}, size=6)
+        figure = panels.picture_rows({"a": noise, "b": 1 - noise}, size=6)  # three by two
         output.save_figure(load_experiment("small"), "map", figure, shows_images=True)
         saved.append((home / "results/small/figures/map.png").read_bytes())
     assert saved[0] == saved[1]
     with Image.open(io.BytesIO(saved[0])) as image:
         assert image.mode == "P" and image.width == output.WIDTH and len(image.getcolors()) <= 128
-        assert image.height == pytest.approx(output.WIDTH * 2 / 3, rel=0.1)
+        assert image.width * image.height <= 1.01 * output.PIXELS
+
+
+def test_a_tall_figure_is_narrower(home):
+    write_profile(home)
+    figure = panels.picture_rows({str(k): [np.eye(2)] for k in range(12)}, size=3)
+    output.save_figure(load_experiment("small"), "map", figure, shows_images=True)
+    with Image.open(home / "results/small/figures/map.png") as image:
+        assert image.width < output.WIDTH // 2 and image.width * image.height <= 1.01 * output.PIXELS
 
 
 def test_a_compressed_picture_is_a_palette_of_a_drawing_and_a_jpeg_of_a_photograph():

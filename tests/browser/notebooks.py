@@ -16,13 +16,11 @@ from chromium import MINUTE, Chromium
 from playwright.sync_api import Page, TimeoutError
 
 from hgrl.core import paths
+from hgrl.core.files import write_json
 
 ARGUMENTS = ["--no-browser", "--IdentityProvider.token=", "--allow-root"]
-ARGUMENTS += [
-    "--LabApp.expose_app_in_browser=True",
-    "--LabApp.extension_manager=readonly",
-    "--LabApp.news_url=",
-]
+ARGUMENTS += ["--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly"]
+NEWS = "@jupyterlab/apputils-extension:announcements"  # asks whether it may fetch them
 WIDGET = "window.jupyterapp.shell.currentWidget"
 OPEN = f"() => window.jupyterapp && {WIDGET}?.content?.widgets?.length"
 KERNEL = f"() => {WIDGET}.sessionContext?.session?.kernel?.status === 'idle'"
@@ -49,6 +47,7 @@ def lab(folder: Path) -> Iterator[str]:
     """JupyterLab over a copy of the notebooks, for it saves what it runs; its address."""
     copies = folder / "notebooks"
     shutil.copytree(paths.HOME / "notebooks", copies)
+    write_json(folder / "config" / "labconfig" / "page_config.json", {"disabledExtensions": {NEWS: True}})
     environment = os.environ | {"HGRL_HOME": str(paths.HOME), "JUPYTER_CONFIG_DIR": str(folder / "config")}
     with socket.create_server(("localhost", 0)) as free:
         port = free.getsockname()[1]
@@ -109,7 +108,8 @@ def use(browser: Chromium, address: str, name: str) -> list[str]:
 
 
 def _move_sliders(page: Page, cell: int) -> list[str]:
-    problems = []
+    shown = page.locator(f"#cell-{cell} .jupyter-widgets").count()
+    problems = [] if shown else [f"cell {cell}: its controls do not show"]
     handles = page.locator(f"#cell-{cell} .noUi-handle")
     for k in range(handles.count()):
         before = page.evaluate(PICTURES, cell)

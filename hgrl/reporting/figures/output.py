@@ -12,7 +12,7 @@ from hgrl.core.files import write_bytes
 from hgrl.core.notebook import IN_PIPELINE
 from hgrl.reporting.figures.compressed import palette_png
 
-DPI, WIDTH = 120, 1200  # pixels across, at most
+DPI, WIDTH, PIXELS = 120, 1200, 1_000_000  # across, and in all, at most
 OF_A_RUN = (
     "loss-",
     "embedding-",
@@ -40,5 +40,6 @@ def save_figure(experiment: Experiment, name: str, figure: Figure, shows_images:
     committed = publishable and (name == SHOWN_RUN or not name.startswith(OF_A_RUN))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
-    content = palette_png(Image.open(buffer), WIDTH)
-    write_bytes(experiment.files.figures(committed) / f"{name}.png", content)
+    drawn = Image.open(buffer)
+    width = min(WIDTH, round((PIXELS * drawn.width / drawn.height) ** 0.5))
+    write_bytes(experiment.files.figures(committed) / f"{name}.png", palette_png(drawn, width))
