@@ -130,6 +130,13 @@ def test_predictions_are_read_where_there_are_any_and_runs_without_a_network_lef
     assert [*found] == ["ours"] and [int(one[0, 0]) for one in found["ours"]] == [0, 2]
 
 
+def test_a_thing_is_named_right_where_most_of_its_pixels_are():
+    truth = np.uint8([[0, 1, 1, 1], [0, 2, 2, 255]])
+    found = np.uint8([[1, 1, 1, 0], [1, 0, 2, 2]])
+    assert probe.things_named([truth, truth], [found, truth], ("background", "a", "b")) == (3, 4)
+    assert probe.things_named([truth], [found], ("sky", "a", "b")) == (1, 3)
+
+
 def test_a_run_without_predictions_has_them_from_a_head_that_learns_for_the_picture(experiment):
     (maps,) = probe.predictions_to_show(experiment(), ["ours"], [0, 1], "scenes").values()
     assert [one.dtype for one in maps] == [np.uint8] * 2 and maps[0].ndim == 2

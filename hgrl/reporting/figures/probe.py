@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from hgrl.core import paths
 from hgrl.core.experiment import Experiment
+from hgrl.core.labels import VOID
 from hgrl.core.loading import load_yaml
 from hgrl.core.results import read_results
 from hgrl.data.images import read_mask
@@ -22,8 +23,8 @@ from hgrl.reporting.figures.names import ROWS, run_names
 from hgrl.reporting.figures.scores import Scores, of_set
 
 FROZEN, END_TO_END, NOTHING = "frozen", "end to end", "nothing learnt"
-SHOWN = ("random", "lab-position", "instfeat", "moco", "ours-cns5-20", "ours-best")  # of 33 rows
-SAMPLE, ITERATIONS = 400, 300  # images and steps of a head that is trained for a picture
+SHOWN = ("random", "lab-position", "moco", "instfeat", "ours-cns5-20", "random-e2e")  # of 33 rows
+SAMPLE, ITERATIONS = 800, 500  # images and steps of a head that is trained for a picture
 ByRun = dict[str, dict[str, dict[str, Any]]]
 
 
@@ -65,7 +66,7 @@ def agreeing_pairs(ours: Mapping[str, float], theirs: Mapping[str, float]) -> tu
     """(Pairs of runs that both lists order alike, pairs in all), of the runs that both have."""
     common = [run for run in ours if run in theirs]
     pairs = [(a, b) for k, a in enumerate(common) for b in common[:k] if theirs[a] != theirs[b]]
-    return sum((ours[a] > ours[b]) == (theirs[a] > theirs[b]) for a, b in pairs), len(pairs)
+    return sum(bool(ours[a] > ours[b]) == (theirs[a] > theirs[b]) for a, b in pairs), len(pairs)
 
 
 def table_chart(groups: Scores, paper: Mapping[str, float]) -> Figure:
@@ -98,7 +99,9 @@ def _ranked_bars(
 ) -> None:
     axes.barh([place[run] for run in values], [*values.values()], 0.75, color=colour, alpha=0.6)
     for rank, run in enumerate(sorted(ranked, key=lambda run: -values[run]), 1):
-        axes.text(0.3, place[run], str(rank), va="center", fontsize=7)
+        axes.annotate(
+            str(rank), (0.01, place[run]), xycoords=("axes fraction", "data"), va="center", fontsize=7
+        )
 
 
 def predictions_to_show(
@@ -116,9 +119,26 @@ def predictions_to_show(
     return shown
 
 
+def things_named(
+    truths: Sequence[np.ndarray], predicted: Sequence[np.ndarray], classes: Sequence[str]
+) -> tuple[int, int]:
+    """(How many are named right, how many there are) of the classes of each image, background apart.
+
+    Right where most of a class's pixels in an image have it."""
+    named = [
+        np.bincount(found[truth == k]).argmax() == k
+        for truth, found in zip(truths, predicted, strict=True)
+        for k in np.unique(truth[truth != VOID])
+        if classes[k] != "background"
+    ]
+    return int(sum(named)), len(named)
+
+
 def at_hand(experiment: Experiment, name: str) -> bool:
-    """Whether `features_to_show` has a run: one that learns nothing, or was trained here, or ships."""
+    """Whether `features_to_show` has a frozen run: one that learns nothing, was trained here, or ships."""
     run = experiment.run(name)
+    if run.definition.end_to_end:
+        return False
     there = (
         experiment.files.checkpoint(run.trained, run.settings.seeds[0]),
         shipped_file(experiment.profile, run.trained),
