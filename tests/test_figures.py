@@ -76,13 +76,6 @@ def test_sampled_pixels_lie_where_the_sample_says():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == kinds[::-1]
 
 
-def test_loss_curves_have_a_line_and_its_mean_for_each_run():
-    curves = {"a": np.linspace(3, 1, 50), "b": np.array([2.0])}
-    axis = drawn(scores.loss_curves(curves), axes=1).axes[0]
-    assert len(axis.lines) == 4
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a", "b"]
-
-
 @pytest.mark.parametrize("shape", [(2, 8, 5, 6), (1, 3, 4, 4), (1, 32, 2, 1)])
 def test_pca_colours_are_colours_whatever_the_scale(shape):
     embedding = torch.from_numpy(random.normal(size=shape)).float()
