@@ -325,7 +325,7 @@ def test_of_the_pictures_of_single_runs_results_keep_the_one_that_is_shown(home,
 
 def test_a_saved_figure_is_small_and_equal_figures_are_equal_files(home):
     write_profile(home)
-    noise = np.random.default_rng(0).random((3, 400, 400, 3))
+    noise = np.random.default_rng(0).random((3, 20, 20, 3)).repeat(20, 1).repeat(20, 2)
     saved = []
     for _ in range(2):
         figure = panels.picture_rows({"a": noise, "b": 1 - noise}, size=6)
@@ -333,8 +333,17 @@ def test_a_saved_figure_is_small_and_equal_figures_are_equal_files(home):
         saved.append((home / "results/small/figures/map.png").read_bytes())
     assert saved[0] == saved[1]
     with Image.open(io.BytesIO(saved[0])) as image:
-        assert image.mode == "P" and image.width == output.WIDTH and len(image.getcolors()) <= 128
-        assert image.height == pytest.approx(output.WIDTH * 2 / 3, rel=0.1)
+        assert image.mode == "P" and image.width == output.WIDTHS[0] and len(image.getcolors()) <= 128
+        assert image.height == pytest.approx(output.WIDTHS[0] * 2 / 3, rel=0.1)
+
+
+def test_a_picture_of_much_detail_is_saved_smaller(home):
+    write_profile(home)
+    noise = np.random.default_rng(0).random((3, 400, 400, 3))
+    figure = panels.picture_rows({"a": noise, "b": 1 - noise}, size=6)
+    output.save_figure(load_experiment("small"), "map", figure, shows_images=True)
+    path = home / "results/small/figures/map.png"
+    assert path.stat().st_size < output.LARGEST and Image.open(path).width in output.WIDTHS[1:]
 
 
 def test_a_compressed_picture_is_a_palette_of_a_drawing_and_a_jpeg_of_a_photograph():

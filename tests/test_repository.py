@@ -107,8 +107,8 @@ def test_files_and_functions_stay_short(folder):
 def test_the_package_stays_small():
     entries = [path.name for path in (HOME / "hgrl").iterdir() if path.name != "__pycache__"]
     assert len([name for name in entries if not name.startswith("__")]) <= 10
-    # 12,000 before table 3 had its trackers, and before the two successors, the pages and PiDiNet
-    assert sum(path.read_text().count("\n") for path in (HOME / "hgrl").rglob("*.py")) <= 17_500
+    # 12,000 before table 3's trackers, the two successors, PiDiNet, the pages and what notebooks draw
+    assert sum(path.read_text().count("\n") for path in (HOME / "hgrl").rglob("*.py")) <= 18_000
 
 
 ROOMS = ["core", "data", "metrics", "grouping", "sampling", "pretraining", "evaluation", "reporting"]
