@@ -101,6 +101,8 @@ def _results() -> Iterator[Command]:
         "put a trained network into the package, with a card: what notebooks show at first",
         own,
     )
+    folder = path("out", metavar="DIR", nargs="?", help="default: docs/gallery")
+    yield gallery, "gallery", "draw docs/gallery.md's pictures, by the networks that ship", [folder]
     yield readme, "readme", "write the committed results into README.md and results/README.md", []
     own = [path("out", metavar="FILE", nargs="?", help="default: docs/hero.png")]
     yield hero, "hero", "draw the strip that README opens with, by the network that ships", own
@@ -267,6 +269,13 @@ def ship(options: Options) -> None:
     from hgrl.reporting import shipping
 
     print(shipping.ship(options.experiment, options.experiment.run(options.run), options.seed))
+
+
+def gallery(options: Options) -> None:
+    from hgrl.reporting.gallery import write_gallery
+
+    for picture in write_gallery(options.out or paths.HOME / "docs" / "gallery"):
+        print(picture)
 
 
 def readme(options: Options) -> None:

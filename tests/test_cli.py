@@ -27,6 +27,7 @@ COMMANDS = {
     "report": ["mini", "--html", "report.html"],
     "readme": [],
     "hero": ["strip.png"],
+    "gallery": ["folder"],
     "repro": ["--quick", "--extras"],
     "profile": ["photos"],
     "group": [

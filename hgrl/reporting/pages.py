@@ -63,9 +63,9 @@ def generated() -> dict[str, dict[str, str]]:
 def headlines() -> str:
     """The README's table: the probe's mIoU on every labelled set and tracking's J, the paper's beside ours.
 
-    Real photographs lead where they have been made by today's layout: with a `summary.json`."""
-    sets = {profile: _labelled_sets(profile) for profile in PROFILES}
-    profiles = sorted(PROFILES, key=lambda profile: not (profile == LEADING and sets[profile]))
+    Of the profiles that have been made; real photographs lead."""
+    sets = {profile: _labelled_sets(profile) for profile in PROFILES if _rows(profile, "table1")}
+    profiles = sorted(sets, key=lambda profile: profile != LEADING)
     probe, tracking = _by_run("table1", profiles), _by_run("table3", profiles)
     header = ["", "probe, mIoU: paper", "tracking, J: paper"]
     places = [(0, probe, "paper_miou"), (1, tracking, "paper_j_mean")]
