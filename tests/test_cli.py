@@ -25,6 +25,7 @@ COMMANDS = {
     "convergence": ["mini"],
     "claims": ["mini"],
     "report": ["mini", "--html", "report.html"],
+    "ship": ["mini", "ours", "--seed", "1"],
     "readme": [],
     "hero": ["strip.png"],
     "gallery": ["folder"],
