@@ -36,17 +36,6 @@ def test_what_a_profile_has_not_is_read_of_mini(home, capsys):
     assert committed.committed(experiment, "sweep", committed.extras_or_cells) == ({}, experiment)
 
 
-def test_results_of_an_older_layout_are_left_out(home, capsys):
-    write_profile(home)
-    write_profile(home, name="mini")
-    layouts = {"tracking": {"field": {"j_mean": 0.5}}, "retrieval": {"scenes": {"embedding": {}}}}
-    for stage, now in layouts.items():
-        write_json(home / f"results/mini/{stage}/new.json", {"seeds": {"0": now}})
-        write_json(home / f"results/mini/{stage}/old.json", {"seeds": {"0": next(iter(now.values()))}})
-        found, _ = committed.committed_scores(load_experiment("small"), stage, "new,old")
-        assert found == {"new": {"0": now}} and "not scored in mini: old" in capsys.readouterr().out
-
-
 def test_every_claim_has_its_place_and_every_verdict_its_mark():
     entry = {"difference": 1.0, "interval_95": [0.5, 1.5], "margin": 0.6, "kind": "matches"}
     entries = [

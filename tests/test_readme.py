@@ -160,7 +160,7 @@ def test_a_deviation_is_shown_only_of_what_has_one(cells, shown):
 def test_photographs_lead_the_readme_with_a_column_for_each_set(tmp_path, monkeypatch):
     before = pages.headlines().splitlines()[0]
     shutil.copytree(HOME / "profiles", tmp_path / "profiles")
-    shutil.copytree(HOME / "results/photos/tables", tmp_path / "results/photos/tables")
+    shutil.copytree(HOME / "results/mini/tables", tmp_path / "results/photos/tables")
     shutil.copytree(HOME / "results/mini/tables", tmp_path / "results/mini/tables")
     shutil.copy(HOME / "params.yaml", tmp_path)
     monkeypatch.setattr(paths, "HOME", tmp_path)

@@ -107,8 +107,8 @@ def test_files_and_functions_stay_short(folder):
 def test_the_package_stays_small():
     entries = [path.name for path in (HOME / "hgrl").iterdir() if path.name != "__pycache__"]
     assert len([name for name in entries if not name.startswith("__")]) <= 10
-    # 12,000 before table 3 had its trackers, and before the two successors, the pages and PiDiNet
-    assert sum(path.read_text().count("\n") for path in (HOME / "hgrl").rglob("*.py")) <= 17_500
+    # 12,000 before table 3's trackers, the two successors, PiDiNet, the pages and what notebooks draw
+    assert sum(path.read_text().count("\n") for path in (HOME / "hgrl").rglob("*.py")) <= 18_000
 
 
 ROOMS = ["core", "data", "metrics", "grouping", "sampling", "pretraining", "evaluation", "reporting"]
@@ -135,9 +135,9 @@ def test_data_metrics_and_grouping_need_no_torch(module):
 
 def test_committed_pictures_are_small_and_all_shown():
     listed = subprocess.run(
-        ["git", "ls-files", "results/*/figures"], cwd=HOME, capture_output=True, text=True
+        ["git", "ls-files", "results/*/figures/*"], cwd=HOME, capture_output=True, text=True
     )
     pictures = [HOME / name for name in listed.stdout.split() if (HOME / name).exists()]
-    assert not [path for path in pictures if path.stat().st_size > 400_000]
+    assert pictures and not [path for path in pictures if path.stat().st_size > 400_000]
     assert sum(path.stat().st_size for path in pictures) < 6_000_000
     assert {path.stem for path in pictures if path.stem.startswith(OF_A_RUN)} <= {SHOWN_RUN}

@@ -16,6 +16,7 @@ from hgrl.core.files import read_json
 from hgrl.core.results import ORIGIN, read_results
 from hgrl.reporting.claims import BETTER, FAILS, HOLDS, MEAN, UNDECIDED, difference, paper_figures
 from hgrl.reporting.figures.compressed import smallest
+from hgrl.reporting.figures.losses import read_losses
 from hgrl.reporting.html_page import data_uri, table, write_page
 from hgrl.reporting.pages import shown
 from hgrl.reporting.summary import summarise_results
@@ -122,13 +123,10 @@ def _curves(experiment: Experiment) -> Iterator[str]:
 
 def _losses(path: Path) -> Curves:
     """Seed -> (steps, smoothed losses)."""
-    rows = list(csv.DictReader(path.open(encoding="utf-8")))
-    curves = {}
-    for seed in dict.fromkeys(row["seed"] for row in rows):
-        own = [(float(row["step"]), float(row["loss"])) for row in rows if row["seed"] == seed]
-        steps, losses = np.array(own).T
-        curves[f"seed {seed}"] = steps, uniform_filter1d(losses, min(WINDOW, len(losses)), mode="nearest")
-    return curves
+    return {
+        seed: (steps, uniform_filter1d(losses, min(WINDOW, len(losses)), mode="nearest"))
+        for seed, (steps, losses) in read_losses(path).items()
+    }
 
 
 def chart(title: str, curves: Curves) -> str:

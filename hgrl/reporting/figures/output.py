@@ -12,11 +12,9 @@ from hgrl.core.files import write_bytes
 from hgrl.core.notebook import IN_PIPELINE
 from hgrl.reporting.figures.compressed import palette_png
 
-DPI, WIDTH = 120, 1200  # pixels across, at most
-OF_A_RUN = (
-    "loss-",
-    "embedding-",
-)  # thirty of each: the report draws the losses; one embedding shows the idea
+DPI = 120
+WIDTHS, LARGEST = (1200, 900, 700, 500), 400_000  # pixels across: the first below so many bytes
+OF_A_RUN = "loss-", "embedding-"  # thirty of each: the report draws the losses; one embedding shows the idea
 SHOWN_RUN = "embedding-ours-cns5-20"
 
 
@@ -40,5 +38,7 @@ def save_figure(experiment: Experiment, name: str, figure: Figure, shows_images:
     committed = publishable and (name == SHOWN_RUN or not name.startswith(OF_A_RUN))
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
-    content = palette_png(Image.open(buffer), WIDTH)
+    picture = Image.open(buffer)
+    sizes = (palette_png(picture, width) for width in WIDTHS)
+    content = next((small for small in sizes if len(small) < LARGEST), palette_png(picture, WIDTHS[-1]))
     write_bytes(experiment.files.figures(committed) / f"{name}.png", content)

@@ -1,5 +1,6 @@
 """Rows of pictures, with label maps and embeddings as pictures (figures 2 and 3)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -53,7 +54,9 @@ def segmentations(images: Pictures, masks: Mapping[str, Pictures], classes: Sequ
         {int(id_) for maps in masks.values() for mask in maps for id_ in np.unique(mask)} - {VOID}
     )
     patches = [Patch(color=colours[id_], label=classes[id_]) for id_ in present]
-    figure.legend(handles=patches, loc="outside lower center", ncols=min(len(present), 8), frameon=False)
+    lines = max(1, math.ceil(len(present) / 8))
+    columns = max(1, math.ceil(len(present) / lines))  # lines of one length
+    figure.legend(handles=patches, loc="outside lower center", ncols=columns, frameon=False)
     return figure
 
 

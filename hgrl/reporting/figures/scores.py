@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from scipy.ndimage import uniform_filter1d
 
 from hgrl.data.scenes.objects import MANY, SINGLE
 
@@ -13,6 +14,7 @@ SPLITS = {SINGLE: "one object", MANY: "5 to 7 objects"}
 LEAST_SPAN = 5.0  # points of mIoU from a heat map's darkest colour to its brightest
 METHODS = ("ours", "moco", "instfeat")  # their runs on these splits are <method>-<split>
 Scores = Mapping[str, Mapping[str, Sequence[float]]]  # {group: {run: a score in [0, 1] per seed}}
+WINDOW = 9  # points of a loss curve that its centred mean takes together
 Labelled = tuple[str, Sequence[Any]]  # an axis: its name, and the value of each row or column
 
 
@@ -66,17 +68,33 @@ def score_bars(scores: Scores, label: str, best_first: bool = False) -> Figure:
     return figure
 
 
-def loss_curves(curves: Mapping[str, np.ndarray], window: int = 20) -> Figure:
-    """The loss over the steps of each named run, its running mean in front."""
+def loss_curves(
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]], switches: Mapping[float, str] | None = None
+) -> Figure:
+    """(steps, losses) of each named run, and in front their centred mean over `WINDOW` of the points.
+
+    switches: step -> what changes there, as "cns 5 to 20"; marked by a dashed line."""
     figure, axes = _chart(7, 3.2)
-    for k, (name, losses) in enumerate(curves.items()):
-        width = max(1, min(window, len(losses) // 4))
-        means = np.convolve(losses, np.ones(width) / width, "valid")
-        axes.plot(losses, color=f"C{k}", alpha=0.2, linewidth=0.8)
-        axes.plot(np.arange(width - 1, len(losses)), means, color=f"C{k}", label=name)
+    draw_losses(axes, curves, switches or {})
     axes.set(xlabel="step", ylabel="loss")
-    axes.legend(frameon=False)
+    figure.legend(frameon=False, loc="outside right upper")
     return figure
+
+
+def draw_losses(
+    axes: Axes, curves: Mapping[str, tuple[np.ndarray, np.ndarray]], switches: Mapping[float, str]
+) -> None:
+    """What `loss_curves` draws, into axes that are there."""
+    for k, (name, (steps, losses)) in enumerate(curves.items()):
+        axes.plot(steps, losses, color=f"C{k}", alpha=0.25, linewidth=0.8)
+        for part in np.split(np.arange(len(steps)), np.searchsorted(steps, sorted(switches), side="right")):
+            if len(part):  # a mean across a switch would show no jump
+                mean = uniform_filter1d(losses[part].astype(float), min(WINDOW, len(part)), mode="nearest")
+                axes.plot(steps[part], mean, color=f"C{k}", label=name if part[0] == 0 else None)
+    for step, said in switches.items():
+        axes.axvline(step, color="0.4", linestyle="--", linewidth=1)
+        place = {"xytext": (4, -4), "textcoords": "offset points", "va": "top"}
+        axes.annotate(said, (step, 1), xycoords=("data", "axes fraction"), color="0.4", fontsize=8, **place)
 
 
 def convergence_curves(curves: Mapping[str, Mapping[str, Any]]) -> Figure:
