@@ -101,7 +101,11 @@ def _results() -> Iterator[Command]:
         "put a trained network into the package, with a card: what notebooks show at first",
         own,
     )
+    folder = path("out", metavar="DIR", nargs="?", help="default: docs/gallery")
+    yield gallery, "gallery", "draw docs/gallery.md's pictures, by the networks that ship", [folder]
     yield readme, "readme", "write the committed results into README.md and results/README.md", []
+    own = [path("out", metavar="FILE", nargs="?", help="default: docs/hero.png")]
+    yield hero, "hero", "draw the strip that README opens with, by the network that ships", own
     quick = switch("--quick", "13 minutes on 2 cores, into results/quick")
     profile = arg("--profile", help="default: params.yaml's")
     more = switch("--extras", "more rows too: rivals, readings, fine-tuning, sweep, ablations, curves")
@@ -267,10 +271,25 @@ def ship(options: Options) -> None:
     print(shipping.ship(options.experiment, options.experiment.run(options.run), options.seed))
 
 
+def gallery(options: Options) -> None:
+    from hgrl.reporting.gallery import write_gallery
+
+    for picture in write_gallery(options.out or paths.HOME / "docs" / "gallery"):
+        print(picture)
+
+
 def readme(options: Options) -> None:
     from hgrl.reporting.pages import update_readme
 
     update_readme()
+
+
+def hero(options: Options) -> None:
+    from hgrl.reporting.figures.hero import write_hero
+
+    out = options.out or paths.HOME / "docs" / "hero.png"
+    write_hero(out)
+    print(out)
 
 
 def switch_profile(options: Options) -> None:

@@ -26,6 +26,8 @@ COMMANDS = {
     "claims": ["mini"],
     "report": ["mini", "--html", "report.html"],
     "readme": [],
+    "hero": ["strip.png"],
+    "gallery": ["folder"],
     "repro": ["--quick", "--extras"],
     "profile": ["photos"],
     "group": [

@@ -5,17 +5,18 @@ import io
 import numpy as np
 import pytest
 import torch
-from conftest import write_profile
+import yaml
+from conftest import SMALL_PARAMS, write_profile
 from matplotlib.figure import Figure
 from PIL import Image
+from skimage.data import chelsea
 
 from hgrl.core import notebook
 from hgrl.core.experiment import load_experiment
 from hgrl.core.settings import SamplingSettings
-from hgrl.data.samples import Samples, Video
-from hgrl.evaluation.retrieval import Segments
+from hgrl.data.samples import Video
 from hgrl.metrics.bsds import f_measure
-from hgrl.reporting.figures import bsds, output, panels, retrieval, sampling, scores, tracking
+from hgrl.reporting.figures import bsds, compressed, output, panels, sampling, scores, tracking
 from hgrl.sampling.pixels import sample_pixels
 
 random = np.random.default_rng(0)
@@ -31,11 +32,13 @@ def drawn(figure, axes):
     return figure
 
 
-def test_probability_maps_have_an_axis_and_a_colour_bar_each():
+def test_probability_maps_have_an_axis_each_and_one_colour_scale():
     maps = {"positive": np.array([0.1, 0.2, 0.7]), "negative": np.array([0.5, 0.5, 0.0])}
-    figure = drawn(sampling.probability_maps(IMAGES[0], LABELS, 1, maps), axes=1 + 2 + 2)
-    shown = figure.axes[1].images[0].get_array()
-    np.testing.assert_array_equal(shown[0, [0, 8, 16]], [0.1, 0.2, 0.7])
+    figure = drawn(sampling.probability_maps(IMAGES[0], LABELS, 1, maps, pixel=(9, 3)), axes=1 + 2 + 1)
+    shown = [axis.images[0] for axis in figure.axes[1:3]]
+    np.testing.assert_array_equal(shown[0].get_array()[0, [0, 8, 16]], [0.1, 0.2, 0.7])
+    assert {image.get_clim() for image in shown} == {sampling.SHARES}
+    assert not np.ma.is_masked(shown[1].norm(shown[1].get_array()))  # zero has a colour too
 
 
 def test_outlines_are_yellow_and_the_rest_is_the_image():
@@ -50,15 +53,27 @@ def test_sampled_pixels_lie_where_the_sample_says():
     # far apart: positives come from the anchor's own region
     distances = torch.tensor([[0.0, 9.0], [9.0, 0.0]]).expand(2, 2, 2)
     settings = SamplingSettings(anchors=1, positives=3, negatives=2, cns=0, height_unit="raw")
-    sample = sample_pixels(torch.from_numpy(labels), distances, settings, 0, torch.Generator().manual_seed(0))
-    images = random.integers(0, 256, (2, 16, 16, 3)).astype(np.uint8)
-    figure = drawn(sampling.sampled_pixels(images, labels[:, 1], sample, image=1, anchor=0), axes=2)
-    dots = [[collection.get_offsets() for collection in axis.collections] for axis in figure.axes]
-    assert sum(len(groups[2]) for groups in dots) == 1  # the anchor, in one of the views
-    side = next(groups[2][0][0] for groups in dots if len(groups[2])) >= 32
-    positives = np.concatenate([groups[1] for groups in dots])
+    generator = torch.Generator().manual_seed(0)
+    sample = sample_pixels(torch.from_numpy(labels), distances, settings, 3, generator)
+    images = random.integers(0, 256, (2, 2, 16, 16, 3)).astype(np.uint8)
+    figure = sampling.sampled_pixels(images, labels, sample, image=1, anchor=0)
+    figure.savefig(io.BytesIO(), format="png", dpi=40)
+    kinds = list(sampling.STYLES)
+    dots = [
+        dict(zip(kinds, [spots.get_offsets() for spots in axis.collections], strict=True))
+        for axis in figure.axes
+    ]
+    assert [axis.get_title() for axis in figure.axes[:2]] == ["first view", "augmented view"]
+    assert {axis.get_title() for axis in figure.axes[2:]} == {"image 0"}
+    assert [len(groups["anchor"]) for groups in dots[:2]] == [1, 0]
+    side = dots[0]["anchor"][0][0] >= 32
+    positives = np.concatenate([groups["positive"] for groups in dots])
+    negatives = np.concatenate([groups["negative"] for groups in dots])
     assert len(positives) and ((positives[:, 0] >= 32) == side).all()
-    assert all((places >= 0).all() and (places <= 64).all() for groups in dots for places in groups)
+    assert len(negatives) and ((negatives[:, 0] >= 32) != side).all()
+    elsewhere = [len(groups["negative from another image"]) for groups in dots]
+    assert elsewhere[:2] == [0, 0] and sum(elsewhere) == 3
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == kinds[::-1]
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 5, 6), (1, 3, 4, 4), (1, 32, 2, 1)])
@@ -121,14 +136,39 @@ def test_scores_of_one_set():
     assert scores.of_set(scored, "voc") == {"ours": {0: 2, 1: 4}}
 
 
-def test_a_heat_map_writes_its_numbers_and_leaves_gaps_empty():
-    figure = drawn(
-        scores.heat_map(
-            np.array([[1.0, np.nan], [3.0, 4.0]]), ("cns", ["0", "5"]), ("sigma_p", [0.4, 0.8]), "mIoU"
-        ),
-        axes=2,
-    )
-    assert [text.get_text() for text in figure.axes[0].texts] == ["1.0", "3.0", "4.0"]
+def test_a_heat_map_writes_its_numbers_with_deviations_and_says_what_is_not_made():
+    values, deviations = np.array([[1.0, np.nan], [3.0, 4.0]]), np.array([[0.5, np.nan], [0.25, np.nan]])
+    axes = ("cns", ["0", "5"]), ("sigma_p", [0.4, 0.8])
+    figure = drawn(scores.heat_map(values, deviations, *axes, "mIoU"), axes=2)
+    assert [text.get_text() for text in figure.axes[0].texts] == [
+        "1.0\n± 0.5",
+        "not made",
+        "3.0\n± 0.2",
+        "4.0",
+    ]
+
+
+@pytest.mark.parametrize(("values", "limits"), [([1.0, 1.01], (-1.495, 3.505)), ([1.0, 11.0], (1, 11))])
+def test_colours_of_a_heat_map_span_points_and_no_less(values, limits):
+    axes = ("cns", ["0"]), ("sigma_p", [0.4, 0.8])
+    figure = drawn(scores.heat_map(np.array([values]), np.full((1, 2), np.nan), *axes, "mIoU"), axes=2)
+    assert figure.axes[0].images[0].get_clim() == pytest.approx(limits)
+
+
+def test_changes_are_drawn_as_points_above_and_below_the_base_by_seed():
+    base = {"seeds": {"0": 0.1, "1": 0.2}}
+    rows = {
+        "base": base,
+        "ratio": {"seeds": {"0": 0.15, "1": 0.21}},
+        "raw-units": {"seeds": {"0": 0.05, "1": 0.17}},
+    }
+    axis = drawn(scores.change_bars(rows), axes=1).axes[0]
+    assert bars_of(axis) == [(0, 3), (1, -4)]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["ratio", "raw units"]
+    assert [line.get_xdata().round(6).tolist() for line in axis.lines if line.get_marker() == "."] == [
+        [5, 1],
+        [-5, -3],
+    ]
 
 
 def bars_of(axis):
@@ -223,57 +263,25 @@ def test_a_picture_of_neighbours_has_an_axis_per_frame(frames):
     assert figure.axes[-1].get_title() == "the cell"
 
 
+def test_tracks_to_show_are_of_runs_that_need_no_network_or_have_one_here(home, video, capsys):
+    write_profile(home)
+    (home / "params.yaml").write_text(yaml.safe_dump(SMALL_PARAMS))
+    experiment = load_experiment("small")
+    tracks = tracking.tracks_to_show(experiment, ["identity", "ours", "random"], video, seed=0)
+    assert tracks.keys() == {"identity", "random"}
+    assert capsys.readouterr().out.splitlines() == ["ours: not trained here, so left out of the pictures"]
+    np.testing.assert_array_equal(tracks["identity"], [LABELS] * 3)
+    assert [mask.shape for mask in tracks["random"]] == [LABELS.shape] * 3
+
+
 def test_scores_over_time_have_a_line_per_tracker():
     axis = drawn(tracking.scores_over_time({"a": [0.9, 0.5], "b": [0.1, 0.0]}), axes=1).axes[0]
     assert [list(line.get_xdata()) for line in axis.lines] == [[1, 2], [1, 2]]
 
 
 def test_a_match_picture_compares_regions_and_boundaries():
-    drawn(tracking.match_picture(LABELS == 1, LABELS == 2), axes=2)
-
-
-@pytest.fixture
-def retrieved(tmp_path):
-    """(queries, samples): three images, each of the three stripes as its segments; class = stripe."""
-    images, masks = [], []
-    for index, image in enumerate(IMAGES):
-        for kind, array, files in (("i", image, images), ("m", LABELS, masks)):
-            files.append(tmp_path / f"{kind}{index}.png")
-            Image.fromarray(array).save(files[-1])
-    samples = Samples(("a", "b", "c"), tuple(images), tuple(masks), classes=("background", "left", "right"))
-    grids = tuple(LABELS[::4, ::4] for _ in range(3))
-    descriptors = np.tile(np.eye(3, dtype=np.float32), (3, 1))
-    return Segments(grids, descriptors, np.repeat(np.arange(3), 3), np.tile(np.arange(3), 3)), samples
-
-
-def test_queries_are_objects_of_different_images(retrieved):
-    segments, samples = retrieved
-    rows = retrieval.query_rows(segments, samples, 2)
-    assert len(set(segments.image[rows])) == 2 and 0 not in segments.segment[rows]
-    assert len(retrieval.query_rows(segments, samples, 10)) == 3
-
-
-def test_a_retrieval_grid_shows_the_query_and_its_neighbours(retrieved):
-    segments, samples = retrieved
-    tiles = retrieval.retrieval_tiles(segments, samples, segments, samples, [1, 5], neighbours=2)
-    titles = [[tile.title for tile in row] for row in tiles]
-    assert titles == [
-        ["query: left", "left  1.00", "left  1.00"],
-        ["query: right", "right  1.00", "right  1.00"],
-    ]
-    assert all(tile.right and tile.mask.sum() == 16 * 8 for row in tiles for tile in row)
-    drawn(retrieval.retrieval_grid(tiles), axes=6)
-
-
-def test_a_retrieval_grid_of_uneven_rows_can_be_drawn(retrieved):
-    tile = retrieval.Tile(IMAGES[0], LABELS == 1, "x", right=False)
-    figure = drawn(retrieval.retrieval_grid([[tile, tile], [tile]]), axes=4)
-    assert figure.axes[0].title.get_color() == "tab:red"
-
-
-def test_a_segment_map_says_how_many_segments():
-    figure = drawn(retrieval.segment_map(IMAGES[0], LABELS[::4, ::4]), axes=2)
-    assert figure.axes[1].get_title() == "3 segments"
+    figure = drawn(tracking.match_picture(LABELS == 1, LABELS >= 1), axes=2)
+    assert np.unique(figure.axes[0].images[0].get_array()).tolist() == [0, 2, 3]  # none, too much, both
 
 
 @pytest.fixture
@@ -305,6 +313,50 @@ def test_charts_are_results_whatever_the_data(home, photographs):
     assert (home / "results/small/figures/bars.png").exists() and not (home / "artifacts").exists()
 
 
+def test_of_the_pictures_of_single_runs_results_keep_the_one_that_is_shown(home, picture):
+    write_profile(home)
+    names = ("loss-ours-cns5-20", "embedding-moco", "embedding-ours-cns5-20")
+    for name in names:
+        output.save_figure(load_experiment("small"), name, picture, shows_images=True)
+    for name in names:
+        folder = "results" if name == output.SHOWN_RUN else "artifacts"
+        assert [path.parts[-4] for path in home.rglob(f"{name}.png")] == [folder]
+
+
+def test_a_saved_figure_is_small_and_equal_figures_are_equal_files(home):
+    write_profile(home)
+    noise = np.random.default_rng(0).random((3, 20, 20, 3)).repeat(20, 1).repeat(20, 2)
+    saved = []
+    for _ in range(2):
+        figure = panels.picture_rows({"a": noise, "b": 1 - noise}, size=6)
+        output.save_figure(load_experiment("small"), "map", figure, shows_images=True)
+        saved.append((home / "results/small/figures/map.png").read_bytes())
+    assert saved[0] == saved[1]
+    with Image.open(io.BytesIO(saved[0])) as image:
+        assert image.mode == "P" and image.width == output.WIDTHS[0] and len(image.getcolors()) <= 128
+        assert image.height == pytest.approx(output.WIDTHS[0] * 2 / 3, rel=0.1)
+
+
+def test_a_picture_of_much_detail_is_saved_smaller(home):
+    write_profile(home)
+    noise = np.random.default_rng(0).random((3, 400, 400, 3))
+    figure = panels.picture_rows({"a": noise, "b": 1 - noise}, size=6)
+    output.save_figure(load_experiment("small"), "map", figure, shows_images=True)
+    path = home / "results/small/figures/map.png"
+    assert path.stat().st_size < output.LARGEST and Image.open(path).width in output.WIDTHS[1:]
+
+
+def test_a_compressed_picture_is_a_palette_of_a_drawing_and_a_jpeg_of_a_photograph():
+    drawing = np.full((90, 120, 4), 255, np.uint8)
+    drawing[20:40, 30:70] = 10, 20, 30, 255
+    drawing[60:, :, 3] = 0  # transparent: white
+    kind, content = compressed.smallest(Image.fromarray(drawing), 500)
+    shown = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+    assert kind == "png" and (shown[60:] == 255).all() and shown[30, 50].tolist() == [10, 20, 30]
+    kind, content = compressed.smallest(Image.fromarray(chelsea()), 225)
+    assert kind == "jpeg" and Image.open(io.BytesIO(content)).size == (225, 150)
+
+
 def test_only_the_pipeline_saves_what_a_notebook_shows(home, picture, photographs, monkeypatch):
     monkeypatch.delenv(notebook.IN_PIPELINE, raising=False)
     committed = home / "results/small/figures/map.png"
@@ -313,6 +365,8 @@ def test_only_the_pipeline_saves_what_a_notebook_shows(home, picture, photograph
     assert output.show(picture, photographs, "map", shows_images=False) is picture
     assert committed.read_bytes() == b"committed" and not (home / "artifacts").exists()
     monkeypatch.setenv(notebook.IN_PIPELINE, "1")
+    assert output.show(picture, photographs, "map", shows_images=False, own=False) is picture
+    assert committed.read_bytes() == b"committed"  # of another profile's results
     assert output.show(picture, photographs, "map", shows_images=False) is picture
     assert committed.read_bytes().startswith(b"\x89PNG")
 
@@ -348,11 +402,12 @@ def test_the_curve_has_iso_f_lines_and_the_human_point():
         "weak": (np.array([0.9, 0.5, 0.001]), np.array([0.1, 0.5, 1.0])),
         "strong": (np.array([0.9, 0.8]), np.array([0.6, 0.8])),
     }
-    (axes,) = bsds.precision_recall_figure(curves).axes
+    figure = bsds.precision_recall_figure(curves)
+    (axes,) = figure.axes
     lines = [line.get_xydata().T for line in axes.lines if line.get_color() == bsds.GREEN]
     assert [np.ptp(f_measure(*line)) < 1e-9 for line in lines] == [True] * 9
     assert [f_measure(*line)[0] for line in lines] == pytest.approx(np.arange(0.1, 0.95, 0.1))
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
         "[F=0.80] human",
         "[F=0.80] strong",
         "[F=0.50] weak",

@@ -238,6 +238,11 @@ def test_curves_read_a_probe_that_the_profile_knows_and_end_at_the_runs_end(prof
     assert list(settings.convergence.shares) == sorted(set(settings.convergence.shares))
 
 
+def test_the_sweeps_grid_has_the_papers_setting_among_its_cells():
+    sampling = load_experiment("paper").settings.sampling
+    assert sampling.sigma_p in PARAMS["sweep"]["sigma_p"] and {*sampling.cns} <= {*PARAMS["sweep"]["cns"]}
+
+
 def test_the_ablations_notebook_waits_for_the_verdicts_and_the_curves():
     assert {"results/${item.profile}/claims.json", "results/${item.profile}/metrics"} <= set(
         STAGES["ablations"]["deps"]

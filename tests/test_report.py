@@ -45,7 +45,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def results(home):
-    """results/smoke with a table, a claim, curves, a cell, two pictures and an origin; no more."""
+    """results/smoke with a table, a claim, curves, a cell, a picture and an origin; no more."""
     folder = home / "results/smoke"
     (folder / "tables").mkdir(parents=True)
     with (folder / "tables/table1.csv").open("w") as file:
@@ -62,8 +62,7 @@ def results(home):
     origin = {"seconds": 90.0, "date": "2026-01-02", "processor": EVIL, "versions": {"torch": "2.14"}}
     write_json(folder / "sweep/cns5.origin.json", origin)
     (folder / "figures").mkdir()
-    for name in ("retrieval", "loss-ours"):
-        Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(folder / f"figures/{name}.png")
+    Image.fromarray(np.zeros((20, 30, 3), np.uint8)).save(folder / "figures/retrieval.png")
     return folder
 
 
@@ -89,7 +88,7 @@ def test_a_report_holds_what_there_is_beside_the_papers_figures(results, home, c
     assert [cell["class"] for cell in page.all("td") if "class" in cell] == ["good"]
     assert "No losses here: left-out." in "".join(page.texts["p"])
     assert len(page.all("svg")) == 2 and len(page.all("polyline")) == 3  # convergence; a loss of two seeds
-    assert [image["alt"] for image in page.all("img")] == ["retrieval"]  # losses are drawn, not copied
+    assert [image["alt"] for image in page.all("img")] == ["retrieval"]
     assert "lacks, and" in page.texts["pre"][0] and "without" not in cells
 
 

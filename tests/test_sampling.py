@@ -1,121 +1,18 @@
-"""Equations 2 and 3: against slow loops, in closed form, and by counting what is drawn."""
-
-import math
+"""What is drawn by equations 2 and 3: counted, in closed form, and against slow loops."""
 
 import numpy as np
 import pytest
 import torch
 from conftest import three_regions
+from equations import FOUR, SIGMA, equation_2, equation_3
 from scipy.stats import chisquare
 
 from hgrl.core.settings import AugmentSettings, SamplingSettings
 from hgrl.sampling.augment import TwoViews
-from hgrl.sampling.pixels import negative_probability, positive_probability, sample_pixels
+from hgrl.sampling.pixels import positive_probability, sample_pixels
 
-SIGMA = 0.8
-# ((0 1) (2 3))
-FOUR = torch.tensor([[0.0, 0.1, 0.9, 0.9], [0.1, 0.0, 0.9, 0.9], [0.9, 0.9, 0.0, 0.3], [0.9, 0.9, 0.3, 0.0]])
 # 3x6 cells, regions 0 to 3
 QUARTERS = torch.tensor([[0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1], [2, 2, 3, 3, 3, 3]])
-
-
-def equation_2(distances, a, present, sigma):
-    """P(j in Pos(i)) for i in region a, one region b after the other; regions a crop has lost do not
-    exist."""
-    others = sum(math.exp(-distances[a][m] / sigma) for m in range(len(distances)) if m != a and present[m])
-    own = 1.0 if present[a] else 0.0
-    weights = [own if b == a else math.exp(-distances[a][b] / sigma) for b in range(len(distances))]
-    return [weight / (others + own) if present[b] else 0.0 for b, weight in enumerate(weights)]
-
-
-def equation_3(distances, a, present, sigma):
-    """P(j in Neg(i)) for i in region a."""
-    weights = [
-        math.exp(distances[a][b] / sigma) if b != a and present[b] else 0.0 for b in range(len(distances))
-    ]
-    return [weight / sum(weights) if sum(weights) else 0.0 for weight in weights]
-
-
-PRESENCES = [(1, 1, 1, 1), (1, 0, 1, 1), (0, 1, 1, 0), (1, 0, 0, 0)]
-
-
-@pytest.mark.parametrize("present", PRESENCES)
-@pytest.mark.parametrize("sigma", [0.08, 0.8, 8.0])
-@pytest.mark.parametrize(
-    "fast, slow", [(positive_probability, equation_2), (negative_probability, equation_3)]
-)
-def test_the_equations_agree_with_slow_loops(fast, slow, sigma, present):
-    expected = torch.tensor([slow(FOUR.tolist(), a, present, sigma) for a in range(4)])
-    torch.testing.assert_close(
-        fast(FOUR, sigma, torch.tensor(present).bool()), expected, atol=1e-6, rtol=1e-5
-    )
-
-
-def test_two_regions_in_closed_form():
-    distances, present = torch.tensor([[0.0, 0.4], [0.4, 0.0]]), torch.ones(2, dtype=torch.bool)
-    own = 1 / (1 + math.exp(-0.4 / SIGMA))
-    torch.testing.assert_close(
-        positive_probability(distances, SIGMA, present), torch.tensor([[own, 1 - own], [1 - own, own]])
-    )
-    torch.testing.assert_close(negative_probability(distances, SIGMA, present), 1 - torch.eye(2))
-
-
-def test_p_self_is_one_over_one_plus_the_sum_over_the_others():
-    positive = positive_probability(FOUR, SIGMA, torch.ones(4, dtype=torch.bool))
-    for a in range(4):
-        others = sum(math.exp(-FOUR[a, m].item() / SIGMA) for m in range(4) if m != a)
-        assert positive[a, a].item() == pytest.approx(1 / (1 + others))
-
-
-def test_the_diagonal_is_cast_to_one_and_not_taken_from_the_tree():
-    present = torch.ones(4, dtype=torch.bool)
-    filled = FOUR + 5 * torch.eye(4)
-    torch.testing.assert_close(
-        positive_probability(filled, SIGMA, present), positive_probability(FOUR, SIGMA, present)
-    )
-    torch.testing.assert_close(
-        negative_probability(filled, SIGMA, present), negative_probability(FOUR, SIGMA, present)
-    )
-
-
-def test_equal_distances_make_the_others_equally_likely():
-    distances = 0.5 * (1 - torch.eye(5))
-    negative = negative_probability(distances, SIGMA, torch.ones(5, dtype=torch.bool))
-    torch.testing.assert_close(negative, (1 - torch.eye(5)) / 4)
-
-
-def test_near_regions_are_likelier_positives_and_far_ones_likelier_negatives():
-    present = torch.ones(4, dtype=torch.bool)
-    positive, negative = (
-        positive_probability(FOUR, SIGMA, present),
-        negative_probability(FOUR, SIGMA, present),
-    )
-    assert positive[0, 0] > positive[0, 1] > positive[0, 2] == positive[0, 3]
-    assert negative[0, 2] == negative[0, 3] > negative[0, 1] > negative[0, 0] == 0
-
-
-@pytest.mark.parametrize("present", PRESENCES)
-def test_rows_sum_to_one_over_the_visible_regions(present):
-    visible = torch.tensor(present).bool()
-    positive, negative = (
-        positive_probability(FOUR, SIGMA, visible),
-        negative_probability(FOUR, SIGMA, visible),
-    )
-    torch.testing.assert_close(positive.sum(-1), torch.ones(4))
-    others = torch.tensor([sum(present) - present[a] for a in range(4)])
-    torch.testing.assert_close(negative.sum(-1), (others > 0).float())
-    assert (positive[:, ~visible] == 0).all() and (negative[:, ~visible] == 0).all()
-
-
-@pytest.mark.parametrize("scale", [1e3, 1e6, 1e30])
-def test_huge_distances_do_not_overflow(scale):
-    present = torch.ones(4, dtype=torch.bool)
-    torch.testing.assert_close(positive_probability(FOUR * scale, SIGMA, present), torch.eye(4))
-    negative = negative_probability(FOUR * scale, SIGMA, present)
-    torch.testing.assert_close(negative[0], torch.tensor([0, 0, 0.5, 0.5]))
-
-
-# What is drawn
 
 
 def draw(labels, distances=FOUR, cns=0, seed=0, **changes):
@@ -155,6 +52,25 @@ def test_drawn_frequencies_follow_the_equations():
                 assert (
                     chisquare(observed[expected > 0], expected[expected > 0], sum_check=False).pvalue > 1e-3
                 )
+
+
+def test_in_a_trees_own_views_positives_stay_in_the_anchors_region_as_often_as_p_self_says():
+    tree = three_regions(64, 64)
+    image, regions = torch.zeros(3, 64, 64, dtype=torch.uint8), torch.from_numpy(tree.labels)
+    _, labels = TwoViews(AugmentSettings(crop_size=64, crop_area=(0.5, 1.0)))(image, regions, seed=0)
+    distances = torch.from_numpy(tree.distances())
+    own, expected = [], []
+    for view in range(2):
+        present = torch.bincount(labels[view].flatten().long(), minlength=3) > 0
+        p_self = positive_probability(distances, SIGMA, present).diagonal()
+        for seed in range(400):
+            sample = draw(labels[:, None], distances, seed=seed, anchors=3, positives=5)
+            half = sample.positives[0].chunk(2, dim=-1)[view]
+            anchor = labels.flatten()[sample.anchors[0]].long()
+            valid = sample.positives_valid[0].chunk(2, dim=-1)[view]
+            own.append((labels.flatten()[half] == anchor.unsqueeze(-1))[valid].double().mean())
+            expected.append(p_self[anchor][valid[:, 0]].mean())
+    assert abs(np.mean(own) - np.mean(expected)) < 0.02
 
 
 def test_within_a_region_every_cell_is_equally_likely():

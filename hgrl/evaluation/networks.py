@@ -1,6 +1,5 @@
 """The network that a run is evaluated on, or the baseline that stands for one."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,7 +11,7 @@ from hgrl.core.device import pick_device
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import READ_WEIGHTS, Experiment, Run
 from hgrl.core.settings import NetworkSettings
-from hgrl.evaluation.features import BASELINES, BaselineFeatures, Features, NetworkFeatures, single_layer
+from hgrl.evaluation.features import BASELINES, BaselineFeatures, Features, NetworkFeatures
 from hgrl.evaluation.weights import FORMATS, authors_network, load_weights
 from hgrl.pretraining.methods import REGISTRY
 from hgrl.pretraining.network import LAYERS, STRIDES, Network
@@ -30,11 +29,6 @@ def load_features(experiment: Experiment, run: Run, seed: int) -> Features:
         return BaselineFeatures(run.method)
     grey_input = run.method in REGISTRY and REGISTRY[run.method].grey_input
     return NetworkFeatures(load_network(experiment, run, seed), pick_device(run.settings.device), grey_input)
-
-
-def feature_function(experiment: Experiment, run: Run, seed: int, layer: str) -> Callable[..., torch.Tensor]:
-    """One layer of a run: (B, H, W, 3) uint8 -> (B, C, h, w)."""
-    return single_layer(load_features(experiment, run, seed), layer)
 
 
 def load_network(experiment: Experiment, run: Run, seed: int) -> nn.Module:

@@ -105,6 +105,11 @@ def strip(image: np.ndarray, edge_map: np.ndarray, tree: RegionTree) -> np.ndarr
     """(h, w, 3) uint8: photograph, edges and contour map over three cuts, from all leaves to a few.
 
     image: (H, W, 3) uint8; edge_map: (H, W) in [0, 1]."""
+    return sheet(tree_panels(image, edge_map, tree))
+
+
+def tree_panels(image: np.ndarray, edge_map: np.ndarray, tree: RegionTree) -> list[tuple[str, np.ndarray]]:
+    """Captions and panels of `strip`, all of one size, grey (h, w) or RGB (h, w, 3)."""
     photo, edges = (
         _resized(array, PANEL_SIDE) for array in (image, np.rint(255 * edge_map).astype(np.uint8))
     )
@@ -119,20 +124,20 @@ def strip(image: np.ndarray, edge_map: np.ndarray, tree: RegionTree) -> np.ndarr
         colours = _means(photo, labels, count)[labels]
         caption = f"{count} {'regions' if count > 1 else 'region'}"
         panels.append((caption, np.where(lines[..., None], YELLOW, colours)))
-    return _sheet(panels)
+    return panels
 
 
-def _sheet(panels: list[tuple[str, np.ndarray]]) -> np.ndarray:
-    """Panels of one size in rows of three, each below its caption."""
+def sheet(panels: list[tuple[str, np.ndarray]]) -> np.ndarray:
+    """(h, w, 3) uint8: panels of one size in rows of three, each below its caption."""
     height, width = panels[0][1].shape[:2]
     across, down = max(width, NARROWEST) + GAP, height + CAPTION + GAP
-    sheet = Image.new("RGB", (3 * across + GAP, 2 * down + GAP), "white")
-    draw = ImageDraw.Draw(sheet)
+    drawn = Image.new("RGB", (3 * across + GAP, -(-len(panels) // 3) * down + GAP), "white")
+    draw = ImageDraw.Draw(drawn)
     for k, (caption, panel) in enumerate(panels):
         x, y = GAP + k % 3 * across, GAP + k // 3 * down
         draw.text((x, y + 2), caption, fill="black", font_size=16)
-        sheet.paste(Image.fromarray(panel.astype(np.uint8)), (x, y + CAPTION))
-    return np.asarray(sheet)
+        drawn.paste(Image.fromarray(panel.astype(np.uint8)), (x, y + CAPTION))
+    return np.asarray(drawn)
 
 
 def _means(image: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:

@@ -11,6 +11,7 @@ from hgrl.core.experiment import load_experiment
 from hgrl.core.files import read_json, write_text
 from hgrl.core.paths import Files
 from hgrl.reporting.claims import difference, paper_figures
+from hgrl.reporting.figures.bsds import NAMES
 from hgrl.reporting.tables import FURTHER_HEADS, INAPPLICABLE, TITLES, formatted, markdown_table, table_file
 
 PROFILES = ("mini", "photos")
@@ -29,13 +30,7 @@ HEADLINES = (
     ("ours (cns 5, 20)", "ours-cns5-20", "ours-cns5-20"),
     ("ours, HED's edges", "ours-hed", "ours-hed"),
 )
-BSDS_ROWS = {
-    "se": "edges, sharpened, one scale",
-    "se_multiscale": "edges, sharpened, three scales",
-    "hed": "HED edges, narrow, from scratch",
-    "ucm_fast": "contour map, `fast`",
-    "ucm_best": "contour map, `best`",
-}
+BSDS_ROWS = ("se", "se_multiscale", "hed", "ucm_fast", "ucm_best")
 BSDS_SCORES = ("ods", "ois", "ap", "covering_ods", "pri_ods", "vi_ods")
 BSDS_HEADINGS = ("ODS", "OIS", "AP", "covering", "PRI", "VI")
 GPB_OWT_UCM = (0.7263, 0.7595, 0.7266, 0.5884, 0.8273, 1.6896)  # its scores in BSDS500's own files
@@ -68,9 +63,9 @@ def generated() -> dict[str, dict[str, str]]:
 def headlines() -> str:
     """The README's table: the probe's mIoU on every labelled set and tracking's J, the paper's beside ours.
 
-    Real photographs lead where they have been made by today's layout: with a `summary.json`."""
-    sets = {profile: _labelled_sets(profile) for profile in PROFILES}
-    profiles = sorted(PROFILES, key=lambda profile: not (profile == LEADING and sets[profile]))
+    Of the profiles that have been made; real photographs lead."""
+    sets = {profile: _labelled_sets(profile) for profile in PROFILES if _rows(profile, "table1")}
+    profiles = sorted(sets, key=lambda profile: profile != LEADING)
     probe, tracking = _by_run("table1", profiles), _by_run("table3", profiles)
     header = ["", "probe, mIoU: paper", "tracking, J: paper"]
     places = [(0, probe, "paper_miou"), (1, tracking, "paper_j_mean")]
@@ -143,9 +138,9 @@ def bsds500() -> str:
     summary = read_json(path)
     seconds = {f"ucm_{preset}": found["total"] for preset, found in summary["seconds_per_image"].items()}
     rows = []
-    for row, title in BSDS_ROWS.items():
+    for row in BSDS_ROWS:
         scores = [formatted("{:.3f}", summary.get(row, {}).get(score)) for score in BSDS_SCORES]
-        rows.append([title, *scores, formatted("{:.2f}", seconds.get(row))])
+        rows.append([NAMES[row], *scores, formatted("{:.2f}", seconds.get(row))])
     rows.append(["gPb-owt-ucm, published", *(f"{score:.3f}" for score in GPB_OWT_UCM), "minutes"])
     return markdown_table(rows, ["", *BSDS_HEADINGS, "s per image"])
 

@@ -1,7 +1,6 @@
 """A profile's results as one page: tables, claims, curves, pictures, settings, times; and what is missing."""
 
 import csv
-import io
 from collections.abc import Callable, Iterator, Mapping
 from html import escape
 from pathlib import Path
@@ -16,6 +15,7 @@ from hgrl.core.experiment import Experiment
 from hgrl.core.files import read_json
 from hgrl.core.results import ORIGIN, read_results
 from hgrl.reporting.claims import BETTER, FAILS, HOLDS, MEAN, UNDECIDED, difference, paper_figures
+from hgrl.reporting.figures.compressed import smallest
 from hgrl.reporting.figures.losses import read_losses
 from hgrl.reporting.html_page import data_uri, table, write_page
 from hgrl.reporting.pages import shown
@@ -24,8 +24,7 @@ from hgrl.reporting.tables import STAGES, TITLES, formatted, table_file
 
 VERDICTS = {HOLDS: "good", BETTER: "good", FAILS: "bad", UNDECIDED: "open"}
 TRIALS = {"sweep": "Sweep", "ablations": "Ablations", "tuning": "Trials of the methods' settings"}
-CHARTED = "loss-"  # pictures of curves, which the page draws itself
-PICTURE_SIDE, WINDOW, POINTS = 1000, 9, 240  # pixels; steps of the centred mean; drawn points of a curve
+PICTURE_WIDTH, WINDOW, POINTS = 1000, 9, 240  # pixels; steps of the centred mean; drawn points of a curve
 WIDTH, HEIGHT, LEFT, BELOW = 320, 170, 44, 22  # of a chart
 Curves = Mapping[str, tuple[np.ndarray, np.ndarray]]
 
@@ -172,24 +171,15 @@ def _trials(experiment: Experiment) -> Iterator[str]:
 
 def _pictures(experiment: Experiment) -> Iterator[str]:
     for path in sorted(experiment.files.figures(committed=True).glob("*.png")):
-        if not path.name.startswith(CHARTED):
-            name = escape(path.stem.replace("-", " ").replace("_", " "))
-            image = f'<img alt="{name}" loading="lazy" src="{_small(path)}">'
-            yield f"<details><summary>{name}</summary>{image}</details>"
+        name = escape(path.stem.replace("-", " ").replace("_", " "))
+        image = f'<img alt="{name}" loading="lazy" src="{_small(path)}">'
+        yield f"<details><summary>{name}</summary>{image}</details>"
 
 
 def _small(path: Path) -> str:
-    """A picture at no more than PICTURE_SIDE pixels, as what is smaller of a JPEG and a palette's PNG."""
-    with Image.open(path) as opened:
-        image = opened.convert("RGB")
-    image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-    contents = {}
-    for kind, coded in {"jpeg": image, "png": image.quantize(64)}.items():
-        buffer = io.BytesIO()
-        coded.save(buffer, kind, **({"quality": 80} if kind == "jpeg" else {"optimize": True}))
-        contents[kind] = buffer.getvalue()
-    kind = min(contents, key=lambda kind: len(contents[kind]))
-    return data_uri(contents[kind], kind)
+    with Image.open(path) as image:
+        kind, content = smallest(image, PICTURE_WIDTH)
+    return data_uri(content, kind)
 
 
 def _settings(experiment: Experiment) -> Iterator[str]:

@@ -16,8 +16,8 @@ from hgrl.evaluation.shipped import shipped_file
 from hgrl.reporting.scores import found, headline
 
 MEASURES = {"mIoU": "miou", "pixel accuracy": "pixel_accuracy"}
-DRAWN = """It learnt from scenes that this project draws over scikit-image's free photographs. Ours learnt from region
-trees of the shipped edge detector as well, whose terms are BSDS500's: research and education, no commerce."""
+DRAWN = """It learnt from scenes that this project draws over scikit-image's free photographs. The trees that
+ours learnt from come from the shipped edge detector; its terms are BSDS500's: research and education."""
 PHOTOGRAPHED = """It learnt from others' photographs, which are for research and education: so is it. See
 `docs/real-data.md`, Terms."""
 
@@ -54,9 +54,9 @@ def _half(weights: torch.Tensor) -> torch.Tensor:
 
 
 def _data(run: Run) -> str:
-    data = run.settings.data
-    sources = ", ".join(f"{source.folder} ({source.split})" for source in data.pretrain)
-    return f"{sources}, {'embedded scenes' if data.scenes is not None else 'real photographs'}; no label"
+    sources, scenes = run.settings.data.pretrain, run.settings.data.scenes is not None
+    folders = ", ".join(source.split if scenes else f"{source.folder} ({source.split})" for source in sources)
+    return f"{'embedded scenes, split ' if scenes else ''}{folders}; no label"
 
 
 def _scores(experiment: Experiment, run: Run, seed: int) -> dict[str, str]:

@@ -11,19 +11,28 @@ from hgrl.metrics.bsds import f_measure
 Curve = tuple[Sequence[float], Sequence[float]]  # recall and precision at each threshold
 HUMAN = (0.7235, 0.9014)  # of a human against the others on BSDS500, as in Dollar's edgesEvalPlot, F = .80
 GREEN = "#2ca02c"
+NAMES = {  # what the rows of results/bsds500 are called where people read them
+    "se": "edges, sharpened, one scale",
+    "se_multiscale": "edges, sharpened, three scales",
+    "hed": "HED edges, narrow, from scratch",
+    "ucm_fast": "contour map, `fast`",
+    "ucm_best": "contour map, `best`",
+    "ucm_hed": "contour map over HED edges",
+}
 
 
 def committed_curves() -> dict[str, Curve]:
-    """The curves that `benchmarks/bsds500.py` wrote, on the 200 test images; {} without them."""
+    """The curves that `benchmarks/bsds500.py` wrote, on the 200 test images, by `NAMES`; {} without them."""
     path = paths.HOME / "results" / "bsds500" / "curves.json"
     curves = files.read_json(path) if path.exists() else {}
-    return {name: (curve["recall"], curve["precision"]) for name, curve in curves.items()}
+    called = {name: NAMES.get(name, name).replace("`", "") for name in curves}  # which is Markdown
+    return {called[name]: (curve["recall"], curve["precision"]) for name, curve in curves.items()}
 
 
 def precision_recall_figure(curves: Mapping[str, Curve]) -> Figure:
     """One line per method, and the best F along it in the legend, the best method first."""
     curves = {name: tuple(map(np.asarray, curve)) for name, curve in curves.items()}
-    figure = Figure(figsize=(6, 6), layout="constrained")
+    figure = Figure(figsize=(9.5, 5.6), layout="constrained")
     axes = figure.subplots()
     for f in np.arange(0.1, 0.95, 0.1):
         recall = np.geomspace(f / (2 - f), 1, 200)  # where the precision is 1, and where the recall is
@@ -40,5 +49,5 @@ def precision_recall_figure(curves: Mapping[str, Curve]) -> Figure:
     axes.set(xlabel="recall", xlim=(0, 1), xticks=ticks, aspect="equal")
     axes.set(ylabel="precision", ylim=(0, 1), yticks=ticks)
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower left")
+    figure.legend(loc="outside right center", frameon=False)
     return figure

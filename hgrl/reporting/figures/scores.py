@@ -11,6 +11,7 @@ from scipy.ndimage import uniform_filter1d
 from hgrl.data.scenes.objects import MANY, SINGLE
 
 SPLITS = {SINGLE: "one object", MANY: "5 to 7 objects"}
+LEAST_SPAN = 5.0  # points of mIoU from a heat map's darkest colour to its brightest
 METHODS = ("ours", "moco", "instfeat")  # their runs on these splits are <method>-<split>
 Scores = Mapping[str, Mapping[str, Sequence[float]]]  # {group: {run: a score in [0, 1] per seed}}
 WINDOW = 9  # points of a loss curve that its centred mean takes together
@@ -109,21 +110,45 @@ def convergence_curves(curves: Mapping[str, Mapping[str, Any]]) -> Figure:
         axes.plot(epochs, 100 * np.array(list(curve["seeds"].values())).T, ".", color=f"C{k}", ms=3)
     label = f"mIoU, percent\n({head}, {iterations:,} iterations)"
     axes.set(xlabel="epochs of pretraining", ylabel=label, xlim=(0, None))
-    axes.legend(frameon=False)
+    figure.legend(frameon=False, loc="outside right upper")
     return figure
 
 
-def heat_map(values: np.ndarray, rows: Labelled, columns: Labelled, label: str) -> Figure:
-    """A grid of numbers, each written in its cell; nan cells stay empty."""
-    figure, axes = _chart(1.5 + 1.1 * len(columns[1]), 1 + 0.7 * len(rows[1]))
-    shown = axes.imshow(values, cmap="viridis", aspect="auto")
+def heat_map(
+    values: np.ndarray, deviations: np.ndarray, rows: Labelled, columns: Labelled, label: str
+) -> Figure:
+    """A grid of percentages, each with its deviation written in its cell; nan: no cell, or no deviation.
+
+    Colours are perceptually even and span `LEAST_SPAN` points at least: a small difference looks small."""
+    figure, axes = _chart(2 + 1.1 * len(columns[1]), 1 + 0.7 * len(rows[1]))
+    low, high = np.nanmin(values), np.nanmax(values)
+    rest = max(0, LEAST_SPAN - (high - low)) / 2
+    shown = axes.imshow(values, cmap="viridis", aspect="auto", vmin=low - rest, vmax=high + rest)
     for (y, x), value in np.ndenumerate(values):
-        if np.isfinite(value):
-            colour = "white" if value < np.nanmean(values) else "black"
-            axes.text(x, y, f"{value:.1f}", ha="center", va="center", color=colour)
+        if not np.isfinite(value):
+            axes.text(x, y, "not made", ha="center", va="center", color="0.6")
+        else:
+            deviation = f"\n± {deviations[y, x]:.1f}" if np.isfinite(deviations[y, x]) else ""
+            colour = "white" if value < (low + high) / 2 else "black"
+            axes.text(x, y, f"{value:.1f}{deviation}", ha="center", va="center", color=colour)
     axes.set(xlabel=columns[0], xticks=range(len(columns[1])), xticklabels=columns[1])
     axes.set(ylabel=rows[0], yticks=range(len(rows[1])), yticklabels=rows[1])
     figure.colorbar(shown, ax=axes, label=label)
+    return figure
+
+
+def change_bars(results: Mapping[str, Mapping[str, Any]], base: str = "base") -> Figure:
+    """How far each change of {name: {"seeds": {seed: mIoU}}} moves the base: a dot per seed, in pairs."""
+    changed = [name for name in results if name != base]
+    figure, axes = _chart(7, 0.8 + 0.32 * len(changed))
+    for y, name in enumerate(changed):
+        seeds, own = results[base]["seeds"], results[name]["seeds"]
+        points = 100 * np.array([own[seed] - seeds[seed] for seed in own if seed in seeds])
+        axes.barh(y, points.mean(), 0.7, color="C0", alpha=0.6)
+        axes.plot(points, np.full(len(points), y), "k.", ms=5)
+    axes.axvline(0, color="0.4", linewidth=1)
+    axes.set(yticks=range(len(changed)), yticklabels=[name.replace("-", " ") for name in changed])
+    axes.set(xlabel="points of mIoU above the unchanged settings", ylim=(len(changed) - 0.4, -0.6))
     return figure
 
 

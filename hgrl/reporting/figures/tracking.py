@@ -1,19 +1,25 @@
 """Figure 5: masks carried through a video; the neighbours that a cell listens to; scores over time."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 
+from hgrl.core.errors import InputError
+from hgrl.core.experiment import Experiment
 from hgrl.core.labels import VOID
 from hgrl.data.samples import Video
+from hgrl.evaluation.networks import layers_of
+from hgrl.evaluation.shipped import features_to_show
+from hgrl.evaluation.tracking import TRACKERS, feature_tracker, reading
 from hgrl.metrics.video import boundary_map
 from hgrl.reporting.figures.panels import Pictures, grid, picture_rows
 
@@ -32,10 +38,32 @@ def overlay(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return picture
 
 
+def tracks_to_show(
+    experiment: Experiment, runs: Iterable[str], video: Video, seed: int
+) -> dict[str, list[np.ndarray]]:
+    """{run: a mask per frame}, carried as in column `field`, for pictures and never for scores.
+
+    Networks are those trained here, else those that ship; a run with neither is left out, in a line."""
+    tracks = {}
+    for run in map(experiment.run, runs):
+        own = run.settings.tracking
+        try:
+            if run.method in TRACKERS:
+                tracker, _ = TRACKERS[run.method](experiment, run, seed)
+            else:
+                read = reading(features_to_show(experiment, run, seed), own, layers_of(run))
+                tracker = feature_tracker(read, own.field)
+        except InputError:
+            print(f"{run.name}: not trained here, so left out of the pictures")
+            continue
+        tracks[run.name] = tracker(video, own)
+    return tracks
+
+
 def tracking_overlay(video: Video, tracks: Mapping[str, Pictures], frames: Sequence[int]) -> Figure:
     """A row per tracker ({name: one id map per frame}), a column per frame of `frames`."""
     rows = {name: [overlay(video.frame(t), masks[t]) for t in frames] for name, masks in tracks.items()}
-    figure = picture_rows(rows, size=1.7, interpolation="nearest")
+    figure = picture_rows(rows, size=1.4, interpolation="nearest")
     for axis, t in zip(figure.axes[: len(frames)], frames, strict=True):
         axis.set_title(f"frame {t}", fontsize=8)
     return figure
@@ -45,7 +73,7 @@ def tracking_animation(video: Video, tracks: Mapping[str, Pictures], frames: Seq
     """The same as a GIF that repeats: a panel per tracker, the frames one after the other, 5 a second."""
     height, width = video.frame(frames[0]).shape[:2]
     columns = min(PANELS, len(tracks))
-    figure, axes = grid(-(-len(tracks) // columns), columns, 2.0, height / width)
+    figure, axes = grid(-(-len(tracks) // columns), columns, 1.6, height / width)
     for axis in axes.flat[len(tracks) :]:
         axis.set_axis_off()
     shown = []
@@ -103,22 +131,26 @@ def neighbour_picture(
 
 def scores_over_time(scores: Mapping[str, Sequence[float]], label: str = "J") -> Figure:
     """{tracker: a score in [0, 1] per scored frame, from frame 1 on}."""
-    figure = Figure(figsize=(6, 2.6), layout="constrained")
+    figure = Figure(figsize=(7.5, 2.8), layout="constrained")
     axes = figure.subplots()
     for name, values in scores.items():
         axes.plot(range(1, len(values) + 1), values, marker=".", label=name)
     axes.set(xlabel="frame", ylabel=label, ylim=(0, 1.02))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(frameon=False, fontsize=8, loc="outside right upper")
     return figure
 
 
 def match_picture(truth: np.ndarray, predicted: np.ndarray) -> Figure:
-    """Regions and boundaries of two boolean masks laid over each other: what J and F compare."""
+    """Regions and boundaries of two boolean masks laid over each other: what J and F compare.
+
+    Both dark grey, the truth alone (missed) vermilion, the prediction alone (too much) blue."""
     figure, axes = grid(1, 2, 2.5)
     outlines = boundary_map(truth), boundary_map(predicted)
     layers = {"regions: J": (truth, predicted), "boundaries: F": outlines}
     for axis, (title, (true, found)) in zip(axes[0], layers.items(), strict=True):
-        axis.imshow(np.stack([1.0 - found, 1.0 - (true ^ found) * 0.7, 1.0 - true], -1))
+        axis.imshow(
+            true + 2 * found, cmap=ListedColormap(["white", "#D55E00", "#0072B2", "0.3"]), vmin=0, vmax=3
+        )
         axis.set_title(title, fontsize=9)
     return figure
