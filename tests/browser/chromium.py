@@ -56,7 +56,7 @@ class Chromium:
 
         def console(message) -> None:
             if message.type == "error":
-                problems.append(f"console: {message.text}")
+                problems.append(f"console: {message.text} ({message.location.get('url', '')})")
 
         context.route("**/*", pass_on)
         page.on("console", console)

@@ -12,17 +12,16 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
-from chromium import MINUTE, Chromium
-from playwright.sync_api import Page, TimeoutError
+from chromium import Chromium
+from playwright.sync_api import Locator, Page
 
 from hgrl.core import paths
+from hgrl.core.files import write_json
 
 ARGUMENTS = ["--no-browser", "--IdentityProvider.token=", "--allow-root"]
-ARGUMENTS += [
-    "--LabApp.expose_app_in_browser=True",
-    "--LabApp.extension_manager=readonly",
-    "--LabApp.news_url=",
-]
+ARGUMENTS += ["--LabApp.expose_app_in_browser=True", "--LabApp.extension_manager=readonly"]
+NEWS = "@jupyterlab/apputils-extension:announcements"  # asks whether it may fetch them
+LANGUAGE_SERVER = "/lsp/status"  # which JupyterLab asks for; there need not be one
 WIDGET = "window.jupyterapp.shell.currentWidget"
 OPEN = f"() => window.jupyterapp && {WIDGET}?.content?.widgets?.length"
 KERNEL = f"() => {WIDGET}.sessionContext?.session?.kernel?.status === 'idle'"
@@ -49,6 +48,7 @@ def lab(folder: Path) -> Iterator[str]:
     """JupyterLab over a copy of the notebooks, for it saves what it runs; its address."""
     copies = folder / "notebooks"
     shutil.copytree(paths.HOME / "notebooks", copies)
+    write_json(folder / "config" / "labconfig" / "page_config.json", {"disabledExtensions": {NEWS: True}})
     environment = os.environ | {"HGRL_HOME": str(paths.HOME), "JUPYTER_CONFIG_DIR": str(folder / "config")}
     with socket.create_server(("localhost", 0)) as free:
         port = free.getsockname()[1]
@@ -93,7 +93,7 @@ def use(browser: Chromium, address: str, name: str) -> list[str]:
         page.evaluate(RUN)
         print(f"{name}: Run All took {time.monotonic() - begun:.0f} s", flush=True)
         problems += page.evaluate(ERRORS)
-        page.wait_for_timeout(2_000)  # widgets draw themselves
+        _settle(page)
         shown = page.evaluate(SHOWN)
         if not shown:
             problems.append("shows no picture")
@@ -105,11 +105,12 @@ def use(browser: Chromium, address: str, name: str) -> list[str]:
                 problems += _move_sliders(page, k)
                 browser.shoot(page, f"{name}-{k:02}-moved")
         page.evaluate(SHUT_DOWN)
-    return problems
+    return [problem for problem in problems if LANGUAGE_SERVER not in problem]
 
 
 def _move_sliders(page: Page, cell: int) -> list[str]:
-    problems = []
+    shown = page.locator(f"#cell-{cell} .jupyter-widgets").count()
+    problems = [] if shown else [f"cell {cell}: its controls do not show"]
     handles = page.locator(f"#cell-{cell} .noUi-handle")
     for k in range(handles.count()):
         before = page.evaluate(PICTURES, cell)
@@ -120,12 +121,16 @@ def _move_sliders(page: Page, cell: int) -> list[str]:
     return problems
 
 
-def _moved(page: Page, cell: int, handle, key: str, before: str) -> bool:
+def _moved(page: Page, cell: int, handle: Locator, key: str, before: str) -> bool:
     handle.focus()
     for _ in range(5):
         handle.press(key)
-    try:
-        page.wait_for_function(TURNED, arg=[cell, before], timeout=MINUTE)
-    except TimeoutError:
-        return False
-    return True
+    _settle(page)
+    return page.evaluate(TURNED, [cell, before])
+
+
+def _settle(page: Page) -> None:
+    """Wait until the kernel has answered what was asked of it, and the answer is drawn."""
+    page.wait_for_timeout(1_000)
+    page.wait_for_function(KERNEL)
+    page.wait_for_timeout(1_000)

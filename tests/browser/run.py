@@ -39,7 +39,8 @@ def main() -> int:
     return 1 if problems else 0
 
 
-def told(name: str, problems: list[str]) -> list[str]:
+def told(name: str, found: list[str]) -> list[str]:
+    problems = [*dict.fromkeys(found)]  # each once
     print(f"{name}: {'as it should be' if not problems else f'{len(problems)} problems'}", flush=True)
     for problem in problems:
         print(f"  {problem}", flush=True)
