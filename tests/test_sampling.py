@@ -9,7 +9,7 @@ from scipy.stats import chisquare
 
 from hgrl.core.settings import AugmentSettings, SamplingSettings
 from hgrl.sampling.augment import TwoViews
-from hgrl.sampling.pixels import positive_probability, sample_pixels
+from hgrl.sampling.pixels import sample_pixels
 
 # 3x6 cells, regions 0 to 3
 QUARTERS = torch.tensor([[0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1], [2, 2, 3, 3, 3, 3]])
