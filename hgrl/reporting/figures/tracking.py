@@ -84,7 +84,7 @@ def tracking_animation(video: Video, tracks: Mapping[str, Pictures], frames: Seq
             axis.imshow(overlay(video.frame(t), masks[t]), interpolation="nearest")
         canvas.draw()
         colours = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
-        pictures.append(colours.quantize(64, dither=Image.Dither.NONE))
+        pictures.append(colours.quantize(128, dither=Image.Dither.NONE))
     buffer = io.BytesIO()
     pictures[0].save(buffer, "gif", save_all=True, append_images=pictures[1:], duration=200, loop=0)
     return buffer.getvalue()
