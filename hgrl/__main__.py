@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from hgrl.core import paths
@@ -101,8 +102,11 @@ def _results() -> Iterator[Command]:
         "put a trained network into the package, with a card: what notebooks show at first",
         own,
     )
-    folder = path("out", metavar="DIR", nargs="?", help="default: docs/gallery")
-    yield gallery, "gallery", "draw docs/gallery.md's pictures, by the networks that ship", [folder]
+    own = [
+        arg("photographs", nargs="*", metavar="PHOTO", help="files of your own; default: scikit-image's four")
+    ]
+    own += [path("--out", metavar="DIR", help="default: gallery; of scikit-image's four docs/gallery")]
+    yield gallery, "gallery", "photographs with tree and embeddings, by the networks that ship", own
     yield readme, "readme", "write the committed results into README.md and results/README.md", []
     own = [path("out", metavar="FILE", nargs="?", help="default: docs/hero.png")]
     yield hero, "hero", "draw the strip that README opens with, by the network that ships", own
@@ -272,9 +276,10 @@ def ship(options: Options) -> None:
 
 
 def gallery(options: Options) -> None:
-    from hgrl.reporting.gallery import write_gallery
+    from hgrl.reporting.gallery import PHOTOGRAPHS, write_gallery
 
-    for picture in write_gallery(options.out or paths.HOME / "docs" / "gallery"):
+    folder = Path("gallery") if options.photographs else paths.HOME / "docs" / "gallery"
+    for picture in write_gallery(options.out or folder, options.photographs or PHOTOGRAPHS):
         print(picture)
 
 

@@ -25,9 +25,10 @@ COMMANDS = {
     "convergence": ["mini"],
     "claims": ["mini"],
     "report": ["mini", "--html", "report.html"],
+    "ship": ["mini", "ours", "--seed", "1"],
+    "gallery": ["folder"],
     "readme": [],
     "hero": ["strip.png"],
-    "gallery": ["folder"],
     "repro": ["--quick", "--extras"],
     "profile": ["photos"],
     "group": [

@@ -1,6 +1,7 @@
 """README's strip: what it draws, and what it does without a network."""
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from hgrl.core.errors import InputError
 from hgrl.evaluation import shipped
 from hgrl.evaluation.networks import load_network
 from hgrl.reporting.figures import hero
+
+HOME = Path(__file__).resolve().parents[1]
 
 
 def test_an_anchors_spots_lie_where_the_equations_say():
@@ -42,6 +45,10 @@ def test_the_strip_is_a_small_palette_file(tmp_path, monkeypatch):
     with Image.open(tmp_path / "hero.png") as strip:
         assert strip.mode == "P" and strip.width > 4 * strip.height
     assert (tmp_path / "hero.png").stat().st_size < 400_000
+
+
+def test_readmes_own_strip_is_small():
+    assert 20_000 < (HOME / "docs/hero.png").stat().st_size < 400_000
 
 
 def test_without_a_shipped_network_there_is_no_strip(tmp_path, monkeypatch):

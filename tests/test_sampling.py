@@ -9,7 +9,7 @@ from scipy.stats import chisquare
 
 from hgrl.core.settings import AugmentSettings, SamplingSettings
 from hgrl.sampling.augment import TwoViews
-from hgrl.sampling.pixels import positive_probability, sample_pixels
+from hgrl.sampling.pixels import sample_pixels
 
 # 3x6 cells, regions 0 to 3
 QUARTERS = torch.tensor([[0, 0, 1, 1, 1, 1], [0, 0, 1, 1, 1, 1], [2, 2, 3, 3, 3, 3]])
@@ -52,25 +52,6 @@ def test_drawn_frequencies_follow_the_equations():
                 assert (
                     chisquare(observed[expected > 0], expected[expected > 0], sum_check=False).pvalue > 1e-3
                 )
-
-
-def test_in_a_trees_own_views_positives_stay_in_the_anchors_region_as_often_as_p_self_says():
-    tree = three_regions(64, 64)
-    image, regions = torch.zeros(3, 64, 64, dtype=torch.uint8), torch.from_numpy(tree.labels)
-    _, labels = TwoViews(AugmentSettings(crop_size=64, crop_area=(0.5, 1.0)))(image, regions, seed=0)
-    distances = torch.from_numpy(tree.distances())
-    own, expected = [], []
-    for view in range(2):
-        present = torch.bincount(labels[view].flatten().long(), minlength=3) > 0
-        p_self = positive_probability(distances, SIGMA, present).diagonal()
-        for seed in range(400):
-            sample = draw(labels[:, None], distances, seed=seed, anchors=3, positives=5)
-            half = sample.positives[0].chunk(2, dim=-1)[view]
-            anchor = labels.flatten()[sample.anchors[0]].long()
-            valid = sample.positives_valid[0].chunk(2, dim=-1)[view]
-            own.append((labels.flatten()[half] == anchor.unsqueeze(-1))[valid].double().mean())
-            expected.append(p_self[anchor][valid[:, 0]].mean())
-    assert abs(np.mean(own) - np.mean(expected)) < 0.02
 
 
 def test_within_a_region_every_cell_is_equally_likely():

@@ -42,7 +42,7 @@ def test_a_tree_and_its_cut_are_two_pictures_of_which_the_first_counts_the_regio
 
 def test_an_unknown_photograph_is_answered_by_the_choice():
     assert min(photographs.read_photograph("rocket", 32).shape[:2]) == 32
-    with pytest.raises(InputError, match="no photograph named 'cofee'; choose one of: astronaut, chelsea, "):
+    with pytest.raises(InputError, match="no photograph or file 'cofee'; choose one of astronaut, chelsea, "):
         photographs.read_photograph("cofee", 32)
 
 

@@ -11,9 +11,12 @@ from jobs import job_of
 from PIL import Image
 
 from hgrl.core.errors import InputError
+from hgrl.core.settings import AugmentSettings, SamplingSettings
 from hgrl.data.samples import Samples
 from hgrl.pretraining.loop import TrainingLoop
+from hgrl.sampling.augment import TwoViews
 from hgrl.sampling.order import EpochOrder, mixed_seed
+from hgrl.sampling.pixels import positive_probability, sample_pixels
 from hgrl.sampling.views import TrainingViews, batches
 
 CPU = torch.device("cpu")
@@ -207,3 +210,23 @@ def test_the_papers_reading_trains_and_rivals_still_augment_both_views(dataset, 
         batch = next(batches(loop.views, loop.order, 0, torch.device("cpu")))
         assert ("same_pixels" in batch) == (not in_both)
         assert loop.state.train_step(loop.loss, batch).isfinite()
+
+
+def test_positives_stay_in_the_anchors_region_as_often_as_p_self_says():
+    """Counted over many draws, in two views of a tree's own image."""
+    tree, settings = three_regions(64, 64), SamplingSettings(anchors=3, positives=5, height_unit="raw")
+    image, regions = torch.zeros(3, 64, 64, dtype=torch.uint8), torch.from_numpy(tree.labels)
+    _, labels = TwoViews(AugmentSettings(crop_size=64, crop_area=(0.5, 1.0)))(image, regions, seed=0)
+    flat, distances = labels.flatten().long(), torch.from_numpy(tree.distances())
+    present = torch.stack([torch.bincount(view.flatten(), minlength=3) > 0 for view in labels])
+    p_self = positive_probability(distances.expand(2, 3, 3), settings.sigma_p, present)
+    own, expected = [], []
+    for seed in range(200):
+        generator = torch.Generator().manual_seed(seed)
+        sample = sample_pixels(labels[:, None], distances[None], settings, 0, generator)
+        anchors = flat[sample.anchors[0]]
+        valid = sample.positives_valid[0].view(3, 2, 5)  # anchors, views, draws
+        same = flat[sample.positives[0]].view(3, 2, 5) == anchors.view(3, 1, 1)
+        own.append(same[valid].double().mean())
+        expected.append(p_self[:, anchors, anchors].T[valid[..., 0]].mean())
+    assert abs(np.mean(own) - np.mean(expected)) < 0.02

@@ -1,6 +1,6 @@
-"""Trees and embeddings of scikit-image's photographs, by networks that ship: docs/gallery.md's pictures."""
+"""Trees and embeddings of photographs, by networks that ship: docs/gallery.md's, or of a reader's own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,12 +24,16 @@ SIDE, WIDTH = 256, 900  # pixels: the shorter side that networks see; across a p
 RUN, TRAINED = "ours-cns5-20", {"mini": "trained on drawn scenes", "photos": "trained on photographs"}
 
 
-def write_gallery(folder: Path) -> Iterator[Path]:
+def write_gallery(folder: Path, photographs: Sequence[str] = PHOTOGRAPHS) -> Iterator[Path]:
     """A JPEG for each photograph: its tree, and embeddings of an untrained and of the trained networks.
 
-    A network that does not ship is left out. Yields each file as it is written; InputError if none ships."""
+    photographs: names of scikit-image's, or files. A network that does not ship is left out. Yields each file
+    as it is written; InputError if none ships, or if a sheet would take a photograph's place."""
     networks = dict(_networks())
-    for name in PHOTOGRAPHS:
+    for name in photographs:
+        path = folder / f"{Path(name).stem}.jpg"
+        if path.resolve() == Path(name).resolve():
+            raise InputError(f"{path}: the sheet would take its place; name another folder with --out")
         image = read_photograph(name, SIDE)
         edge_map, tree = region_tree(image, grouping_preset("best"))
         panels = tree_panels(image, edge_map, tree)
@@ -38,7 +42,6 @@ def write_gallery(folder: Path) -> Iterator[Path]:
             function = single_layer(NetworkFeatures(network, torch.device("cpu")), "embedding")
             colours = np.rint(255 * pca_colours(function(image[None]))[0]).astype(np.uint8)
             panels.append((caption, np.asarray(Image.fromarray(colours).resize((width, height)))))
-        path = folder / f"{name}.jpg"
         write_bytes(path, jpeg(Image.fromarray(sheet(panels)), WIDTH))
         yield path
 

@@ -16,7 +16,7 @@ from hgrl.core.loading import grouping_preset
 from hgrl.core.settings import SamplingSettings
 from hgrl.evaluation.features import NetworkFeatures, single_layer
 from hgrl.evaluation.networks import load_network
-from hgrl.evaluation.shipped import shipped_network
+from hgrl.evaluation.shipped import shipped_file, shipped_network
 from hgrl.grouping.group import height_scale, region_tree
 from hgrl.grouping.region_tree import RegionTree
 from hgrl.pretraining.network import STRIDES
@@ -31,7 +31,7 @@ PHOTOGRAPH, SIDE = "astronaut", 256
 ANCHOR = 0.29, 0.44  # down and across, of the photograph's size: the face
 CUTS = 4, 9, 22  # regions
 DRAWN = 14  # positives, and negatives
-PROFILE, RUN = "photos", "ours-cns5-20"
+PROFILES, RUN = ("photos", "mini"), "ours-cns5-20"  # the first of them whose network ships
 Spots = dict[str, np.ndarray]  # kind -> (n, 2) row and column
 
 
@@ -39,7 +39,8 @@ def write_hero(path: Path) -> None:
     """Photograph, edges, tree and cuts, an anchor's positives and negatives, untrained and trained embedding.
 
     A palette PNG. InputError where the trained network does not ship."""
-    image, experiment = read_photograph(PHOTOGRAPH, SIDE), load_experiment(PROFILE)
+    there = [profile for profile in PROFILES if shipped_file(profile, RUN).exists()]
+    image, experiment = read_photograph(PHOTOGRAPH, SIDE), load_experiment([*there, PROFILES[0]][0])
     edge_map, tree = region_tree(image, grouping_preset("best"))
     untrained = load_network(experiment, experiment.run("random"), 0)
     embeddings = []

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def picture_rows(rows: Mapping[str, Pictures], size: float = 1.5, **style: Any) 
     height, width = columns[0][0].shape[:2]
     figure, axes = grid(len(rows), len(columns[0]), size, height / width)
     for row, (name, pictures) in zip(axes, rows.items(), strict=True):
-        row[0].set_ylabel(name)
+        row[0].set_ylabel(fill(name, 16))
         for axis, picture in zip(row, pictures, strict=True):
             axis.imshow(picture, **style)
     return figure

@@ -1,17 +1,15 @@
 """Figure 5: masks carried through a video; the neighbours that a cell listens to; scores over time."""
 
-import tempfile
+import io
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.animation import FuncAnimation, PillowWriter
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment
@@ -24,7 +22,7 @@ from hgrl.metrics.video import boundary_map
 from hgrl.reporting.figures.panels import Pictures, grid, picture_rows
 
 Cell = tuple[int, int]
-PANELS = 6  # of an animation, beside one another
+PANELS = 4  # of an animation, beside one another
 COLOURS = (np.array(colormaps["Set1"].colors) * 255).astype(np.uint8)
 
 
@@ -73,24 +71,23 @@ def tracking_animation(video: Video, tracks: Mapping[str, Pictures], frames: Seq
     """The same as a GIF that repeats: a panel per tracker, the frames one after the other, 5 a second."""
     height, width = video.frame(frames[0]).shape[:2]
     columns = min(PANELS, len(tracks))
-    figure, axes = grid(-(-len(tracks) // columns), columns, 1.6, height / width)
+    figure, axes = grid(-(-len(tracks) // columns), columns, 1.9, height / width)
+    figure.set_dpi(72)
     for axis in axes.flat[len(tracks) :]:
         axis.set_axis_off()
-    shown = []
-    for axis, (name, masks) in zip(axes.flat, tracks.items(), strict=False):
-        axis.set_title(name, fontsize=8)
-        shown.append(axis.imshow(overlay(video.frame(frames[0]), masks[frames[0]]), interpolation="nearest"))
-
-    def draw(t: int) -> list[AxesImage]:
-        for picture, masks in zip(shown, tracks.values(), strict=True):
-            picture.set_data(overlay(video.frame(t), masks[t]))
-        return shown
-
-    FigureCanvasAgg(figure)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "tracks.gif"
-        FuncAnimation(figure, draw, frames, blit=False).save(file, PillowWriter(fps=5), dpi=72)
-        return file.read_bytes()
+    canvas, pictures = FigureCanvasAgg(figure), []
+    for t in frames:
+        for axis, (name, masks) in zip(axes.flat, tracks.items(), strict=False):
+            axis.set_title(name, fontsize=8)
+            for shown in axis.images:
+                shown.remove()
+            axis.imshow(overlay(video.frame(t), masks[t]), interpolation="nearest")
+        canvas.draw()
+        colours = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+        pictures.append(colours.quantize(128, dither=Image.Dither.NONE))
+    buffer = io.BytesIO()
+    pictures[0].save(buffer, "gif", save_all=True, append_images=pictures[1:], duration=200, loop=0)
+    return buffer.getvalue()
 
 
 def sequence_grid(scores: Mapping[str, Mapping[str, float]]) -> Figure:

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from hgrl.core.experiment import load_experiment
 from hgrl.reporting.figures.committed import ALWAYS_THERE
+from hgrl.reporting.figures.compressed import jpeg
 from hgrl.reporting.figures.panels import pca_colours
 from hgrl.reporting.figures.scores import draw_losses
 
 SIDE = 1.4  # inches of an image
-JPEG = {"quality": 92, "subsampling": 0}  # a PNG of smooth colours takes five times the space
-WIDEST = 1000
+WIDEST = 1000  # pixels
 
 
 def training_picture(
@@ -44,15 +44,12 @@ def training_picture(
 def as_picture(figure: Figure) -> Image:
     """A figure as a small JPEG that a notebook shows, and that nothing saves."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="jpeg", dpi=80, pil_kwargs=JPEG)
-    return Image(buffer.getvalue(), format="jpeg")
+    figure.savefig(buffer, format="png", dpi=80)
+    return Image(jpeg(open_image(buffer), WIDEST), format="jpeg")
 
 
 def committed_picture(name: str) -> Image:
     """A figure of the committed results, not over `WIDEST` pixels; says whose it is."""
     path = load_experiment(ALWAYS_THERE).files.figures(committed=True) / f"{name}.png"
     print(f"{name}: as committed in results/{ALWAYS_THERE}")
-    buffer, picture = io.BytesIO(), open_image(path).convert("RGB")
-    picture.thumbnail((WIDEST, WIDEST))
-    picture.save(buffer, format="jpeg", **JPEG)
-    return Image(buffer.getvalue(), format="jpeg")
+    return Image(jpeg(open_image(path), WIDEST), format="jpeg")
