@@ -156,7 +156,7 @@ def notebook(options: Options) -> None:
         name, equals, value = item.partition("=")
         if not equals:
             raise InputError(f"-p {item}: write NAME=VALUE, as -p cns=5")
-        parameters[name] = value
+        parameters[name] = {"True": True, "False": False}.get(value, value)
     swept = {f"sampling.{name}": parameters[name] for name in ("cns", "sigma_p") if name in parameters}
     options.experiment.settings_with(swept)  # a bad value is told before a kernel starts
     print(f"executed notebook: {run_notebook(options.name, options.experiment, parameters)}")

@@ -244,6 +244,16 @@ def test_a_notebooks_bad_parameter_is_one_line_before_a_kernel_starts(pipeline, 
     assert given.partition("=")[0] in message
 
 
+@pytest.mark.parametrize("given, make", [("make=False", False), ("make=True", True), ("cns=5", True)])
+def test_a_notebooks_switch_is_no_text_and_is_on_unless_it_is_set(pipeline, monkeypatch, given, make):
+    asked = {}
+    monkeypatch.setattr(
+        "hgrl.core.notebook.run_notebook", lambda name, experiment, parameters: asked.update(parameters)
+    )
+    assert cli.main(["notebook", "07_ablations", "small", "-p", given]) == 0
+    assert asked.get("make", True) is make
+
+
 def test_a_repro_that_fails_says_so_and_leaves_the_current_profile(pipeline, capsys, monkeypatch):
     write_profile(pipeline, name="quick")
     before = paths.PARAMS.read_bytes()
