@@ -86,7 +86,8 @@ def use(browser: Chromium, address: str, name: str) -> list[str]:
     """Problems of one notebook; a screenshot of every cell that shows something."""
     problems: list[str] = []
     with browser.page(1300, problems, height=1100) as page:
-        page.goto(f"{address}/lab/tree/{name}.ipynb")
+        # a workspace of its own: JupyterLab would open the last notebook's tab again, without its widgets
+        page.goto(f"{address}/lab/workspaces/{name}/tree/{name}.ipynb")
         page.wait_for_function(OPEN)
         page.wait_for_function(KERNEL)
         begun = time.monotonic()
