@@ -37,8 +37,8 @@ def query_rows(queries: Segments, samples: Samples, count: int) -> list[int]:
         pure = np.bincount(inside, mask.ravel() == own[inside], len(own)) >= MOSTLY * pixels
         sizes.append(np.where(pure & (own != 0) & (own != VOID), pixels / mask.size, 0))
     sizes = np.concatenate(sizes)
-    largest = [np.where(labels == class_, sizes, 0).argmax() for class_ in np.unique(labels)]
-    objects = [int(row) for row in largest if sizes[row] > 0]
+    shown = np.unique(labels[sizes > 0])
+    objects = [int(np.where(labels == class_, sizes, 0).argmax()) for class_ in shown]
     picked = np.linspace(0, len(objects) - 1, min(count, len(objects))).round()
     return [objects[int(k)] for k in picked]
 
