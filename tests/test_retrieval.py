@@ -278,8 +278,8 @@ def test_figure_4_shows_one_object_an_image_and_marks_wrong_neighbours():
     classes = retrieval.majority_classes(queries, val)
     # image 1 holds class 0 alone
     assert queries.image[rows].tolist() == [0, 2] and classes[rows].tolist() == [1, 2]
-    tiles = figures.retrieval_tiles(queries, val, gallery, train, rows, neighbours=2)
-    assert [[tile.title.split()[0] for tile in row] for row in tiles][1][:2] == ["query:", "blue"]
+    tiles = figures.retrieval_tiles(queries, val, gallery, train, rows, classes[rows], neighbours=2)
+    assert [tile.title.split()[:2] for tile in tiles[1][:2]] == [["query:", "blue"], ["✓", "blue"]]
     assert tiles[1][1].right and not tiles[1][2].right  # only one train image holds blue
-    assert len(figures.retrieval_grid(tiles).axes) == 6
+    assert len(figures.retrieval_grid({"colour": tiles, "again": tiles}).axes) == 12
     assert figures.segment_map(val.image(0), queries.maps[0]).axes
