@@ -282,4 +282,4 @@ def test_figure_4_shows_one_object_an_image_and_marks_wrong_neighbours():
     assert [tile.title.split()[:2] for tile in tiles[1][:2]] == [["query:", "blue"], ["✓", "blue"]]
     assert tiles[1][1].right and not tiles[1][2].right  # only one train image holds blue
     assert len(figures.retrieval_grid({"colour": tiles, "again": tiles}).axes) == 12
-    assert figures.segment_map(val.image(0), queries.maps[0]).axes
+    assert figures.segment_map(val.image(0), {"colour": queries.maps[0]}).axes
