@@ -38,7 +38,7 @@ def network_to_show(experiment: Experiment, run: Run, seed: int) -> nn.Module:
     if run.method not in REGISTRY or run.method in FORMATS or weights_file(experiment, run, seed).exists():
         return load_network(experiment, run, seed)
     if not shipped_file(experiment.profile, run.trained).exists():
-        remedy = f"train it: python -m hgrl notebook 03_pretraining {experiment.profile} -p run {run.trained}"
+        remedy = f"train it: python -m hgrl notebook 03_pretraining {experiment.profile} --run {run.trained}"
         raise InputError(
             f"run {run.name!r} of {experiment.profile}: not trained here, and none ships; {remedy}"
         )
