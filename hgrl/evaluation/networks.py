@@ -1,5 +1,6 @@
 """The network that a run is evaluated on, or the baseline that stands for one."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -23,12 +24,17 @@ NO_WEIGHTS = "weights file missing"
 OTHER_NETWORK = "weights are of another network"
 
 
-def load_features(experiment: Experiment, run: Run, seed: int) -> Features:
-    """The baseline that a run names, or its network with this seed, on the device of its settings."""
+def load_features(
+    experiment: Experiment, run: Run, seed: int, load: Callable[..., nn.Module] | None = None
+) -> Features:
+    """The baseline that a run names, or its network with this seed, on the device of its settings.
+
+    load: what gives the network; `load_network` unless said otherwise."""
     if run.method in BASELINES:
         return BaselineFeatures(run.method)
     grey_input = run.method in REGISTRY and REGISTRY[run.method].grey_input
-    return NetworkFeatures(load_network(experiment, run, seed), pick_device(run.settings.device), grey_input)
+    network = (load or load_network)(experiment, run, seed)
+    return NetworkFeatures(network, pick_device(run.settings.device), grey_input)
 
 
 def load_network(experiment: Experiment, run: Run, seed: int) -> nn.Module:

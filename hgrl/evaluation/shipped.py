@@ -5,11 +5,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from hgrl.core.device import pick_device
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment, Run
-from hgrl.evaluation.features import BASELINES, BaselineFeatures, Features, NetworkFeatures
-from hgrl.evaluation.networks import load_network, weights_file
+from hgrl.evaluation.features import Features
+from hgrl.evaluation.networks import load_features, load_network, weights_file
 from hgrl.evaluation.weights import FORMATS
 from hgrl.pretraining.methods import REGISTRY
 from hgrl.pretraining.network import Network
@@ -23,12 +22,8 @@ def shipped_file(profile: str, run: str) -> Path:
 
 
 def features_to_show(experiment: Experiment, run: Run, seed: int) -> Features:
-    """As `networks.load_features`, with `network_to_show`: for pictures, never for scores."""
-    if run.method in BASELINES:
-        return BaselineFeatures(run.method)
-    grey_input = run.method in REGISTRY and REGISTRY[run.method].grey_input
-    network = network_to_show(experiment, run, seed)
-    return NetworkFeatures(network, pick_device(run.settings.device), grey_input)
+    """As `load_features`, with `network_to_show`: for pictures, never for scores."""
+    return load_features(experiment, run, seed, network_to_show)
 
 
 def network_to_show(experiment: Experiment, run: Run, seed: int) -> nn.Module:
