@@ -13,7 +13,6 @@ from conftest import SMALL_PARAMS
 
 from hgrl import __main__ as cli
 from hgrl.core import paths
-from hgrl.core.cache import store_scores
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import load_experiment
 from hgrl.core.files import read_json, write_json
@@ -57,18 +56,22 @@ def probed(home):
     def put(qualities, head="aspp-backbone"):
         scores, experiment = {}, load_experiment("tiny")
         for run, quality in qualities.items():
-            scores[run] = []
-            for seed in (0, 1):
-                path, counts = experiment.files.confusions(run, seed, "voc"), matrices(quality, seed)
-                save_confusions(path, {head: counts})
-                scores[run].append(miou(counts.sum(0)))
-                own = {head: {"miou": scores[run][-1]}}
-                store_scores(experiment.files.score("probe", run, seed, "voc"), "mark", own, beside=path)
+            scores[run] = put_run(experiment.files, run, quality, (0, 1), head)
         metrics = {run: {"voc": {head: {"miou_mean": float(np.mean(own))}}} for run, own in scores.items()}
         write_json(experiment.files.metrics("probe"), metrics)
         return scores, experiment
 
     return put
+
+
+def put_run(files, run, quality, seeds, head="aspp-backbone"):
+    """Scores and matrices as the stage `probe` leaves them; the mIoU by seed."""
+    counts = np.array([matrices(quality, seed) for seed in seeds])
+    scores = [miou(own) for own in counts.sum(1)]
+    own = {seed: {"voc": {head: {"miou": score}}} for seed, score in zip(seeds, scores, strict=True)}
+    write_json(files.result("probe", run), {"seeds": own})
+    save_confusions(files.all_confusions(run), {head: counts})
+    return scores
 
 
 def with_extras(experiment, names):
@@ -77,10 +80,11 @@ def with_extras(experiment, names):
     moved = {run: metrics.pop(run) for run in names if run in metrics}
     write_json(experiment.files.metrics("probe"), metrics)
     write_json(experiment.files.extras.metrics("probe"), moved)
-    (experiment.files.extras.scores("probe") / "voc").mkdir(parents=True)
-    for path in (experiment.files.scores("probe") / "voc").iterdir():
-        if path.name.rpartition("-seed")[0] in moved:
-            path.rename(experiment.files.extras.scores("probe") / "voc" / path.name)
+    extra = experiment.files.extras.result("probe", "").parent
+    extra.mkdir(parents=True)
+    for path in experiment.files.result("probe", "").parent.iterdir():
+        if path.stem in moved:
+            path.rename(extra / path.name)
     params = yaml.safe_load(paths.PARAMS.read_text()) | {"extras": {"probe": names}}
     paths.PARAMS.write_text(yaml.safe_dump(params))
     return load_experiment("tiny")
@@ -95,7 +99,7 @@ def test_claims_on_extras_keep_the_committed_verdict_and_say_so(probed):
     assert (entry["verdict"], entry["why"]) == (UNDECIDED, f"{EXTRA_NOT_RUN}: ours-image-long")
     (judged,) = claims.judge_extras(experiment)
     assert judged == plain | {"extras": True}
-    shutil.rmtree(experiment.files.artifacts / "extras")  # a clone has the committed figures alone
+    shutil.rmtree(experiment.files.extras.result("probe", "").parent)  # the verdict itself is committed too
     entries = claims.write_claims(experiment)
     assert by_id(entries, "10b") == judged and by_id(entries, "4")["verdict"] == HOLDS
     assert "**holds** (extras)" in experiment.files.claims.with_suffix(".md").read_text()
@@ -108,9 +112,7 @@ def test_runs_with_more_seeds_are_paired_over_those_that_both_have(probed):
     scores, experiment = probed({"ours-cns5-20": 0.8, "instfeat": 0.5})
     settings = experiment.settings.model_copy(update={"more_seeds": {"ours-cns5-20": (7,)}})
     experiment = dataclasses.replace(experiment, settings=settings)
-    path, counts = experiment.files.confusions("ours-cns5-20", 7, "voc"), matrices(0.9, 7)
-    save_confusions(path, {"aspp-backbone": counts})
-    store_scores(experiment.files.score("probe", "ours-cns5-20", 7, "voc"), "mark", {}, beside=path)
+    put_run(experiment.files, "ours-cns5-20", 0.8, (0, 1, 7))
     assert experiment.run("ours-cns5-20").settings.seeds == (0, 1, 7)
     entry = by_id(claims.write_claims(experiment), "1")
     assert entry["ours"]["seeds"] == len(entry["by_seed"]) == 2
@@ -155,7 +157,7 @@ def test_a_clear_lead_holds_and_a_clear_lag_does_not(probed):
 def test_a_run_like_the_other_matches_it_and_is_not_said_to_beat_it(probed):
     _, experiment = probed({"ours-cns5-20": 0.7, "moco-long": 0.7, "moco": 0.7})
     for run in ("moco-long", "moco"):
-        own, other = (experiment.files.confusions(name, 0, "voc") for name in (run, "ours-cns5-20"))
+        own, other = (experiment.files.all_confusions(name) for name in (run, "ours-cns5-20"))
         assert own.read_bytes() == other.read_bytes()
     entries = claims.write_claims(experiment)
     assert by_id(entries, "4")["verdict"] == HOLDS and by_id(entries, "4")["interval_95"] == [0, 0]
@@ -227,8 +229,12 @@ def test_a_score_without_its_matrices_is_one_line_and_no_verdict_is_lost(probed)
     _, experiment = probed({"ours-cns5-20": 0.8, "instfeat": 0.5})
     claims.write_claims(experiment)
     before = experiment.files.claims.read_bytes()
-    experiment.files.confusions("instfeat", 1, "voc").unlink()
-    with pytest.raises(InputError, match=r"instfeat-seed1.npz: missing, or .* `dvc repro probe@tiny`"):
+    path = experiment.files.all_confusions("instfeat")
+    save_confusions(path, {"aspp-backbone": np.array([matrices(0.6, 0), matrices(0.5, 1)])})
+    with pytest.raises(InputError, match=r"instfeat.npz: matrices of other scores .* `dvc repro probe@tiny`"):
+        claims.write_claims(experiment)
+    path.unlink()
+    with pytest.raises(InputError, match=r"instfeat.npz: no confusion matrices; run `dvc repro`"):
         claims.write_claims(experiment)
     assert experiment.files.claims.read_bytes() == before
 

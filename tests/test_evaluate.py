@@ -135,6 +135,8 @@ def test_the_probe_keeps_a_matrix_for_every_reported_image_which_add_up_to_the_s
             matrices = load_confusions(small().files.confusions("random", seed, "scenes"), head)
             assert matrices.shape == (4, 9, 9) and matrices.sum((1, 2)).tolist() == scored
             assert miou(matrices.sum(0)) == scores[seed]["scenes"][head]["miou"]
+            published = load_confusions(small().files.all_confusions("random"), head)
+            assert np.array_equal(published[seed], matrices)
     with np.load(small().files.confusions("random", 0, "scenes")) as kept:
         assert kept["linear-backbone"].dtype == np.uint16
     assert "no head 'aspp-backbone' among the probed ones" in str(

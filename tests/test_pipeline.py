@@ -248,7 +248,7 @@ def test_the_ablations_notebook_waits_for_the_verdicts_and_the_curves():
         STAGES["ablations"]["deps"]
     )
     assert {"artifacts/${item.profile}/scores/probe": {"persist": True}} in STAGES["probe"]["outs"]
-    assert "artifacts/${item.profile}/scores/probe" in STAGES["claims"]["deps"]
+    assert "results/${item.profile}/probe" in STAGES["claims"]["deps"]
 
 
 def test_table_rows_name_runs_that_exist():

@@ -76,6 +76,10 @@ class Files:
         """The probe's confusion matrix of every reported image of a labelled set."""
         return self.score("probe", run, seed, labelled).with_suffix(".npz")
 
+    def all_confusions(self, run: str) -> Path:
+        """Those of all seeds on the primary set, committed: the verdicts are judged by them."""
+        return self.result("probe", run).with_suffix(".npz")
+
     def prediction(self, run: str, index: int, labelled: str) -> Path:
         """The class map that a run's first seed and head predict for a reported image of a labelled set."""
         return self.artifacts / self.extra / "predictions" / labelled / run / f"{index}.png"

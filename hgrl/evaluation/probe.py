@@ -162,8 +162,18 @@ def save_confusions(path: Path, confusions: ByHead) -> None:
     write_bytes(path, buffer.getvalue())
 
 
+def publish_confusions(experiment: Experiment, run: Run) -> None:
+    """Put the matrices of all seeds on the primary set beside the run's scores: {head: (S, N, C, C)}."""
+    primary, files = next(iter(run.settings.data.labelled)), experiment.files
+    by_seed = [files.confusions(run.name, seed, primary) for seed in run.settings.seeds]
+    heads = settings_of(run).probe.heads
+    stacked = {head: np.stack([load_confusions(path, head) for path in by_seed]) for head in heads}
+    save_confusions(files.all_confusions(run.name), stacked)
+
+
 def load_confusions(path: Path, head: str) -> np.ndarray:
-    """(N, C, C) int64 of one head: N images in the split's order; row = truth, column = prediction.
+    """(N, C, C) int64 of one head, or (S, N, C, C) of all seeds: N images in the split's order; row = truth,
+    column = prediction.
 
     Raises InputError for a missing or damaged file, and for a head that was not probed."""
     try:

@@ -51,6 +51,8 @@ def evaluate(stage: str, experiment: Experiment, runs: str = "all") -> dict[str,
             results[run.name], beside = tracking.without_costs(results[run.name])
         content = {"method": run.method, "seeds": results[run.name]}
         write_results(experiment, stage, run.name, content, _sections(stage, run), started, **beside)
+        if stage == "probe":
+            probe.publish_confusions(experiment, run)
     summary = {name: summarise([*rows.values()]) for name, rows in results.items()}
     remove_unfinished(path.parent)
     others = read_json(path) if runs != "all" and path.exists() else {}

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hgrl.core.cache import fingerprint, stored_scores
+from hgrl.core.cache import fingerprint
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import Experiment
 from hgrl.core.files import read_json, remove_unfinished, write_json, write_text
@@ -16,6 +16,7 @@ from hgrl.core.results import read_extras
 from hgrl.evaluation.probe import load_confusions
 from hgrl.evaluation.scoring import mean_and_deviation
 from hgrl.metrics.bootstrap import interval
+from hgrl.metrics.segmentation import miou
 from hgrl.reporting.bootstrap import (
     Contrast,
     Probed,
@@ -139,21 +140,21 @@ def _lead(theirs: Contrast, untrained: Probed, rules: Entry) -> float:
 
 def _probed(experiment: Experiment, run: str, head: str) -> Probed | None:
     """What a run predicted on the primary set; None where the profile has no score of this head."""
-    extra, primary, confusions = run in experiment.extras("probe"), primary_set(experiment), []
+    extra, primary = run in experiment.extras("probe"), primary_set(experiment)
     files = experiment.files.extras if extra else experiment.files
     metrics = read_extras(experiment, "probe") if extra else read_json(files.metrics("probe"))
     if head not in metrics.get(run, {}).get(primary, {}):
         return None
-    settings = experiment.run(run).settings
-    for seed in settings.seeds:
-        path = files.confusions(run, seed, primary)
-        if stored_scores(files.score("probe", run, seed, primary), None, beside=path) is None:
-            stage = "extras/dvc.yaml:probe" if extra else "probe"
-            remedy = f"run `dvc repro {stage}@{experiment.profile}`"
-            raise InputError(f"{path}: missing, or of another score than the one beside it; {remedy}")
-        confusions.append(load_confusions(path, head))
-    split = fingerprint(settings.data.primary.val.model_dump(mode="json"))
-    return Probed(np.stack(confusions), split, settings.seeds)
+    seeds = read_json(files.result("probe", run))["seeds"]
+    path = files.all_confusions(run)
+    confusions = load_confusions(path, head)
+    scores = [own[primary][head]["miou"] for own in seeds.values()]
+    if len(scores) != len(confusions) or not np.allclose(scores, [*map(miou, confusions.sum(1))], rtol=1e-9):
+        stage = "extras/dvc.yaml:probe" if extra else "probe"
+        remedy = f"run `dvc repro {stage}@{experiment.profile}`"
+        raise InputError(f"{path}: matrices of other scores than those beside it; {remedy}")
+    split = fingerprint(experiment.run(run).settings.data.primary.val.model_dump(mode="json"))
+    return Probed(confusions, split, tuple(map(int, seeds)))
 
 
 def _replicates(contrast: Contrast, rules: Entry) -> np.ndarray:
