@@ -1,6 +1,7 @@
 """A data set of one's own: the YAML of docs/your-data.md, and a folder with what real sets bring."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from hgrl.core.errors import InputError
 from hgrl.core.experiment import load_experiment
+from hgrl.core.notebook import run_notebook
 from hgrl.data.fetching.survey import survey
 from hgrl.data.scenes.files import palette_png
 from hgrl.data.sources import open_videos
@@ -19,7 +21,8 @@ from hgrl.data.stage import prepare_data
 from hgrl.evaluation.stage import evaluate
 from hgrl.pretraining.stage import prepare, pretrain, training_samples
 
-PAGE = Path(__file__).resolve().parents[1] / "docs/your-data.md"
+REPOSITORY = Path(__file__).resolve().parents[1]
+PAGE = REPOSITORY / "docs/your-data.md"
 TRAIN = ["a 1.JPG", "a 2.jpg", "b.png", "c.jpeg", "d.PNG", "e.jpg"]
 VAL = ["v1.jpg", "v2.png"]
 CLASSES = ("soil", "leaf", "flower")
@@ -116,3 +119,17 @@ def spoil_size(root):
 def test_what_is_wrong_with_a_set_is_told_in_one_line_before_anything_is_trained(garden, spoil, line):
     spoil(garden)
     assert re.search(line, told(prepare_data, load_experiment("garden")))
+
+
+@pytest.mark.parametrize("name", ["02_sampling", "03_pretraining", "04_probe", "05_retrieval"])
+def test_the_pipelines_notebooks_run_on_images_of_several_sizes(garden, pipeline, monkeypatch, name):
+    for folder in ("notebooks", "profiles"):
+        shutil.copytree(REPOSITORY / folder, pipeline / folder, dirs_exist_ok=True)
+    shutil.copy(REPOSITORY / "params.yaml", pipeline)
+    monkeypatch.setenv("HGRL_HOME", str(pipeline))
+    experiment, run = load_experiment("garden"), "ours-cns5-20"
+    if name > "03":
+        prepare(experiment, run)
+        pretrain(experiment, experiment.run(run))
+    parameters = {"02": {}, "03": {"run": run}}.get(name[:2], {"runs": f"random,{run}"})
+    assert run_notebook(name, experiment, parameters).exists()

@@ -40,6 +40,12 @@ def picture_rows(rows: Mapping[str, Pictures], size: float = 1.5, **style: Any) 
     return figure
 
 
+def centre_crop(image: np.ndarray, side: int) -> np.ndarray:
+    """The middle (side, side, 3) of an image, so that pictures of several sizes make one batch."""
+    top, left = ((size - side) // 2 for size in image.shape[:2])
+    return image[top : top + side, left : left + side]
+
+
 def outlined(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """(H, W, 3) uint8 with the boundaries of a label map (H, W) drawn in yellow."""
     return np.where(find_boundaries(labels, mode="thick")[..., None], YELLOW, image)
