@@ -6,6 +6,7 @@ import io
 
 import pytest
 
+from hgrl.core.errors import InputError
 from hgrl.core.experiment import NOT_IN_PROFILE, load_experiment
 from hgrl.core.files import read_json, write_json
 from hgrl.core.loading import load_yaml
@@ -308,6 +309,19 @@ def photos(tmp_path):
     write_json(experiment.files.metrics("tracking"), {"lab": {"paper": lab, "field": {}}})
     describe(experiment, {"pretrain": 48})
     return experiment
+
+
+def test_a_stage_that_was_not_made_has_rows_that_say_so_and_a_profile_without_any_no_tables(photos):
+    photos.files.metrics("retrieval").unlink()
+    row = by_run(tables.table_rows(photos, "table2"), "segsort")
+    assert row["miou_mean"] == row["voc_miou_mean"] == NOT_RUN
+    assert (
+        len(tables.write_tables(photos)) == 7 and read_json(photos.files.results / "summary.json")["tracking"]
+    )
+    for stage in ("probe", "tracking"):
+        photos.files.metrics(stage).unlink()
+    with pytest.raises(InputError, match=r"probe.json: no scores of this profile; run `dvc repro`"):
+        tables.write_tables(photos)
 
 
 def read(layer, **mious):

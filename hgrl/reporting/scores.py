@@ -18,9 +18,11 @@ Metrics = dict[str, Any]
 
 
 def read_metrics(experiment: Experiment, stage: str) -> tuple[Metrics, Metrics]:
-    """(All figures of a stage by run, the extras' among them; the extras' alone, as far as there are any)."""
-    extras = read_extras(experiment, stage)
-    metrics = read_json(experiment.files.metrics(stage))
+    """(All figures of a stage by run, the extras' among them; the extras' alone, as far as there are any).
+
+    A stage that was not made yet has none."""
+    extras, path = read_extras(experiment, stage), experiment.files.metrics(stage)
+    metrics = read_json(path) if path.exists() else {}
     # of a run in both, the extras have further heads
     return {run: _joined(metrics.get(run, {}), extras.get(run, {})) for run in {**metrics, **extras}}, extras
 

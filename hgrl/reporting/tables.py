@@ -9,6 +9,7 @@ from typing import Any
 from tabulate import tabulate
 
 from hgrl.core.data_settings import DataSettings
+from hgrl.core.errors import InputError
 from hgrl.core.experiment import READ_WEIGHTS, Experiment, Run
 from hgrl.core.files import read_json, remove_unfinished, write_text
 from hgrl.core.loading import load_yaml
@@ -35,8 +36,12 @@ Row = dict[str, Any]
 
 
 def write_tables(experiment: Experiment) -> list[Path]:
-    """`table1` to `table3` of a profile as CSV and Markdown, and its `summary.json`; returns the files."""
-    written = []
+    """`table1` to `table3` of a profile as CSV and Markdown, and its `summary.json`; returns the files.
+
+    Rows that were not made say so. InputError where there is nothing to write."""
+    written, made = [], [experiment.files.metrics(stage) for stage in STAGES.values()]
+    if not any(path.exists() for path in made):
+        raise InputError(f"{made[0]}: no scores of this profile; run `dvc repro` to make them")
     remove_unfinished(experiment.files.results)
     for name, title in TITLES.items():
         path, rows, buffer = table_file(experiment.files, name), table_rows(experiment, name), io.StringIO()
