@@ -120,8 +120,8 @@ def _labelled_sets(profile: str) -> list[str]:
 
 
 def side_by_side(name: str) -> str:
-    """One table: method, cross-image negatives, the paper's scores, ours in every profile with results."""
-    tables = {profile: rows for profile in PROFILES if (rows := _rows(profile, name))}
+    """One table: method, cross-image negatives, the paper's scores, ours in every profile as `headlines`."""
+    tables = {profile: rows for profile in PROFILES if _is_probed(profile) and (rows := _rows(profile, name))}
     if len({len(rows) for rows in tables.values()}) > 1:
         remedy = f"run `python -m hgrl tables` for {', '.join(tables)}"
         raise InputError(f"{name} has more rows in one profile: {remedy}")
