@@ -110,10 +110,10 @@ def test_claims_on_extras_keep_the_committed_verdict_and_say_so(probed):
 
 def test_runs_with_more_seeds_are_paired_over_those_that_both_have(probed):
     scores, experiment = probed({"ours-cns5-20": 0.8, "instfeat": 0.5})
-    settings = experiment.settings.model_copy(update={"more_seeds": {"ours-cns5-20": (7,)}})
+    settings = experiment.settings.model_copy(update={"more_seeds": {"ours-cns5-20": (7, 10)}})
     experiment = dataclasses.replace(experiment, settings=settings)
-    put_run(experiment.files, "ours-cns5-20", 0.8, (0, 1, 7))
-    assert experiment.run("ours-cns5-20").settings.seeds == (0, 1, 7)
+    put_run(experiment.files, "ours-cns5-20", 0.8, (0, 1, 7, 10))
+    assert experiment.run("ours-cns5-20").settings.seeds == (0, 1, 7, 10)
     entry = by_id(claims.write_claims(experiment), "1")
     assert entry["ours"]["seeds"] == len(entry["by_seed"]) == 2
     assert entry["ours"]["mean"] == pytest.approx(100 * np.mean(scores["ours-cns5-20"]), abs=1e-4)

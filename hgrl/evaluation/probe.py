@@ -163,9 +163,9 @@ def save_confusions(path: Path, confusions: ByHead) -> None:
 
 
 def publish_confusions(experiment: Experiment, run: Run) -> None:
-    """Put the matrices of all seeds on the primary set beside the run's scores: {head: (S, N, C, C)}."""
+    """Put the matrices on the primary set beside the run's scores: {head: (S, N, C, C)}, seeds ascending."""
     primary, files = next(iter(run.settings.data.labelled)), experiment.files
-    by_seed = [files.confusions(run.name, seed, primary) for seed in run.settings.seeds]
+    by_seed = [files.confusions(run.name, seed, primary) for seed in sorted(run.settings.seeds)]
     heads = settings_of(run).probe.heads
     stacked = {head: np.stack([load_confusions(path, head) for path in by_seed]) for head in heads}
     save_confusions(files.all_confusions(run.name), stacked)

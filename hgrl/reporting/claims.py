@@ -145,16 +145,16 @@ def _probed(experiment: Experiment, run: str, head: str) -> Probed | None:
     metrics = read_extras(experiment, "probe") if extra else read_json(files.metrics("probe"))
     if head not in metrics.get(run, {}).get(primary, {}):
         return None
-    seeds = read_json(files.result("probe", run))["seeds"]
-    path = files.all_confusions(run)
+    found, path = read_json(files.result("probe", run))["seeds"], files.all_confusions(run)
+    seeds = sorted(map(int, found))  # JSON keeps them as texts, of which "10" is before "2"
     confusions = load_confusions(path, head)
-    scores = [own[primary][head]["miou"] for own in seeds.values()]
+    scores = [found[str(seed)][primary][head]["miou"] for seed in seeds]
     if len(scores) != len(confusions) or not np.allclose(scores, [*map(miou, confusions.sum(1))], rtol=1e-9):
         stage = "extras/dvc.yaml:probe" if extra else "probe"
         remedy = f"run `dvc repro {stage}@{experiment.profile}`"
         raise InputError(f"{path}: matrices of other scores than those beside it; {remedy}")
     split = fingerprint(experiment.run(run).settings.data.primary.val.model_dump(mode="json"))
-    return Probed(confusions, split, tuple(map(int, seeds)))
+    return Probed(confusions, split, tuple(seeds))
 
 
 def _replicates(contrast: Contrast, rules: Entry) -> np.ndarray:
