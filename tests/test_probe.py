@@ -19,7 +19,14 @@ from hgrl.evaluation import probe
 from hgrl.evaluation.batches import LabelledCrops, grouped_order, read_pair, whole_image_batches
 from hgrl.evaluation.features import BaselineFeatures, NetworkFeatures, equal_sized
 from hgrl.evaluation.heads import aspp_head, build_head, fcn_head
-from hgrl.evaluation.probe import _cross_entropy, image_confusions, predict, split_scores, train_probe
+from hgrl.evaluation.probe import (
+    _cross_entropy,
+    class_weights,
+    image_confusions,
+    predict,
+    split_scores,
+    train_probe,
+)
 from hgrl.metrics.segmentation import confusion_matrix
 from hgrl.pretraining.network import Network
 
@@ -262,6 +269,28 @@ def test_void_is_not_scored_and_a_batch_of_void_alone_gives_no_nan():
         half[:1].long(),
     )
     torch.testing.assert_close(_cross_entropy(logits, half), expected)
+
+
+def test_rare_classes_weigh_more_by_the_power_of_their_frequency(dataset, tmp_path):
+    mask = np.full((40, 48), 255, np.uint8)
+    mask[:8, :8], mask[:4, :4] = 0, 1  # 48 pixels of class 0, 16 of class 1, none of the others
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    samples = with_masks(dataset[0].subset([0, 1]), [tmp_path / "mask.png"] * 2)
+    weights = class_weights(samples, 0.5, CPU)
+    scale = 0.75 * 0.75**-0.5 + 0.25 * 0.25**-0.5  # so that the mean over pixels is 1
+    expected = [0.75**-0.5 / scale, 0.25**-0.5 / scale] + [0.0] * (len(samples.classes) - 2)
+    torch.testing.assert_close(weights, torch.tensor(expected))
+    full = class_weights(samples, 1.0, CPU)
+    assert 48 * full[0] == pytest.approx(16 * full[1].item())  # every class has one share of the loss
+
+
+def test_weights_of_classes_enter_the_loss_pixel_by_pixel():
+    logits, masks = torch.randn(1, 2, 4, 4), torch.randint(0, 2, (1, 4, 4), dtype=torch.uint8)
+    masks[0, 0, 0], weights, total = 255, torch.tensor([0.5, 3.0]), 0.0
+    for y, x in itertools.product(range(4), range(4)):
+        if masks[0, y, x] != 255:
+            total -= weights[masks[0, y, x].long()] * logits[0, :, y, x].log_softmax(0)[masks[0, y, x].long()]
+    torch.testing.assert_close(_cross_entropy(logits, masks, weights), total / 15)
 
 
 def test_training_on_void_alone_leaves_finite_heads(dataset, settings, tmp_path):

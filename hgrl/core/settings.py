@@ -253,7 +253,11 @@ class EndToEndSettings(Section):
 class ProbeSettings(Section):
     heads: Heads = ("aspp-backbone", "linear-backbone", "aspp-embedding", "linear-embedding")
     iterations: AtLeastOne = 20_000  # section 4.2
+    schedule: Literal["step", "cosine"] = "step"  # step: by .1 at the milestones
     milestones: Milestones = (0.5, 0.75)  # 10k and 15k of 20k
+    # A pixel's weight in the loss falls with this power of its class's frequency: 0, the paper's, weighs all
+    # alike; at 1 (Eigen & Fergus, ICCV 2015) every class has the same share of the loss
+    class_balance: Fraction = 0.0
     end_to_end: EndToEndSettings = EndToEndSettings()
     batch: int = Field(20, ge=2)  # batch normalisation of the pooled branch needs two
     lr: Positive = 0.03

@@ -100,20 +100,23 @@ def train_probe(
 ) -> nn.ModuleDict:
     """Cross entropy; returns trained heads by name: all of `settings.heads`, from the same batches.
 
-    By SGD in steps; end_to_end: with the network, and as `settings.end_to_end` has it.
-    Deliberately not done: auxiliary loss, class weights, multi-scale testing."""
+    By SGD; end_to_end: with the network, and as `settings.end_to_end` has it.
+    Deliberately not done: auxiliary loss, multi-scale testing."""
     torch.manual_seed(mixed_seed(seed, 2))
-    frozen = EndToEndSettings(lr=settings.lr, iterations=settings.iterations)
+    frozen = EndToEndSettings(lr=settings.lr, iterations=settings.iterations, schedule=settings.schedule)
     own = settings.end_to_end if end_to_end else frozen
     names = [own.head or settings.headline] if end_to_end else settings.heads
     built = {name: build_head(name, features.channels, len(train.classes), settings) for name in names}
     heads = nn.ModuleDict(built).to(features.device)
     learning = nn.ModuleList([heads, *([features.network] if end_to_end else [])]).train()
     optimizer, scheduler = _optimizer(learning, own, settings)
+    weights = (
+        class_weights(train, settings.class_balance, features.device) if settings.class_balance else None
+    )
     source, in_crops = (features, layers_read(names), train, settings, seed), end_to_end or settings.crops
     batches = crop_batches(*source, workers) if in_crops else whole_image_batches(*source)
     for _, (maps, masks) in zip(range(own.iterations), batches, strict=False):  # batches have no end
-        loss = sum(_cross_entropy(head(maps[layer_of(name)]), masks) for name, head in heads.items())
+        loss = sum(_cross_entropy(head(maps[layer_of(name)]), masks, weights) for name, head in heads.items())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
@@ -136,10 +139,23 @@ def _optimizer(
     return optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, gamma=0.1)
 
 
-def _cross_entropy(logits: Tensor, masks: Tensor) -> Tensor:
+def class_weights(train: Samples, balance: float, device: torch.device) -> Tensor:
+    """What a pixel of each class counts in the loss, (C,) float32: its frequency in the masks to the power of
+    minus `balance`, scaled to a mean of 1 over all pixels. Void is not counted; a class that no mask shows
+    weighs 0."""
+    classes = len(train.classes)
+    counts = sum(
+        np.bincount(train.mask(index).ravel(), minlength=256)[:classes] for index in range(len(train))
+    )
+    frequency = torch.from_numpy(np.asarray(counts) / max(1, np.sum(counts)))
+    weights = torch.where(frequency > 0, frequency**-balance, 0.0)
+    return (weights / (frequency * weights).sum().clamp_min(1e-12)).float().to(device)
+
+
+def _cross_entropy(logits: Tensor, masks: Tensor, weights: Tensor | None = None) -> Tensor:
     logits = F.interpolate(logits.float(), size=masks.shape[-2:], mode="bilinear", align_corners=False)
     scored = (masks != VOID).sum().clamp_min(1)  # a batch of void alone gives 0, not NaN
-    return F.cross_entropy(logits, masks.long(), ignore_index=VOID, reduction="sum") / scored
+    return F.cross_entropy(logits, masks.long(), weights, ignore_index=VOID, reduction="sum") / scored
 
 
 def image_confusions(features: Features, heads: nn.ModuleDict, val: Samples, own: ProbeSettings) -> ByHead:
