@@ -176,11 +176,12 @@ def test_photographs_lead_the_readme_with_a_column_for_each_set(tmp_path, monkey
     table = tmp_path / "results/photos/tables/table1.csv"
     with table.open() as source:
         rows = list(csv.DictReader(source))
-    with table.open("w") as target:
-        writer = csv.DictWriter(target, [*rows[0]])
-        writer.writeheader()
-        writer.writerows(row | ({"miou_mean": NOT_RUN} if row["run"] == "segsort" else {}) for row in rows)
-    assert "photos" not in pages.headlines()  # row by row: one is missing yet
+    for missing, shown in (("moco-long", True), ("segsort", False)):  # row by row; the race comes first
+        with table.open("w") as target:
+            writer = csv.DictWriter(target, [*rows[0]])
+            writer.writeheader()
+            writer.writerows(row | ({"miou_mean": NOT_RUN} if row["run"] == missing else {}) for row in rows)
+        assert ("photos" in pages.headlines()) == shown
 
 
 def test_the_readmes_rows_are_scored_in_a_profile():
