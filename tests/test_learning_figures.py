@@ -104,7 +104,7 @@ def test_table_1_is_drawn_by_group_the_best_first_and_ranked_as_in_the_paper():
     left, right = ([text.get_text() for text in axes.texts] for axes in figure.axes)
     assert left == [probe.FROZEN, "1", "2", probe.END_TO_END, probe.NOTHING] and right == ["1", "2"]
     named = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert named[:3] == ["Ours, strongest recipe", "Ours, cns 5", "MoCo"]
+    assert named[:3] == ["Ours, the former scenes' best", "Ours, cns 5", "MoCo"]
 
 
 def test_scores_have_the_heads_of_the_extras_too(home, small):
