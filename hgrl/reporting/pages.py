@@ -43,6 +43,14 @@ RACE = ("random", "instfeat", "segsort", "moco", "ours-cns5-20")
 BSDS_ROWS = ("se", "se_multiscale", "hed", "ucm_fast", "ucm_best")
 BSDS_SCORES = ("ods", "ois", "ap", "covering_ods", "pri_ods", "vi_ods")
 BSDS_HEADINGS = ("ODS", "OIS", "AP", "covering", "PRI", "VI")
+PARTS = {  # of grouping, as `benchmarks/grouping.py` times them
+    "read": "reading the photograph",
+    "SE": "edges: the structured forest, sharpened",
+    "spectral": "the spectral signal",
+    "OWT-UCM": "watershed and hierarchy",
+    "tree": "cutting to 40 regions, distances",
+    "write": "writing edge map and tree",
+}
 GPB_OWT_UCM = (0.7263, 0.7595, 0.7266, 0.5884, 0.8273, 1.6896)  # its scores in BSDS500's own files
 Row = dict[str, Any]
 
@@ -66,7 +74,7 @@ def generated() -> dict[str, dict[str, str]]:
     return {
         "README.md": {"results": headlines()},
         "results/README.md": {**tables, "claims": claims()},
-        "docs/region-trees.md": {"bsds500": bsds500()},
+        "docs/region-trees.md": {"bsds500": bsds500(), "speed": grouping_speed()},
     }
 
 
@@ -159,6 +167,22 @@ def bsds500() -> str:
         rows.append([NAMES[row], *scores, formatted("{:.2f}", seconds.get(row))])
     rows.append(["gPb-owt-ucm, published", *(f"{score:.3f}" for score in GPB_OWT_UCM), "minutes"])
     return markdown_table(rows, ["", *BSDS_HEADINGS, "s per image"])
+
+
+def grouping_speed() -> str:
+    """What each part of grouping takes, from results/bsds500/speed.json; "" where that was not made."""
+    path = paths.HOME / "results" / "bsds500" / "speed.json"
+    if not path.exists():
+        return ""
+    presets = dict(sorted(read_json(path)["presets"].items(), key=lambda item: item[1]["total"]))
+    rows = [[title, *(_share(found, part) for found in presets.values())] for part, title in PARTS.items()]
+    rows.append(["in all", *(f"{1000 * found['total']:.0f} ms" for found in presets.values())])
+    return markdown_table(rows, ["", *(f"`{preset}`" for preset in presets)])
+
+
+def _share(found: Row, part: str) -> str:
+    seconds = found["parts"][part]
+    return f"{1000 * seconds:.1f} ms, {100 * seconds / found['total']:.1f} %" if seconds else INAPPLICABLE
 
 
 def claims() -> str:
