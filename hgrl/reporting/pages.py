@@ -114,7 +114,8 @@ def _headline(rows: list[Row], column: str) -> str:
     """A cell of the README's table; the paper's figure is in the first profile that has the row."""
     if not rows or f"{column}_mean" not in rows[0]:
         return rows[0].get(column, INAPPLICABLE) if rows else INAPPLICABLE
-    return shown(rows[0], column)
+    score = shown(rows[0], column)
+    return "not run yet" if score == NOT_RUN else score
 
 
 def _by_run(name: str, profiles: Sequence[str]) -> dict[str, dict[str, Row]]:
