@@ -60,7 +60,9 @@ def test_a_trained_run_stays_and_its_results_are_equal_when_made_again(experimen
     assert json.loads((results / "ours.origin.json").read_text())["settings"]["sampling"]["cns"] == [2]
 
 
-def test_seconds_of_training_are_kept_as_long_as_they_are_those_of_the_run(experiment, train, folder):
+def test_seconds_of_training_are_kept_as_long_as_they_are_those_of_the_run(
+    pipeline, experiment, train, folder
+):
     origin = experiment().files.result("pretraining", "ours.origin")
 
     def seconds():
@@ -73,6 +75,15 @@ def test_seconds_of_training_are_kept_as_long_as_they_are_those_of_the_run(exper
     (folder / "seed1.pt").unlink()
     train()
     assert seconds()["0"] == 1e6 and 0 < seconds()["1"] < 1e6
+    known = seconds()
+    write_profile(pipeline, {"probe.iterations": 7})  # the run is judged in another way, not trained in one
+    train()
+    assert seconds() == known
+    content = json.loads(origin.read_text())
+    content["settings"]["pretrain"]["lr"] = 0.5  # of another training
+    origin.write_text(json.dumps(content))
+    train()
+    assert seconds() == {"0": None, "1": None}
     origin.unlink()  # nobody knows
     train()
     assert seconds() == {"0": None, "1": None}

@@ -149,9 +149,20 @@ def _write_training(
 
 
 def _costs(origin: Path, run: Run, seconds: list[float | None]) -> dict[str, Any]:
-    """{"core_seconds": {seed: seconds}}; of a seed that was there already what the file says of it."""
+    """{"core_seconds": {seed: seconds}}; of a seed that was there already what the file says of it, if it is
+    of the same training: how runs are judged, and the settings of others, may have changed since."""
     before = read_json(origin) if origin.exists() else {}
-    known = before.get(COST, {}) if before.get("settings") == run.settings.model_dump(mode="json") else {}
+    sections = {
+        "data",
+        "grouping",
+        "network",
+        "augment",
+        "pretrain",
+        "methods",
+        *method_class(run.method).sections,
+    }
+    training = run.settings.model_dump(mode="json", include=sections)
+    known = before.get(COST, {}) if training.items() <= before.get("settings", {}).items() else {}
     own = zip(run.settings.seeds, seconds, strict=True)
     return {COST: {str(seed): known.get(str(seed)) if value is None else value for seed, value in own}}
 
