@@ -60,9 +60,7 @@ def test_a_trained_run_stays_and_its_results_are_equal_when_made_again(experimen
     assert json.loads((results / "ours.origin.json").read_text())["settings"]["sampling"]["cns"] == [2]
 
 
-def test_seconds_of_training_are_kept_as_long_as_they_are_those_of_the_run(
-    pipeline, experiment, train, folder
-):
+def test_seconds_of_training_are_kept_while_they_are_those_of_the_run(pipeline, experiment, train, folder):
     origin = experiment().files.result("pretraining", "ours.origin")
 
     def seconds():
