@@ -248,12 +248,15 @@ def test_position_alone_cannot_tell_classes_that_move(dataset, tiny, tmp_path):
 
 
 def test_a_seed_fixes_the_heads(dataset, settings):
-    def trained(seed):
-        heads = train_probe(tiny_features(settings), dataset[0], settings.probe, seed)
+    def trained(seed, **changed):
+        own = settings.probe.model_copy(update=changed)
+        heads = train_probe(tiny_features(settings), dataset[0], own, seed)
         return torch.cat([p.flatten() for p in heads.parameters()])
 
     first, again, other = trained(0), trained(0), trained(1)
     assert torch.equal(first, again) and not torch.equal(first, other)
+    assert not torch.equal(first, trained(0, schedule="cosine"))
+    assert not torch.equal(first, trained(0, class_balance=1.0))
 
 
 def test_void_is_not_scored_and_a_batch_of_void_alone_gives_no_nan():
