@@ -100,7 +100,8 @@ def train_probe(
 ) -> nn.ModuleDict:
     """Cross entropy; returns trained heads by name: all of `settings.heads`, from the same batches.
 
-    By SGD; end_to_end: with the network, and as `settings.end_to_end` has it.
+    By SGD, pixels weighed as `class_weights` says; end_to_end: with the network, and as
+    `settings.end_to_end` has it.
     Deliberately not done: auxiliary loss, multi-scale testing."""
     torch.manual_seed(mixed_seed(seed, 2))
     frozen = EndToEndSettings(lr=settings.lr, iterations=settings.iterations, schedule=settings.schedule)

@@ -152,15 +152,8 @@ def _costs(origin: Path, run: Run, seconds: list[float | None]) -> dict[str, Any
     """{"core_seconds": {seed: seconds}}; of a seed that was there already what the file says of it, if it is
     of the same training: how runs are judged, and the settings of others, may have changed since."""
     before = read_json(origin) if origin.exists() else {}
-    sections = {
-        "data",
-        "grouping",
-        "network",
-        "augment",
-        "pretrain",
-        "methods",
-        *method_class(run.method).sections,
-    }
+    shared = ("data", "grouping", "network", "augment", "pretrain", "methods")
+    sections = {*shared, *method_class(run.method).sections}
     training = run.settings.model_dump(mode="json", include=sections)
     known = before.get(COST, {}) if training.items() <= before.get("settings", {}).items() else {}
     own = zip(run.settings.seeds, seconds, strict=True)

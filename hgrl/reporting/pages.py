@@ -82,7 +82,7 @@ def headlines() -> str:
     """The README's table: the probe's mIoU on every labelled set and tracking's J, the paper's beside ours.
 
     Of the profiles in which the race is run; real photographs lead."""
-    sets = {profile: _labelled_sets(profile) for profile in PROFILES if _is_probed(profile)}
+    sets = {profile: _labelled_sets(profile) for profile in PROFILES if _is_raced(profile)}
     profiles = sorted(sets, key=lambda profile: profile != LEADING)
     probe, tracking = _by_run("table1", profiles), _by_run("table3", profiles)
     header = ["", "probe, mIoU: paper", "tracking, J: paper"]
@@ -104,7 +104,7 @@ def headlines() -> str:
     return markdown_table(cells, header)
 
 
-def _is_probed(profile: str) -> bool:
+def _is_raced(profile: str) -> bool:
     """Whether none of the rows of `RACE` waits for its run."""
     by_run = _by_run("table1", [profile])[profile]
     return all(by_run.get(run, {}).get("miou_mean", NOT_RUN) != NOT_RUN for run in RACE)
@@ -132,7 +132,7 @@ def _labelled_sets(profile: str) -> list[str]:
 
 def side_by_side(name: str) -> str:
     """One table: method, cross-image negatives, the paper's scores, ours in every profile as `headlines`."""
-    tables = {profile: rows for profile in PROFILES if _is_probed(profile) and (rows := _rows(profile, name))}
+    tables = {profile: rows for profile in PROFILES if _is_raced(profile) and (rows := _rows(profile, name))}
     if len({len(rows) for rows in tables.values()}) > 1:
         remedy = f"run `python -m hgrl tables` for {', '.join(tables)}"
         raise InputError(f"{name} has more rows in one profile: {remedy}")
